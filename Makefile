@@ -1,0 +1,35 @@
+# Every target sets up what it needs first; nothing has to be installed by hand but Python ≥ 3.11 and Node ≥ 20.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+bin := .venv/bin
+
+.PHONY: help up down test check bench clean lock web
+
+help: ## say what the targets do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+up: ## set up, and run the whole chat on this machine (ARGS="--detach --port 18080" passes flags)
+	@scripts/bootstrap build runtime engine-cpu web
+	@$(bin)/pratique up $(ARGS)
+
+down: ## stop what `make up` started
+	@$(bin)/pratique down $(ARGS)
+
+test: ## set up, and pass every test (ARGS="-k edge" passes flags to pytest)
+	@scripts/bootstrap build runtime engine-cpu dev web browser
+	@scripts/test $(ARGS)
+
+check: ## lint, types, import rules, size gates, documentation
+	@scripts/bootstrap build runtime engine-cpu dev web
+	@scripts/check
+
+bench: ## measure: start-up, relay, durable appends (ARGS="startup" names one)
+	@scripts/bootstrap build runtime engine-cpu dev web
+	@$(bin)/python -m benchmarks $(ARGS)
+
+lock: ## resolve the requirement sets again
+	@scripts/bootstrap build dev
+	@scripts/lock $(ARGS)
+
+clean: ## remove what the other targets made in this folder
+	rm -rf .venv .cache build dist test-results web/node_modules src/pratique/orchestrator/page .mypy_cache .ruff_cache .pytest_cache .hypothesis

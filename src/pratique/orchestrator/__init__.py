@@ -1,0 +1,3 @@
+"""The chat service: streaming, resumable, cached, durable."""
+
+__all__: list[str] = []
