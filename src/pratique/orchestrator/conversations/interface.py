@@ -1,0 +1,249 @@
+"""What a conversation store does, whichever it is: values, and the protocol with its invariants.
+
+- A user turn is on disk before `begin_turn` returns, and so is the generation that will answer it.
+- One (owner, client message id) is stored once and answered once; asking again returns what it began.
+- At most one generation runs in a conversation. A generation has at most one assistant turn, ever.
+- Producers are fenced: an epoch lower than the stored one can neither claim nor finish.
+- A finished generation never changes. A retried reply is hidden from snapshots, not erased.
+- A conversation's `version` grows by one with every change of what a snapshot shows.
+
+It does not decide who may read: `load_conversation` and `load_generation` hand out the owner, and callers compare.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+import msgspec
+
+from pratique.core.ids import ConversationId, GenerationId, PrincipalId, TurnId
+from pratique.orchestrator.protocol.events import (  # structs read their field types when they are decoded
+    Conversation,  # noqa: TC001 - see above
+    ConversationSummary,  # noqa: TC001 - see above
+    EventError,  # noqa: TC001 - see above
+    FinishReason,  # noqa: TC001 - see above
+    Usage,  # noqa: TC001 - see above
+)
+
+__all__ = [
+    "BegunTurn",
+    "ConversationStore",
+    "FinishedGeneration",
+    "GenerationOptions",
+    "GenerationRecord",
+    "GenerationStatus",
+    "Outcome",
+    "Page",
+    "StoredConversation",
+]
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the values here."""
+
+
+class GenerationStatus(enum.Enum):
+    """Whether a generation has ended."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class GenerationOptions(_Value, frozen=True, kw_only=True):
+    """What the client asked of the reply; kept, so that another replica can go on with it."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+class Outcome(_Value, frozen=True, kw_only=True):
+    """How a generation ended. `text` is the whole reply."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage | None = None
+    error: EventError | None = None
+    was_truncated: bool = False
+    turns_dropped: int = 0
+    model: str = ""
+
+
+class GenerationRecord(_Value, frozen=True, kw_only=True):
+    """One generation as stored."""
+
+    generation_id: GenerationId
+    conversation_id: ConversationId
+    owner: PrincipalId
+    user_turn_id: TurnId
+    options: GenerationOptions
+    status: GenerationStatus
+    epoch: int
+    """0 until the first claim."""
+    created_at: float
+    """Seconds since 1970 UTC."""
+    outcome: Outcome | None = None
+    """Set exactly when it is finished."""
+    turn_id: TurnId | None = None
+    """The assistant turn; None while it runs, and where there was nothing to store."""
+
+
+class StoredConversation(_Value, frozen=True, kw_only=True):
+    """A snapshot with its owner. Compare the owner on every read before showing anything."""
+
+    owner: PrincipalId
+    conversation: Conversation
+
+    @property
+    def conversation_id(self) -> ConversationId:
+        return ConversationId(self.conversation.conversation_id)
+
+    @property
+    def version(self) -> int:
+        return self.conversation.version
+
+
+class BegunTurn(_Value, frozen=True, kw_only=True):
+    """A stored user turn and the generation that answers it. `duplicate`: both were there already."""
+
+    generation: GenerationRecord
+    conversation: StoredConversation
+    duplicate: bool = False
+
+    @property
+    def conversation_id(self) -> ConversationId:
+        return self.generation.conversation_id
+
+    @property
+    def user_turn_id(self) -> TurnId:
+        return self.generation.user_turn_id
+
+    @property
+    def generation_id(self) -> GenerationId:
+        return self.generation.generation_id
+
+
+class FinishedGeneration(_Value, frozen=True, kw_only=True):
+    """The end of a generation as stored. `already`: it had ended before, and this is how."""
+
+    generation: GenerationRecord
+    conversation: StoredConversation
+    already: bool = False
+
+    @property
+    def turn_id(self) -> TurnId | None:
+        return self.generation.turn_id
+
+
+class Page(_Value, frozen=True, kw_only=True):
+    """A part of the conversation list, newest first."""
+
+    conversations: tuple[ConversationSummary, ...]
+    next: str | None = None
+    """Opaque; None at the end."""
+
+
+class ConversationStore(Protocol):
+    """Where conversations live. Every method may raise `StoreUnavailableError`; nothing is half done then."""
+
+    async def begin_turn(
+        self,
+        *,
+        owner: PrincipalId,
+        conversation_id: ConversationId | None,
+        client_message_id: str,
+        text: str,
+        options: GenerationOptions,
+    ) -> BegunTurn:
+        """Store a user turn and a running generation durably; without a conversation, begin one titled by the text.
+
+        Raises:
+            ConversationNotFoundError: unknown, deleted, or not the owner's.
+            GenerationRunningError: another generation runs in it.
+            ClientMessageConflictError: the id was used with another text, conversation or kind of request.
+        """
+        ...
+
+    async def begin_retry(
+        self, *, owner: PrincipalId, conversation_id: ConversationId, client_message_id: str
+    ) -> BegunTurn:
+        """Begin a new generation for the last user turn, with the options of the one before, and hide its old reply.
+
+        Raises:
+            ConversationNotFoundError, GenerationRunningError, ClientMessageConflictError: as in `begin_turn`.
+            NothingToRetryError: the last user turn has a complete answer.
+        """
+        ...
+
+    async def claim(self, generation_id: GenerationId, *, epoch: int, holder: str = "") -> GenerationRecord:
+        """Raise the stored epoch, so that whoever produced under a lower one is fenced from now on.
+
+        Repeating the claim that holds (same epoch, same holder) changes nothing and succeeds.
+
+        Raises:
+            GenerationNotFoundError: unknown, or gone with its conversation.
+            FencedError: the stored epoch is higher, or equal and another holder's.
+            GenerationFinishedError: it has ended.
+        """
+        ...
+
+    async def finish(self, generation_id: GenerationId, *, epoch: int, outcome: Outcome) -> FinishedGeneration:
+        """Store the end and the assistant turn in one durable transaction.
+
+        A reply without text that neither stopped nor reached its length stores no assistant turn; the user turn then
+        carries the finish reason and the error. A generation that already ended is returned as it is (`already`).
+
+        Raises:
+            GenerationNotFoundError: unknown, or gone with its conversation.
+            FencedError: the stored epoch is higher.
+        """
+        ...
+
+    async def load_conversation(self, conversation_id: ConversationId) -> StoredConversation:
+        """Return the snapshot, or raise `ConversationNotFoundError`. The caller compares the owner."""
+        ...
+
+    async def load_generation(self, generation_id: GenerationId) -> GenerationRecord:
+        """Return the record, or raise `GenerationNotFoundError`. The caller compares the owner."""
+        ...
+
+    async def list_conversations(self, *, owner: PrincipalId, limit: int, before: str | None = None) -> Page:
+        """Return up to `limit` (1…200) of the owner's conversations, newest first, after the cursor `before`.
+
+        Paging shows each conversation that does not change meanwhile exactly once.
+
+        Raises:
+            InvalidCursorError: `before` was not handed out by a page.
+        """
+        ...
+
+    async def rename(self, *, owner: PrincipalId, conversation_id: ConversationId, title: str) -> StoredConversation:
+        """Give it another title (1…200 characters); its place in the list stays.
+
+        Raises:
+            ConversationNotFoundError: unknown, deleted, or not the owner's.
+            InvalidTitleError: empty or too long.
+        """
+        ...
+
+    async def delete(self, *, owner: PrincipalId, conversation_id: ConversationId) -> GenerationId | None:
+        """Delete it with all its turns; return the generation that was running in it, for the caller to cancel.
+
+        Its client message ids stay known: repeating one later is `ConversationNotFoundError`, not a new conversation.
+
+        Raises:
+            ConversationNotFoundError: unknown, deleted already, or not the owner's.
+        """
+        ...
+
+    async def running_generations(self, *, older_than_seconds: float) -> list[GenerationRecord]:
+        """Return up to 1,000 unfinished generations begun or last claimed at least that long ago, oldest first."""
+        ...
+
+    async def check(self) -> None:
+        """Return if the store can be used, raise `StoreUnavailableError` if not. Cheap enough for a readiness probe."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what is under way and release everything; what comes after is `StoreUnavailableError`."""
+        ...
