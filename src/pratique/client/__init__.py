@@ -1,3 +1,69 @@
-"""The Python client of the chat service: streams replies, reconnects and resumes by itself."""
+"""The Python client of the chat service: streams replies, reconnects and resumes by itself.
 
-__all__: list[str] = []
+```python
+async with ChatClient("http://127.0.0.1:8080", api_key=key) as chat:
+    async for event in chat.send("What is the capital of France?"):
+        if isinstance(event, Token):
+            print(event.text, end="", flush=True)
+```
+"""
+
+from pratique.client._client import ChatClient
+from pratique.client._link import TransportKind
+from pratique.client._reply import Reconnecting, Replaced, Reply, ReplyEvent, Resumed
+from pratique.client._stream import ReplyStream
+from pratique.client._wire import (
+    Accepted,
+    Continued,
+    Conversation,
+    ConversationPage,
+    ConversationSummary,
+    Ended,
+    EventError,
+    FinishReason,
+    ModelReplica,
+    ModelState,
+    ModelStatus,
+    Role,
+    ServerStatus,
+    Session,
+    Started,
+    Token,
+    Turn,
+    TurnStatus,
+    Usage,
+)
+from pratique.client.errors import ClientError
+from pratique.client.settings import ClientSettings
+
+__all__ = [
+    "Accepted",
+    "ChatClient",
+    "ClientError",
+    "ClientSettings",
+    "Continued",
+    "Conversation",
+    "ConversationPage",
+    "ConversationSummary",
+    "Ended",
+    "EventError",
+    "FinishReason",
+    "ModelReplica",
+    "ModelState",
+    "ModelStatus",
+    "Reconnecting",
+    "Replaced",
+    "Reply",
+    "ReplyEvent",
+    "ReplyStream",
+    "Resumed",
+    "Role",
+    "ServerStatus",
+    "Session",
+    "Started",
+    "Token",
+    "TransportKind",
+    "Turn",
+    "TurnStatus",
+    "Usage",
+]
