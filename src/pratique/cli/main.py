@@ -1,0 +1,137 @@
+"""The `pratique` command: assembles the groups, turns errors into text and exit codes.
+
+Exit codes: 0 yes; 1 refused, or the answer is no; 2 wrong usage; 3 the environment failed, or it could not be decided;
+130 interrupted. Data goes to standard output, everything for people to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+from typing import Annotated, Any, ClassVar
+
+import typer
+
+from pratique.cli._lazy import CONTEXT_SETTINGS, LazyGroup, Target
+from pratique.core.errors import PratiqueError
+
+__all__ = ["app", "main"]
+
+_EXIT_UNDECIDED = 3
+_EXIT_INTERRUPTED = 130
+
+
+class _ServeGroup(LazyGroup):
+    targets: ClassVar[dict[str, Target]] = {
+        "inference": Target(
+            help="Serve a model: ready means warm.",
+            module="pratique.cli.serve_inference",
+            attribute="inference",
+            extra="inference",
+        ),
+        "orchestrator": Target(
+            help="Serve the chat: one replica of the orchestrator.",
+            module="pratique.cli.serve_orchestrator",
+            attribute="orchestrator",
+            extra="orchestrator",
+        ),
+    }
+
+
+class _RootGroup(LazyGroup):
+    targets: ClassVar[dict[str, Target]] = {
+        "up": Target(
+            help="Run the whole chat on this machine.", module="pratique.cli.stack", attribute="up", extra="fleet"
+        ),
+        "down": Target(help="Stop what `up` started.", module="pratique.cli.stack", attribute="down", extra="fleet"),
+        "status": Target(
+            help="Show every service of the running stack.",
+            module="pratique.cli.stack",
+            attribute="status",
+            extra="fleet",
+        ),
+        "logs": Target(
+            help="Show what the services logged.", module="pratique.cli.stack", attribute="logs", extra="fleet"
+        ),
+        "chat": Target(help="Chat in the terminal.", module="pratique.cli.chat", attribute="chat", extra="client"),
+        "model": Target(
+            help="Import and list models.", module="pratique.cli.model", attribute="app", extra="inference"
+        ),
+        "apikey": Target(
+            help="Create, list and revoke API keys.",
+            module="pratique.cli.apikey",
+            attribute="app",
+            extra="orchestrator",
+        ),
+    }
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps these types private
+        """Run the called command; an error that was raised on purpose becomes two lines and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except PratiqueError as error:
+            if ctx.params.get("verbose"):
+                raise
+            _render(error.message, error.hint)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(_EXIT_INTERRUPTED) from error
+
+
+app = typer.Typer(
+    name="pratique",
+    cls=_RootGroup,
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT_SETTINGS,
+)
+app.add_typer(
+    typer.Typer(cls=_ServeGroup, no_args_is_help=True, help="Serve one part, as the stack does.", add_completion=False),
+    name="serve",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pratique {installed_version('pratique')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option("--verbose", help="On an error, show where it was raised.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """A self-hosted LLM chat platform."""
+    del verbose, version  # read by _RootGroup.invoke; handled by its callback
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; the entry point of the installed `pratique`."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(given, prog_name="pratique")
+    except PratiqueError:
+        raise
+    except Exception as error:  # the process ends here: whatever was not foreseen still gets the code for "undecided"
+        if "--verbose" in given:
+            raise
+        _render(
+            f"unexpected {type(error).__name__}: {error}",
+            "This is a bug. `pratique --verbose …` shows where it happened.",
+        )
+        sys.exit(_EXIT_UNDECIDED)
+
+
+def _render(message: str, hint: str | None) -> None:
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+
+
+if __name__ == "__main__":
+    main()

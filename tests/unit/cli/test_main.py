@@ -1,0 +1,147 @@
+"""The command line as a whole: help without imports, errors as text, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import ClassVar
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pratique.cli import main as command_line
+from pratique.cli._lazy import LazyGroup, MissingPartError, Target
+from pratique.core.errors import RefusedError
+
+pytestmark = pytest.mark.unit
+runner = CliRunner()
+
+
+def refusing() -> None:
+    """Refuse."""
+    raise RefusedError("The harbour is closed.", hint="Wait for the tide.")
+
+
+def broken() -> None:
+    """Break."""
+    raise ZeroDivisionError("division by zero")
+
+
+def interrupted() -> None:
+    """Stop."""
+    raise KeyboardInterrupt
+
+
+group = typer.Typer()
+
+
+@group.command()
+def list_all(limit: int = 3) -> None:
+    """List."""
+    typer.echo(f"limit {limit}")
+
+
+@group.command()
+def other() -> None:
+    """Be a second command."""
+
+
+def target(attribute: str, module: str = __name__, extra: str = "") -> Target:
+    return Target(help=f"{attribute} help", module=module, attribute=attribute, extra=extra)
+
+
+TARGETS = {
+    "refuse": target("refusing"),
+    "break": target("broken"),
+    "interrupt": target("interrupted"),
+    "many": target("group"),
+    "absent": target("x", module="pratique.no_such_part"),
+    "bare": target("x", module="no_such_package", extra="fleet"),
+}
+
+
+@pytest.fixture(autouse=True)
+def commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    monkeypatch.setattr(command_line._RootGroup, "targets", {**command_line._RootGroup.targets, **TARGETS})
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    source = (
+        "import sys\n"
+        "from pratique.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in sys.modules if m.startswith(('pratique.fleet', 'aiohttp', 'torch', 'starlette'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.endswith("[]\n")
+    for name in ("up", "down", "status", "logs", "chat", "serve", "model", "apikey"):
+        assert name in done.stdout
+
+
+def test_version_is_printed() -> None:
+    assert runner.invoke(command_line.app, ["--version"]).stdout.startswith("pratique 0.")
+
+
+def test_refusal_is_two_lines_on_stderr_and_exit_1() -> None:
+    result = runner.invoke(command_line.app, ["refuse"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: The harbour is closed.\nhint: Wait for the tide.\n"
+
+
+def test_verbose_raises_the_original() -> None:
+    assert isinstance(runner.invoke(command_line.app, ["--verbose", "refuse"]).exception, RefusedError)
+    with pytest.raises(RefusedError):
+        command_line.main(["--verbose", "refuse"])
+
+
+def test_unforeseen_error_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(["break"])
+    assert ended.value.code == 3
+    assert "unexpected ZeroDivisionError" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        command_line.main(["--verbose", "break"])
+
+
+def test_interrupt_is_130() -> None:
+    assert runner.invoke(command_line.app, ["interrupt"]).exit_code == 130
+
+
+def test_usage_error_is_2() -> None:
+    assert runner.invoke(command_line.app, ["no-such-command"]).exit_code == 2
+    assert runner.invoke(command_line.app, ["many", "list-all", "--limit", "x"]).exit_code == 2
+
+
+def test_group_behind_the_table_has_its_commands() -> None:
+    result = runner.invoke(command_line.app, ["many", "list-all", "--limit", "7"])
+    assert result.stdout == "limit 7\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("absent", "no module 'pratique.no_such_part'"), ("bare", "no_such_package")]
+)
+def test_missing_module_fails_only_when_called(name: str, said: str) -> None:
+    result = runner.invoke(command_line.app, [name])
+    assert result.exit_code == 3
+    assert said in result.stderr
+    assert "hint:" in result.stderr
+
+
+def test_commands_can_be_loaded_by_name() -> None:
+    class Group(LazyGroup):
+        targets: ClassVar[dict[str, Target]] = TARGETS
+
+    loaded = Group(name="g").load_command("refuse")
+    assert loaded is not None
+    assert (loaded.name, loaded.help) == ("refuse", "Refuse.")
+    assert Group(name="g").load_command("nothing") is None
+    with pytest.raises(MissingPartError):
+        Group(name="g").load_command("bare")
+
+
+def test_every_listed_command_says_what_it_does() -> None:
+    for group_class in (command_line._RootGroup, command_line._ServeGroup):
+        assert all(entry.help.endswith(".") for name, entry in group_class.targets.items() if name not in TARGETS)
