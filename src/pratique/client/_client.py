@@ -18,7 +18,7 @@ from pratique.core.clock import Clock, SystemClock
 from pratique.core.ids import IdSource, RandomIds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from pratique.client._reply import Reply
@@ -70,9 +70,8 @@ class ChatClient:
     ) -> None:
         for stream in list(self._streams):
             await stream.aclose()
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
+        http, self._http = self._opened(), None
+        await http.close()
 
     @property
     def transport(self) -> TransportKind:
@@ -220,18 +219,19 @@ class ChatClient:
         return stream
 
     async def _get_heartbeat_seconds(self) -> float:
-        if self._session is None:
-            async with self._session_lock:
-                if self._session is None:
-                    self._session = await self._opened().fetch_once("GET", "/api/session", wire.Session)
-        return self._session.heartbeat_seconds
+        # The stream waits and announces itself, so a lost attempt is not repeated here.
+        return (await self._session_by(self._opened().fetch_once)).heartbeat_seconds
 
     async def _begin_session(self) -> wire.Session:
-        if self._session is None:
-            async with self._session_lock:
-                if self._session is None:
-                    self._session = await self._opened().fetch("GET", "/api/session", wire.Session)
-        return self._session
+        return await self._session_by(self._opened().fetch)
+
+    async def _session_by(
+        self, fetch: Callable[[str, str, type[wire.Session]], Awaitable[wire.Session]]
+    ) -> wire.Session:
+        async with self._session_lock:
+            if self._session is None:
+                self._session = await fetch("GET", "/api/session", wire.Session)
+            return self._session
 
     def _opened(self) -> Http:
         if self._http is None:

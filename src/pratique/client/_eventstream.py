@@ -13,6 +13,7 @@ from pratique.client import _wire as wire
 from pratique.client._http import error_of_response, lost_by, read_bounded
 from pratique.client._link import LinkLostError
 from pratique.client._sse import SseParser
+from pratique.client._transport import Connection, Transport
 from pratique.client.errors import ProtocolMismatchError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _OK: Final = 200
 _MEDIA_TYPE: Final = "text/event-stream"
 
 
-class SseTransport:
+class SseTransport(Transport):
     """Opens one streaming request for each connection."""
 
     def __init__(self, http: Http, settings: ClientSettings) -> None:
@@ -69,7 +70,7 @@ class SseTransport:
         return await self._http.session.get(url, params=cursor, headers={"Accept": _MEDIA_TYPE})
 
 
-class _SseConnection:
+class _SseConnection(Connection):
     def __init__(self, response: aiohttp.ClientResponse, parser: SseParser) -> None:
         self._response = response
         self._parser = parser

@@ -39,7 +39,7 @@ class SseParser:
     def _take_line(self, line: str) -> str | None:
         if not line:
             complete, self._data, self._size = self._data, [], 0
-            return "\n".join(complete) if complete else None
+            return "\n".join(complete) or None
         field, _, value = line.partition(":")
         if field == "data":
             self._data.append(value.removeprefix(" "))

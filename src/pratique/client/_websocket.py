@@ -11,6 +11,7 @@ import msgspec
 from pratique.client import _wire as wire
 from pratique.client._http import GATEWAY_STATUSES, error_of_response, lost_by
 from pratique.client._link import LinkLostError
+from pratique.client._transport import Connection, Transport
 from pratique.client.errors import ClientError, ProtocolMismatchError, TooLargeError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def error_of_close(code: int | None, reason: str) -> LinkLostError | ClientError
     return LinkLostError(said, is_blameless=code in _BLAMELESS)
 
 
-class WebSocketTransport:
+class WebSocketTransport(Transport):
     """Opens one WebSocket for each connection."""
 
     def __init__(self, http: Http, settings: ClientSettings) -> None:
@@ -69,7 +70,7 @@ class WebSocketTransport:
         )
 
 
-class _WebSocketConnection:
+class _WebSocketConnection(Connection):
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
 
