@@ -84,6 +84,7 @@ class MemoryConversationStore:
         options: GenerationOptions,
     ) -> BegunTurn:
         self._require_available()
+        text = rules.storable(text)
         known = self._messages.get((owner, client_message_id))
         if known is not None:
             same = known.digest in {None, rules.digest(text)} and _same_target(known, conversation_id)
@@ -142,6 +143,7 @@ class MemoryConversationStore:
         if record.status is GenerationStatus.FINISHED:
             return FinishedGeneration(generation=record, conversation=_snapshot(stored), already=True)
         rules.check_finish(record, epoch=epoch)
+        outcome = msgspec.structs.replace(outcome, text=rules.storable(outcome.text))
         now = self._clock.epoch()
         turn_id = TurnId(self._ids.new("turn")) if rules.has_turn(outcome) else None
         generation.record = msgspec.structs.replace(

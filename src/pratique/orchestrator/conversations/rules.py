@@ -40,6 +40,7 @@ __all__ = [
     "encode_cursor",
     "has_turn",
     "is_whole",
+    "storable",
     "title_from",
 ]
 
@@ -97,6 +98,15 @@ def check_finish(record: GenerationRecord, *, epoch: int) -> None:
     """Raise unless this epoch may end the generation."""
     if record.epoch > epoch:
         raise FencedError(record.generation_id, epoch=epoch, stored_epoch=record.epoch)
+
+
+def storable(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold (lone surrogates) replaced; every other character is kept."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def digest(text: str) -> str:
