@@ -1,0 +1,77 @@
+"""The ASGI application of one replica: routes, error answers, the guard around them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount, WebSocketRoute
+
+from pratique.core.errors import PratiqueError
+from pratique.core.events import get_logger
+from pratique.orchestrator.api.chat import ChatRoutes
+from pratique.orchestrator.api.guard import Guard
+from pratique.orchestrator.api.page import PageRoutes
+from pratique.orchestrator.api.probes import ProbeRoutes
+from pratique.orchestrator.api.proxy import OpenAiProxy
+from pratique.orchestrator.api.responses import error_response, refusal
+from pratique.orchestrator.api.websocket import WebSocketEndpoint
+from pratique.orchestrator.protocol.events import EventError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp
+
+    from pratique.orchestrator.api.runtime import Runtime
+
+__all__ = ["build_application"]
+
+_logger = get_logger("api")
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def build_application(runtime: Runtime) -> ASGIApp:
+    """Return the application; `runtime` must run for as long as it is served."""
+    chat, probes, page = ChatRoutes(runtime), ProbeRoutes(runtime), PageRoutes(runtime)
+    application = Starlette(
+        routes=[
+            WebSocketRoute("/api/ws", WebSocketEndpoint(runtime)),
+            *chat.routes(),
+            *probes.routes(),
+            Mount("/v1", OpenAiProxy(runtime)),
+            *page.routes(),
+        ],
+        exception_handlers={
+            PratiqueError: _on_refusal(runtime),
+            HTTPException: _on_http_error,
+            Exception: _on_fault,
+        },
+    )
+    return Guard(application, runtime)
+
+
+def _on_refusal(runtime: Runtime) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def answer(_: Request, error: Exception) -> Response:
+        if isinstance(error, PratiqueError):
+            runtime.instruments.frames_refused.labels(code=error.code).inc()
+        return error_response(error)
+
+    return answer
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return error_response(error)
+    code = _CODES.get(error.status_code, "invalid_request")
+    response = refusal(EventError(code=code, message=str(error.detail)), status=error.status_code)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+async def _on_fault(_: Request, error: Exception) -> Response:
+    return error_response(error)

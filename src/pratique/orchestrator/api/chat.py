@@ -1,0 +1,271 @@
+"""The chat over HTTP: messages, retries and cancels as JSON or SSE, resuming as SSE, conversations, session, status."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pratique.core.errors import CallerError, EnvironmentFaultError
+from pratique.core.ids import ConversationId, GenerationId
+from pratique.orchestrator.api.requests import headers_of, principal_of, read_body
+from pratique.orchestrator.api.responses import json_response
+from pratique.orchestrator.api.sse import SseReply, SseResponse
+from pratique.orchestrator.protocol.encode import decode_generation_event
+from pratique.orchestrator.protocol.errors import FrameError
+from pratique.orchestrator.protocol.events import Ended, NotResumable, Turn
+from pratique.orchestrator.protocol.frames import PROTOCOL_VERSION, Cancel, Message, Resume, Retry
+from pratique.orchestrator.protocol.parse import MAX_FRAME_BYTES, parse_body
+from pratique.orchestrator.sessions.feed import FeedLostError
+from pratique.orchestrator.sessions.sessions import OverloadedError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
+
+    from pratique.orchestrator.api.runtime import Runtime
+    from pratique.orchestrator.api.service import Answer
+    from pratique.orchestrator.sessions.feed import Feed
+
+__all__ = ["ChatRoutes"]
+
+_MAX_TITLE_BODY_BYTES = 8192
+
+
+class _Rename(msgspec.Struct, forbid_unknown_fields=True):
+    title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class AnswerTimeoutError(EnvironmentFaultError):
+    """The reply is still being made; it goes on."""
+
+    code = "timeout"
+
+
+class ChatRoutes:
+    """Handlers of one replica."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._service = runtime.service
+
+    def routes(self) -> list[Route]:
+        conversation = "/api/conversations/{conversation_id}"
+        return [
+            Route("/api/session", self.session, methods=["GET"]),
+            Route("/api/status", self.status, methods=["GET"]),
+            Route("/api/chat", self.chat, methods=["POST"]),
+            Route("/api/retry", self.retry, methods=["POST"]),
+            Route("/api/cancel", self.cancel, methods=["POST"]),
+            Route("/api/conversations", self.conversations, methods=["GET"]),
+            Route(f"{conversation}/events", self.events, methods=["GET"]),
+            Route(conversation, self.conversation, methods=["GET"]),
+            Route(conversation, self.rename, methods=["PATCH"]),
+            Route(conversation, self.delete, methods=["DELETE"]),
+        ]
+
+    async def session(self, request: Request) -> Response:
+        """Say who asks, making a new session where there is none."""
+        settings = self._runtime.settings
+        grant = self._runtime.authenticator.session(headers_of(request.scope), secure=settings.secure_cookies)
+        response = json_response(
+            {
+                "principal_id": grant.principal.principal_id,
+                "protocol_version": PROTOCOL_VERSION,
+                "replica": settings.replica,
+                "heartbeat_seconds": settings.heartbeat_seconds,
+            }
+        )
+        if grant.set_cookie is not None:
+            response.headers.append("set-cookie", grant.set_cookie)
+        return response
+
+    async def status(self, _: Request) -> Response:
+        """Say how this replica and the models are."""
+        state = self._runtime.poller.state
+        return json_response(
+            {
+                "replica": self._runtime.settings.replica,
+                "draining": self._runtime.drain.is_draining,
+                "model": {"ready": state.ready, "replicas": state.replicas},
+            }
+        )
+
+    async def chat(self, request: Request) -> Response:
+        """Send a message."""
+        message = parse_body(Message, await read_body(request, max_bytes=MAX_FRAME_BYTES))
+        return await self._answer(request, await self._service.send(principal_of(request).principal_id, message))
+
+    async def retry(self, request: Request) -> Response:
+        """Have the last user turn answered again."""
+        retry = parse_body(Retry, await read_body(request, max_bytes=MAX_FRAME_BYTES))
+        return await self._answer(request, await self._service.retry(principal_of(request).principal_id, retry))
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a reply."""
+        cancel = parse_body(Cancel, await read_body(request, max_bytes=MAX_FRAME_BYTES))
+        is_cancelled = await self._service.cancel(principal_of(request).principal_id, cancel)
+        return json_response({"generation_id": cancel.generation_id, "cancelled": is_cancelled}, status=202)
+
+    async def events(self, request: Request) -> Response:
+        """Resume a reply."""
+        self._verify_room()
+        resume = _resume_of(request)
+        owner = principal_of(request).principal_id
+        found = await self._service.resume(owner, resume)
+        generation_id = None if isinstance(found.first, NotResumable) else found.first.generation_id
+        reply = SseReply(
+            owner=owner,
+            conversation_id=ConversationId(resume.conversation_id),
+            generation_id=GenerationId(generation_id) if generation_id else None,
+            first=found.first,
+            feed=found.feed,
+            after_seq=found.after_seq,
+            has_model_state=True,
+        )
+        return _Streaming(SseResponse(self._runtime, reply))
+
+    async def conversations(self, request: Request) -> Response:
+        """List the asker's conversations, newest first."""
+        limit = request.query_params.get("limit", "50")
+        if not (limit.isascii() and limit.isdecimal() and len(limit) <= 3 and 1 <= int(limit) <= 200):  # noqa: PLR2004 - as documented
+            raise CallerError(f"Expected 'limit' from 1 to 200; found '{limit[:20]}'.")
+        page = await self._service.conversations(
+            principal_of(request).principal_id, limit=int(limit), before=request.query_params.get("before")
+        )
+        return json_response(page)
+
+    async def conversation(self, request: Request) -> Response:
+        """Show one conversation."""
+        stored = await self._service.conversation(principal_of(request).principal_id, _conversation_id(request))
+        return json_response(stored.conversation)
+
+    async def rename(self, request: Request) -> Response:
+        """Give it another title."""
+        raw = await read_body(request, max_bytes=_MAX_TITLE_BODY_BYTES)
+        try:
+            wanted = msgspec.json.decode(raw, type=_Rename)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise FrameError(f"Expected the JSON of a title: {error}.") from error
+        owner = principal_of(request).principal_id
+        shown = (await self._service.rename(owner, _conversation_id(request), wanted.title)).conversation
+        return json_response(
+            {
+                "conversation_id": shown.conversation_id,
+                "title": shown.title,
+                "created_at": shown.created_at,
+                "updated_at": shown.updated_at,
+            }
+        )
+
+    async def delete(self, request: Request) -> Response:
+        """Delete it."""
+        await self._service.delete(principal_of(request).principal_id, _conversation_id(request))
+        return Response(status_code=204)
+
+    def _verify_room(self) -> None:
+        if self._runtime.num_connections >= self._runtime.settings.max_connections:
+            raise OverloadedError("This replica serves as many connections as it may.", hint="Try again in a moment.")
+
+    async def _answer(self, request: Request, answer: Answer) -> Response:
+        owner = principal_of(request).principal_id
+        accepted = answer.accepted
+        if "text/event-stream" in request.headers.get("accept", ""):
+            reply = SseReply(
+                owner=owner,
+                conversation_id=ConversationId(accepted.conversation_id),
+                generation_id=GenerationId(accepted.generation_id),
+                first=accepted,
+                feed=answer.feed,
+                needs_snapshot=True,
+            )
+            return _Streaming(SseResponse(self._runtime, reply))
+        ended = await _end_of(answer.feed, seconds=self._runtime.settings.reply_timeout_seconds)
+        stored = await self._service.snapshot(owner, ConversationId(accepted.conversation_id), None)
+        turn = _reply_turn(stored.conversation.turns, accepted.generation_id)
+        return json_response(
+            {
+                "conversation_id": accepted.conversation_id,
+                "generation_id": accepted.generation_id,
+                "user_turn_id": accepted.user_turn_id,
+                "turn": turn,
+                "usage": ended.usage if ended else None,
+                "was_truncated": turn.was_truncated if turn else False,
+                "turns_dropped": turn.turns_dropped if turn else 0,
+                "finish_reason": ended.finish_reason if ended else turn.finish_reason if turn else None,
+                "error": ended.error if ended else turn.error if turn else None,
+            }
+        )
+
+
+class _Streaming(Response):
+    """Lets a plain ASGI application be what a Starlette handler returns."""
+
+    def __init__(self, application: SseResponse) -> None:
+        super().__init__()
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
+
+
+def _conversation_id(request: Request) -> ConversationId:
+    return ConversationId(request.path_params["conversation_id"])
+
+
+def _resume_of(request: Request) -> Resume:
+    """Read the cursor, from Last-Event-ID or else from the query.
+
+    Raises:
+        FrameError: it is not one.
+    """
+    query = request.query_params
+    generation_id, last_seq = query.get("generation_id"), query.get("last_seq", "0")
+    cursor = request.headers.get("last-event-id")
+    if cursor:
+        generation_id, _, last_seq = cursor.rpartition(":")
+    if not (last_seq.isascii() and last_seq.isdecimal() and len(last_seq) < 16):  # noqa: PLR2004 - 2**53 has 16 digits
+        raise FrameError("Expected a cursor '<generation_id>:<seq>'.")
+    try:
+        return msgspec.convert(
+            {
+                "type": "resume",
+                "conversation_id": _conversation_id(request),
+                "generation_id": generation_id or None,
+                "last_seq": int(last_seq),
+            },
+            Resume,
+        )
+    except msgspec.ValidationError as error:
+        raise FrameError(f"Expected a cursor of a reply: {error}.") from error
+
+
+async def _end_of(feed: Feed | None, *, seconds: float) -> Ended | None:
+    """Return how a reply ended, once it has; None where only the store knows.
+
+    Raises:
+        AnswerTimeoutError: it has not ended in time.
+    """
+    if feed is None:
+        return None
+    last = None
+    try:
+        async with asyncio.timeout(seconds):
+            async for batch in feed.follow(max(0, feed.last_seq - 1)):
+                last = batch[-1]
+    except FeedLostError:
+        return None
+    except TimeoutError as error:
+        raise AnswerTimeoutError("The reply is still being made.", hint="Read the conversation later.") from error
+    event = decode_generation_event(last.data) if last is not None else None
+    return event if isinstance(event, Ended) else None
+
+
+def _reply_turn(turns: tuple[Turn, ...], generation_id: str) -> Turn | None:
+    return next(
+        (turn for turn in reversed(turns) if turn.generation_id == generation_id and turn.role.value == "assistant"),
+        None,
+    )

@@ -1,0 +1,65 @@
+"""Reading requests: headers as plain mappings, bodies with bounds in bytes and time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from pratique.core.errors import EnvironmentFaultError
+from pratique.orchestrator.protocol.errors import FrameTooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.types import Scope
+
+    from pratique.orchestrator.access import Principal
+
+__all__ = ["PRINCIPAL", "BodyTimeoutError", "headers_of", "principal_of", "read_body"]
+
+PRINCIPAL = "pratique.principal"
+_BODY_SECONDS = 15.0
+
+
+class BodyTimeoutError(EnvironmentFaultError):
+    """The rest of a body did not come."""
+
+    code = "timeout"
+
+
+def headers_of(scope: Scope) -> Mapping[str, str]:
+    """Return the request's headers by lower-case name."""
+    return Headers(scope=scope)
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks; the guard has seen to it that there is one."""
+    principal: Principal = request.scope[PRINCIPAL]
+    return principal
+
+
+async def read_body(request: Request, *, max_bytes: int) -> bytes:
+    """Return the body.
+
+    Raises:
+        FrameTooLargeError: it has more than `max_bytes`; no more than that was read.
+        BodyTimeoutError: it did not come in time.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:18]) > max_bytes:
+        raise FrameTooLargeError(f"A body has at most {max_bytes} bytes here; this one is said to have {declared}.")
+    chunks: list[bytes] = []
+    num_bytes = 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                num_bytes += len(chunk)
+                if num_bytes > max_bytes:
+                    raise FrameTooLargeError(f"A body has at most {max_bytes} bytes here.")
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise BodyTimeoutError(f"The body did not come within {_BODY_SECONDS:.0f} s.") from error
+    return b"".join(chunks)

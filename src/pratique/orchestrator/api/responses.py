@@ -1,0 +1,39 @@
+"""JSON answers, and errors as JSON answers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.responses import Response
+
+from pratique.orchestrator.protocol.errors import event_error_of, http_status_of
+
+if TYPE_CHECKING:
+    from pratique.orchestrator.protocol.events import EventError
+
+__all__ = ["error_response", "json_response", "refusal"]
+
+
+def json_response(value: object, *, status: int = 200) -> Response:
+    """Return a value as JSON; never to be cached."""
+    return Response(
+        msgspec.json.encode(value),
+        status_code=status,
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
+    )
+
+
+def refusal(error: EventError, *, status: int | None = None) -> Response:
+    """Return an error as its HTTP answer."""
+    response = json_response({"error": error}, status=status or http_status_of(error.code))
+    if error.retry_after_seconds is not None:
+        response.headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
+    return response
+
+
+def error_response(error: Exception) -> Response:
+    """Return whatever was raised as its HTTP answer."""
+    return refusal(event_error_of(error))

@@ -1,0 +1,63 @@
+"""What every transport of one replica shares."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pratique.core.catalogue import orchestrator as catalogue
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from pratique.core.clock import Clock
+    from pratique.core.metrics import Metrics
+    from pratique.orchestrator.access import Authenticator
+    from pratique.orchestrator.api.service import ChatService
+    from pratique.orchestrator.conversations.interface import ConversationStore
+    from pratique.orchestrator.settings import OrchestratorSettings
+    from pratique.orchestrator.upstream.poller import ModelPoller
+
+__all__ = ["ApiInstruments", "Drain", "Runtime"]
+
+
+class Drain:
+    """Whether this replica is going away. It never comes back from that."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        return self.begun.is_set()
+
+
+class ApiInstruments:
+    """What the transports count."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.connections = metrics.gauge(catalogue.CONNECTIONS)
+        self.connections_cut = metrics.counter(catalogue.CONNECTIONS_CUT)
+        self.events_sent = metrics.counter(catalogue.EVENTS_SENT)
+        self.frames_refused = metrics.counter(catalogue.FRAMES_REFUSED)
+        self.http_requests = metrics.counter(catalogue.HTTP_REQUESTS)
+
+
+@dataclass(kw_only=True)
+class Runtime:
+    """The parts of one replica that its transports use. Built and owned by `app`."""
+
+    settings: OrchestratorSettings
+    service: ChatService
+    store: ConversationStore
+    authenticator: Authenticator
+    poller: ModelPoller
+    http: aiohttp.ClientSession
+    """To the model servers, for the OpenAI proxy."""
+    metrics: Metrics
+    instruments: ApiInstruments
+    clock: Clock
+    drain: Drain = field(default_factory=Drain)
+    num_connections: int = 0
+    """Open streaming connections, WebSocket and SSE."""

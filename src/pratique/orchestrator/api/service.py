@@ -1,0 +1,204 @@
+"""What the chat does for a principal, whatever the transport: send, retry, resume, cancel, read.
+
+Ownership is checked here, on every call, on what was read; not owned looks exactly like not there. A message is stored
+before it is acknowledged, the caches are told before its reply begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pratique.core.ids import ConversationId, GenerationId, PrincipalId
+from pratique.orchestrator.conversations.errors import (
+    ConversationNotFoundError,
+    GenerationNotFoundError,
+)
+from pratique.orchestrator.conversations.interface import GenerationOptions, GenerationRecord, GenerationStatus
+from pratique.orchestrator.protocol.events import Accepted, NotResumable, Reconnected
+from pratique.orchestrator.sessions.log.interface import LogUnavailableError
+
+if TYPE_CHECKING:
+    from pratique.orchestrator.cache.interface import ConversationReader
+    from pratique.orchestrator.conversations.interface import (
+        BegunTurn,
+        ConversationStore,
+        Page,
+        StoredConversation,
+    )
+    from pratique.orchestrator.protocol.frames import Cancel, Message, Resume, Retry
+    from pratique.orchestrator.sessions.feed import Feed
+    from pratique.orchestrator.sessions.sessions import Sessions
+
+__all__ = ["Answer", "ChatService", "Resumption"]
+
+_CATCH_UP_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A message was accepted; its reply comes from the feed. No feed: it ended and its events are gone."""
+
+    accepted: Accepted
+    feed: Feed | None
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a `resume` is answered with, and what follows."""
+
+    first: Reconnected | NotResumable
+    feed: Feed | None
+    after_seq: int = 0
+
+
+class ChatService:
+    """One replica's chat."""
+
+    def __init__(self, store: ConversationStore, reader: ConversationReader, sessions: Sessions) -> None:
+        self._store = store
+        self._reader = reader
+        self._sessions = sessions
+
+    async def send(self, owner: PrincipalId, message: Message) -> Answer:
+        """Store a message and begin its reply; one that was sent before is answered by the same reply.
+
+        Raises:
+            OverloadedError, and what `ConversationStore.begin_turn` raises.
+        """
+        self._sessions.verify_room()
+        begun = await self._store.begin_turn(
+            owner=owner,
+            conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
+            client_message_id=message.client_message_id,
+            text=message.text,
+            options=GenerationOptions(max_tokens=message.max_tokens, temperature=message.temperature),
+        )
+        return await self._begin(begun, message.client_message_id)
+
+    async def retry(self, owner: PrincipalId, retry: Retry) -> Answer:
+        """Begin another reply to the last user turn; raises like `send`, and NothingToRetryError."""
+        self._sessions.verify_room()
+        begun = await self._store.begin_retry(
+            owner=owner,
+            conversation_id=ConversationId(retry.conversation_id),
+            client_message_id=retry.client_message_id,
+        )
+        return await self._begin(begun, retry.client_message_id)
+
+    async def resume(self, owner: PrincipalId, resume: Resume) -> Resumption:
+        """Find what a client missed.
+
+        Raises:
+            ConversationNotFoundError, GenerationNotFoundError, StoreUnavailableError.
+        """
+        conversation_id = ConversationId(resume.conversation_id)
+        stored = await self.conversation(owner, conversation_id)
+        name = resume.generation_id or stored.conversation.active_generation_id
+        if name is None:
+            return Resumption(Reconnected(conversation_id=conversation_id, generation_id=None, last_seq=0), None)
+        record = await self._owned_generation(owner, GenerationId(name))
+        if record.conversation_id != conversation_id:
+            raise GenerationNotFoundError(name)
+        feed = await self._find(record)
+        after_seq = resume.last_seq if resume.generation_id else 0
+        if feed is None or not await _reaches(feed, after_seq):
+            return Resumption(await self.snapshot(owner, conversation_id, GenerationId(name)), None)
+        first = Reconnected(conversation_id=conversation_id, generation_id=name, last_seq=after_seq)
+        return Resumption(first, feed, after_seq)
+
+    async def cancel(self, owner: PrincipalId, cancel: Cancel) -> bool:
+        """Stop a reply; False where it had ended.
+
+        Raises:
+            GenerationNotFoundError, StoreUnavailableError, LogUnavailableError.
+        """
+        record = await self._owned_generation(owner, GenerationId(cancel.generation_id))
+        return await self._sessions.cancel(record)
+
+    async def snapshot(
+        self, owner: PrincipalId, conversation_id: ConversationId, generation_id: GenerationId | None
+    ) -> NotResumable:
+        """Say that a reply's events are gone, with the conversation as stored."""
+        stored = await self._store.load_conversation(conversation_id)
+        _verify_owner(stored, owner)
+        return NotResumable(
+            conversation_id=conversation_id, generation_id=generation_id, conversation=stored.conversation
+        )
+
+    async def conversation(self, owner: PrincipalId, conversation_id: ConversationId) -> StoredConversation:
+        """Return one conversation; raises ConversationNotFoundError, StoreUnavailableError."""
+        stored = await self._reader.get(conversation_id)
+        _verify_owner(stored, owner)
+        return stored
+
+    async def conversations(self, owner: PrincipalId, *, limit: int, before: str | None) -> Page:
+        """Return a page of the owner's list; raises InvalidCursorError, StoreUnavailableError."""
+        return await self._store.list_conversations(owner=owner, limit=limit, before=before)
+
+    async def rename(self, owner: PrincipalId, conversation_id: ConversationId, title: str) -> StoredConversation:
+        """Give a conversation another title; raises what the store raises."""
+        stored = await self._store.rename(owner=owner, conversation_id=conversation_id, title=title)
+        await self._reader.written(stored)
+        return stored
+
+    async def delete(self, owner: PrincipalId, conversation_id: ConversationId) -> None:
+        """Delete a conversation and stop the reply that runs in it; raises what the store raises."""
+        record = None
+        stored = await self._store.load_conversation(conversation_id)
+        _verify_owner(stored, owner)
+        if stored.conversation.active_generation_id:
+            record = await self._store.load_generation(GenerationId(stored.conversation.active_generation_id))
+        await self._store.delete(owner=owner, conversation_id=conversation_id)
+        await self._reader.deleted(conversation_id)
+        if record is not None:
+            try:
+                await self._sessions.cancel(record)
+            except LogUnavailableError:
+                # Its producer finds out when it finishes: there is nothing left to finish.
+                return
+
+    async def _begin(self, begun: BegunTurn, client_message_id: str) -> Answer:
+        record = begun.generation
+        if not begun.duplicate:
+            await self._reader.written(begun.conversation)
+        accepted = Accepted(
+            client_message_id=client_message_id,
+            conversation_id=begun.conversation_id,
+            user_turn_id=begun.user_turn_id,
+            generation_id=begun.generation_id,
+            duplicate=begun.duplicate,
+        )
+        if record.status is GenerationStatus.RUNNING and record.epoch == 0:
+            # Also for a duplicate: who stored it may have died before it began. The lease decides who makes it.
+            return Answer(accepted, self._sessions.begin(record))
+        return Answer(accepted, await self._find(record))
+
+    async def _find(self, record: GenerationRecord) -> Feed | None:
+        try:
+            return await self._sessions.find(record)
+        except LogUnavailableError:
+            return None
+
+    async def _owned_generation(self, owner: PrincipalId, generation_id: GenerationId) -> GenerationRecord:
+        record = await self._store.load_generation(generation_id)
+        if record.owner != owner:
+            raise GenerationNotFoundError(generation_id)
+        return record
+
+
+def _verify_owner(stored: StoredConversation, owner: PrincipalId) -> None:
+    if stored.owner != owner:
+        raise ConversationNotFoundError(stored.conversation_id)
+
+
+async def _reaches(feed: Feed, seq: int) -> bool:
+    """Whether the feed holds (or soon holds) all that the client has seen: a log may be catching up."""
+    if feed.last_seq < seq:
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await feed.wait_for(seq)
+        except TimeoutError:
+            return False
+    return feed.last_seq >= seq

@@ -1,0 +1,162 @@
+"""Serves one replica: the listening socket, uvicorn, signals, the drain. Returns when it has stopped in order.
+
+SIGTERM (or Ctrl-C) drains: not ready at once, sockets sent elsewhere, replies end or are handed over; a second one ends
+the drain. Nothing here survives the process; everything that matters is in the store and the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+import uvloop
+
+from pratique.core.errors import EnvironmentFaultError
+from pratique.core.events import get_logger
+from pratique.orchestrator.app import running
+from pratique.orchestrator.protocol.parse import MAX_FRAME_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from starlette.types import ASGIApp
+
+    from pratique.orchestrator.settings import OrchestratorSettings
+
+__all__ = ["ListenError", "serve"]
+
+_logger = get_logger("server")
+_BACKLOG = 2048
+# A client that acknowledges nothing for so long is gone, whatever still waits for it in the kernel.
+_UNACKNOWLEDGED_SECONDS = 30
+_LAST_WORDS_SECONDS = 5
+
+
+class ListenError(EnvironmentFaultError):
+    """The address cannot be listened on."""
+
+    code = "listen_failed"
+
+
+def serve(settings: OrchestratorSettings, *, announce: Callable[[str], None]) -> None:
+    """Serve until told to stop; `announce` gets the base URL once connections are taken.
+
+    Raises:
+        ListenError, and what `app.running` raises.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, announce))
+
+
+async def _serve(settings: OrchestratorSettings, announce: Callable[[str], None]) -> None:
+    listener = _listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        async with running(settings) as replica:
+            server = _Server(_config(replica.application))
+            stopping = asyncio.Event()
+            with _on_signals(stopping.set):
+                serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+                try:
+                    await _started(server, serving)
+                    url = _url_of(listener)
+                    _logger.info("listening", url=url, replica=settings.replica)
+                    announce(url)
+                    await _first_of(stopping.wait(), serving)
+                    await _drain_unless_hurried(replica.drain(), stopping)
+                finally:
+                    server.should_exit = True
+                    await serving
+    _logger.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, with the signals left to us: its own handling ends the process by the signal, not with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(application: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        loop="none",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=_LAST_WORDS_SECONDS,
+    )
+
+
+async def _started(server: uvicorn.Server, serving: asyncio.Future[None]) -> None:
+    while not server.started:
+        if serving.done():
+            serving.result()
+            raise ListenError("The server ended before it took connections.")
+        await asyncio.sleep(0.005)
+
+
+async def _drain_unless_hurried(draining: Coroutine[None, None, None], stopping: asyncio.Event) -> None:
+    stopping.clear()
+    task = asyncio.ensure_future(draining)
+    try:
+        await _first_of(stopping.wait(), task)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _first_of(signalled: Coroutine[None, None, bool], other: asyncio.Future[None]) -> None:
+    waiting = asyncio.ensure_future(signalled)
+    try:
+        either: set[asyncio.Future[Any]] = {waiting, other}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+@contextlib.contextmanager
+def _on_signals(callback: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, callback)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_SECONDS * 1000)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        raise ListenError(
+            f"Cannot listen on {host}:{port}: {error.strerror or error}.",
+            hint="Choose another port with --port, or 0 for any free one.",
+        ) from error
+    return listener
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,104 @@
+"""What readers on this replica follow: the events of one reply, in memory, contiguous from the first.
+
+Filled by the producer where it runs here, else from the log by the follower. Readers hold a position, not a queue: a
+reader that falls behind costs nothing here (its connection bounds itself).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pratique.core.errors import EnvironmentFaultError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from pratique.core.ids import GenerationId
+    from pratique.orchestrator.sessions.log.interface import LogEntry
+
+__all__ = ["Feed", "FeedLostError"]
+
+
+class FeedLostError(EnvironmentFaultError):
+    """What was sent of this reply cannot be continued: its log is gone, or went on differently."""
+
+    code = "not_resumable"
+
+
+class Feed:
+    """The events of one reply, as far as this replica knows them."""
+
+    def __init__(self, generation_id: GenerationId) -> None:
+        self.generation_id = generation_id
+        self.num_bytes = 0
+        self.num_readers = 0
+        self.is_lost = False
+        self._entries: list[LogEntry] = []
+        self._changed = asyncio.Event()
+
+    @property
+    def last_seq(self) -> int:
+        return len(self._entries)
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._entries) and self._entries[-1].is_end
+
+    def after(self, seq: int) -> Sequence[LogEntry]:
+        """Return the events after `seq` that are there."""
+        return self._entries[seq:]
+
+    def publish(self, entries: Sequence[LogEntry]) -> None:
+        """Add events; known ones are passed over.
+
+        Raises:
+            ValueError: they do not follow what is here.
+        """
+        fresh = [entry for entry in entries if entry.seq > self.last_seq]
+        if not fresh:
+            return
+        if fresh[0].seq != self.last_seq + 1 or self.has_ended:
+            raise ValueError(f"Event {fresh[0].seq} cannot follow {self.last_seq} in {self.generation_id}.")
+        self._entries.extend(fresh)
+        self.num_bytes += sum(len(entry.data) for entry in fresh)
+        self._signal()
+
+    def lose(self) -> None:
+        """End it for its readers: they get FeedLostError."""
+        self.is_lost = True
+        self._signal()
+
+    async def follow(self, after_seq: int) -> AsyncIterator[Sequence[LogEntry]]:
+        """Yield what follows `after_seq`, as it comes, up to the end.
+
+        Raises:
+            FeedLostError.
+        """
+        position = after_seq
+        self.num_readers += 1
+        try:
+            while True:
+                changed = self._changed
+                batch = self._entries[position:]
+                if batch:
+                    position = batch[-1].seq
+                    yield batch
+                if self.has_ended and position >= self.last_seq:
+                    return
+                if self.is_lost:
+                    raise FeedLostError(f"The events of {self.generation_id} are gone.")
+                if not batch:
+                    await changed.wait()
+        finally:
+            self.num_readers -= 1
+
+    async def wait_for(self, seq: int) -> None:
+        """Return once event `seq` is there, or the feed is over."""
+        while self.last_seq < seq and not self.has_ended and not self.is_lost:
+            await self._changed.wait()
+
+    def _signal(self) -> None:
+        # Wakes all who wait now; whoever waits from now on waits for the next change.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

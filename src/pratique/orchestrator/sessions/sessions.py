@@ -1,0 +1,228 @@
+"""Owns the replies of one replica: their producers, the feeds that readers follow, the follower and the janitor.
+
+Nothing here outlives `running`. A connection that goes away takes nothing with it: the producer lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pratique.core.errors import PratiqueError, RefusedError
+from pratique.core.events import get_logger
+from pratique.orchestrator.conversations.interface import GenerationStatus
+from pratique.orchestrator.sessions.feed import Feed
+from pratique.orchestrator.sessions.follower import Follower
+from pratique.orchestrator.sessions.log.interface import LogMissingError, LogUnavailableError
+from pratique.orchestrator.sessions.producer import Producer, StopReason
+from pratique.orchestrator.sessions.takeover import Janitor, JanitorSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pratique.core.ids import GenerationId
+    from pratique.orchestrator.conversations.interface import GenerationRecord
+    from pratique.orchestrator.sessions.workshop import Workshop
+
+__all__ = ["DrainingError", "OverloadedError", "Sessions", "SessionsSettings"]
+
+_logger = get_logger("sessions")
+
+
+class OverloadedError(RefusedError):
+    """This replica makes as many replies as it may."""
+
+    code = "overloaded"
+
+
+class DrainingError(RefusedError):
+    """This replica goes away; another one takes what is asked."""
+
+    code = "draining"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsSettings:
+    """Bounds of one replica."""
+
+    max_running: int = 512
+    max_kept_bytes: int = 32 * 2**20
+    """Of ended replies, kept in memory for readers that come back soon."""
+    janitor: JanitorSettings = field(default_factory=JanitorSettings)
+
+
+class Sessions:
+    """The replies in flight that this replica makes or shows."""
+
+    def __init__(self, workshop: Workshop, settings: SessionsSettings | None = None) -> None:
+        self._workshop = workshop
+        self._settings = settings or SessionsSettings()
+        self._feeds: dict[GenerationId, Feed] = {}
+        self._producers: dict[GenerationId, Producer] = {}
+        self._follower = Follower(workshop.log, workshop.store, clock=workshop.clock)
+        self._janitor = Janitor(
+            workshop.log, workshop.store, self, clock=workshop.clock, settings=self._settings.janitor
+        )
+        self._tasks: asyncio.TaskGroup | None = None
+        self._producing: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+        self._all_done = asyncio.Event()
+        self._all_done.set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run everything beside the body; at its end whatever still runs is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            background = [tasks.create_task(self._follower.run()), tasks.create_task(self._janitor.run())]
+            try:
+                yield
+            finally:
+                self._tasks = None
+                for task in [*background, *self._producing]:
+                    task.cancel()
+
+    @property
+    def num_running(self) -> int:
+        return len(self._producers)
+
+    def is_made_here(self, generation_id: GenerationId) -> bool:
+        return generation_id in self._producers
+
+    def has_room(self) -> bool:
+        return not self._is_draining and len(self._producers) < self._settings.max_running
+
+    def verify_room(self) -> None:
+        """Raise OverloadedError or DrainingError where no more replies can be made here."""
+        if self._is_draining:
+            raise DrainingError("This replica is going away.", hint="Ask again: another one answers.")
+        if not self.has_room():
+            raise OverloadedError(
+                f"This replica makes {len(self._producers)} replies and takes no more.", hint="Try again in a moment."
+            )
+
+    def begin(self, record: GenerationRecord) -> Feed:
+        """Make this reply here, unless it is made here already or the lease is somebody else's."""
+        return self._start(record, found_by=None)
+
+    def adopt(self, record: GenerationRecord, *, found_by: str) -> None:
+        """Take over a reply that nobody makes."""
+        self._start(record, found_by=found_by)
+
+    async def find(self, record: GenerationRecord) -> Feed | None:
+        """Return the feed of a reply, wherever it is made; None where its events are gone for good.
+
+        Raises:
+            LogUnavailableError: it ended elsewhere, and its log cannot be read now.
+        """
+        feed = self._feeds.get(record.generation_id)
+        if feed is not None and not feed.is_lost:
+            return feed
+        feed = Feed(record.generation_id)
+        is_finished = record.status is GenerationStatus.FINISHED
+        try:
+            feed.publish((await self._workshop.log.read(record.generation_id, after_seq=0)).entries)
+        except LogMissingError:
+            if is_finished:
+                return None
+            if record.epoch == 0:
+                return self.begin(record)
+        except LogUnavailableError:
+            if is_finished:
+                raise
+        return await self._keep_followed(feed)
+
+    async def cancel(self, record: GenerationRecord) -> bool:
+        """Stop a reply, wherever it is made; False where it has ended.
+
+        Raises:
+            LogUnavailableError: it is made elsewhere and cannot be told.
+        """
+        producer = self._producers.get(record.generation_id)
+        if producer is not None:
+            producer.stop(StopReason.CANCELLED)
+            return True
+        if record.status is GenerationStatus.FINISHED:
+            return False
+        if await self._workshop.log.request_cancel(record.generation_id):
+            return True
+        # Nobody began it, or its log is lost: it is ended here, with what is known of it.
+        self._start(record, found_by="cancel")
+        self._producers[record.generation_id].stop(StopReason.CANCELLED)
+        return True
+
+    async def drain(self, *, seconds: float) -> None:
+        """Begin no more replies; let those that run end, and hand over what has not ended in time."""
+        self._is_draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._all_done.wait()
+        except TimeoutError:
+            _logger.info("handing_over_replies", num_running=len(self._producers))
+            for producer in self._producers.values():
+                producer.stop(StopReason.HANDED_OVER)
+            async with asyncio.timeout(5.0):
+                await self._all_done.wait()
+
+    async def _keep_followed(self, feed: Feed) -> Feed:
+        # Another task may have been as far: everybody here reads the same feed.
+        known = self._feeds.get(feed.generation_id)
+        if known is not None and not known.is_lost:
+            return known
+        self._feeds[feed.generation_id] = feed
+        self._trim()
+        await self._follower.add(feed)
+        return feed
+
+    def _start(self, record: GenerationRecord, *, found_by: str | None) -> Feed:
+        if self._tasks is None:
+            raise RuntimeError("Sessions are used outside `running`.")
+        feed = self._feeds.get(record.generation_id)
+        if feed is None or feed.is_lost:
+            feed = self._feeds[record.generation_id] = Feed(record.generation_id)
+        if self.is_made_here(record.generation_id):
+            return feed
+        self._follower.discard(record.generation_id)
+        producer = Producer(self._workshop, record, feed, is_takeover=found_by is not None)
+        self._producers[record.generation_id] = producer
+        self._all_done.clear()
+        self._workshop.instruments.running.set(len(self._producers))
+        task = self._tasks.create_task(self._make(record.generation_id, producer, feed, found_by=found_by))
+        self._producing.add(task)
+        task.add_done_callback(self._producing.discard)
+        return feed
+
+    async def _make(self, generation_id: GenerationId, producer: Producer, feed: Feed, *, found_by: str | None) -> None:
+        try:
+            await producer.run()
+            if found_by is not None:
+                self._workshop.instruments.takeovers.labels(found_by=found_by).inc()
+        except PratiqueError as error:
+            _logger.info("producer_stopped", generation_id=generation_id, code=error.code, error=error.message)
+        except Exception:
+            # The task ends here; the lease runs out and somebody, perhaps this replica, tries again.
+            _logger.exception("producer_failed", generation_id=generation_id)
+        finally:
+            del self._producers[generation_id]
+            self._workshop.instruments.running.set(len(self._producers))
+            if not self._producers:
+                self._all_done.set()
+        if producer.is_feed_ahead and not feed.has_ended:
+            # Readers here saw what the next producer cannot know of.
+            feed.lose()
+        await self._follower.add(feed)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget lost feeds, and the oldest ended ones beyond the bound."""
+        for name in [name for name, feed in self._feeds.items() if feed.is_lost and feed.num_readers == 0]:
+            del self._feeds[name]
+        ended = [feed for feed in self._feeds.values() if feed.has_ended and not self.is_made_here(feed.generation_id)]
+        excess = sum(feed.num_bytes for feed in ended) - self._settings.max_kept_bytes
+        for feed in ended:
+            if excess <= 0:
+                break
+            excess -= feed.num_bytes
+            del self._feeds[feed.generation_id]

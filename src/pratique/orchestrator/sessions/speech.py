@@ -1,0 +1,167 @@
+"""The middle of a reply: attempts at the model servers, each going on right after the text so far.
+
+Knows nothing of leases and stores: it is given what was said, hands events over as they come, and returns how it ended.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pratique.core.events import get_logger
+from pratique.orchestrator.protocol.events import EventError, FinishReason, Usage
+from pratique.orchestrator.sessions.attempts import Attempts, GiveUp, loss_of
+from pratique.orchestrator.upstream.history import assemble_history
+from pratique.orchestrator.upstream.interface import (
+    UpstreamEnd,
+    UpstreamInterruptedError,
+    UpstreamRefusedError,
+    UpstreamRequest,
+    UpstreamStart,
+    UpstreamTimeoutError,
+    UpstreamToken,
+    UpstreamUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pratique.orchestrator.conversations.interface import GenerationRecord
+    from pratique.orchestrator.sessions.log.interface import LogEntry
+    from pratique.orchestrator.sessions.transcript import Transcript
+    from pratique.orchestrator.sessions.workshop import Workshop
+    from pratique.orchestrator.upstream.interface import HistoryTurn
+
+__all__ = ["Ending", "Speech"]
+
+_logger = get_logger("sessions")
+_UPSTREAM_ERRORS = (
+    UpstreamUnavailableError,
+    UpstreamInterruptedError,
+    UpstreamTimeoutError,
+    UpstreamRefusedError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a reply ended."""
+
+    finish_reason: FinishReason
+    error: EventError | None = None
+    usage: Usage | None = None
+
+
+class Speech:
+    """What a model says to one user turn."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        record: GenerationRecord,
+        transcript: Transcript,
+        *,
+        emit: Callable[[LogEntry | None], Awaitable[None]],
+        resumed_because: str,
+    ) -> None:
+        self._workshop = workshop
+        self._record = record
+        self._transcript = transcript
+        self._emit = emit
+        self._reason = resumed_because
+        self._began = workshop.clock.monotonic()
+        self._was_silent = not transcript.has_text
+
+    async def run(self) -> Ending:
+        """Speak to the end. Raises what `emit` raises, and what the store raises when it is asked for the history."""
+        query, history = await self._recall_conversation()
+        attempts = Attempts(self._workshop.settings.limits, num_losses=self._transcript.num_continued)
+        while True:
+            try:
+                return await self._attempt(query, history, attempts)
+            except _UPSTREAM_ERRORS as error:
+                verdict = attempts.assess(
+                    error, has_text=self._transcript.has_text, now=self._workshop.clock.monotonic()
+                )
+                self._workshop.instruments.losses.labels(loss=loss_of(error).value).inc()
+                _logger.info("attempt_failed", error=error.message, code=error.code, verdict=str(verdict))
+            if isinstance(verdict, GiveUp):
+                return Ending(finish_reason=verdict.finish_reason, error=verdict.error, usage=self.usage())
+            await self._workshop.clock.sleep(verdict.delay_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+            self._reason = "model_server_lost" if self._transcript.has_text else self._reason
+
+    def usage(self) -> Usage | None:
+        """Count what was said so far, as far as it can be seen from here."""
+        said = self._transcript
+        if not said.has_started:
+            return None
+        return Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.num_tokens)
+
+    async def _recall_conversation(self) -> tuple[str, tuple[HistoryTurn, ...]]:
+        stored = await self._workshop.store.load_conversation(self._record.conversation_id)
+        return assemble_history(
+            stored.conversation.turns,
+            user_turn_id=self._record.user_turn_id,
+            limit=self._workshop.settings.history_turns_limit,
+        )
+
+    async def _attempt(self, query: str, history: tuple[HistoryTurn, ...], attempts: Attempts) -> Ending:
+        num_before = self._transcript.num_tokens
+        is_continuation = self._transcript.has_text
+        left = self._max_tokens - num_before
+        if left <= 0 or self._is_too_large():
+            return Ending(finish_reason=FinishReason.LENGTH, usage=self.usage())
+        async with self._workshop.upstream.open(self._request(query, history, max_tokens=left)) as stream:
+            async for event in stream:
+                if isinstance(event, UpstreamStart):
+                    await self._emit(
+                        self._transcript.continued(self._reason) if is_continuation else self._transcript.started(event)
+                    )
+                elif isinstance(event, UpstreamToken):
+                    await self._say(event.text, attempts)
+                    if self._is_too_large():
+                        return Ending(finish_reason=FinishReason.LENGTH, usage=self.usage())
+                else:
+                    return self._complete(event, num_before)
+        raise UpstreamInterruptedError("The model server's stream was over before the end of the reply.")
+
+    async def _say(self, text: str, attempts: Attempts) -> None:
+        if not text:
+            return
+        attempts.progressed()
+        if self._was_silent:
+            self._was_silent = False
+            waited = self._workshop.clock.monotonic() - self._began
+            self._workshop.instruments.first_token_seconds.observe(waited)
+        await self._emit(self._transcript.token(text))
+
+    def _complete(self, end: UpstreamEnd, num_before: int) -> Ending:
+        # What earlier attempts said is part of the prompt of this one; it is counted as said, once.
+        prompt_tokens = self._transcript.prompt_tokens if num_before else end.prompt_tokens
+        return Ending(
+            finish_reason=FinishReason.LENGTH if end.finish_reason == "length" else FinishReason.STOP,
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=num_before + end.completion_tokens),
+        )
+
+    @property
+    def _max_tokens(self) -> int:
+        return self._record.options.max_tokens or self._workshop.settings.max_tokens
+
+    def _is_too_large(self) -> bool:
+        return self._transcript.num_bytes >= self._workshop.settings.max_bytes
+
+    def _request(self, query: str, history: tuple[HistoryTurn, ...], *, max_tokens: int) -> UpstreamRequest:
+        settings, temperature = self._workshop.settings, self._record.options.temperature
+        elapsed = self._workshop.clock.monotonic() - self._began
+        return UpstreamRequest(
+            request_id=self._workshop.ids.new("req"),
+            conversation_id=self._record.conversation_id,
+            query=query,
+            system_prompt=settings.system_prompt,
+            history=history,
+            prefix=self._transcript.text,
+            max_tokens=max_tokens,
+            temperature=settings.temperature if temperature is None else temperature,
+            timeout_seconds=max(0.001, settings.reply_timeout_seconds - elapsed),
+        )

@@ -1,0 +1,33 @@
+"""A conversation → what the model server is asked. Pure.
+
+The reply belongs to one user turn: what stands before it is history, what stands after it is none of the model's
+business. A reply that was superseded is hidden by the store; an assistant turn without text was never said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pratique.core.errors import CallerError
+from pratique.orchestrator.protocol.events import Role, Turn
+from pratique.orchestrator.upstream.interface import HistoryTurn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["assemble_history"]
+
+
+def assemble_history(turns: Sequence[Turn], *, user_turn_id: str, limit: int) -> tuple[str, tuple[HistoryTurn, ...]]:
+    """Return the query, and at most `limit` earlier turns, beginning with one of the user's.
+
+    Raises:
+        CallerError: there is no such user turn.
+    """
+    position = next((index for index, turn in enumerate(turns) if turn.turn_id == user_turn_id), None)
+    if position is None:
+        raise CallerError(f"Expected the user turn {user_turn_id} in the conversation; it is not there.")
+    earlier = [HistoryTurn(turn.role.value, turn.text) for turn in turns[:position] if turn.text][-limit:]
+    while earlier and earlier[0].role != Role.USER.value:
+        earlier.pop(0)
+    return turns[position].text, tuple(earlier)

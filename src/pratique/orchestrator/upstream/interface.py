@@ -1,0 +1,163 @@
+"""What the orchestrator asks of a model server, and what comes back.
+
+UpstreamError
+├── UpstreamUnavailableError    nothing took the request: not ready, draining, nobody there. Nothing was generated.
+├── UpstreamInterruptedError    a server took it and was lost, or failed in a way that another one may not
+│   └── UpstreamGarbledError    what it sent is not the contract's
+├── UpstreamTimeoutError        it took too long; `phase` says for what
+└── UpstreamRefusedError        it said no, and any other server would: the request itself is wrong
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+
+from pratique.core.errors import CallerError, EnvironmentFaultError
+from pratique.core.ids import ConversationId  # noqa: TC001 - part of public dataclasses
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = [
+    "HistoryTurn",
+    "TimeoutPhase",
+    "Upstream",
+    "UpstreamEnd",
+    "UpstreamEvent",
+    "UpstreamGarbledError",
+    "UpstreamInterruptedError",
+    "UpstreamRefusedError",
+    "UpstreamRequest",
+    "UpstreamStart",
+    "UpstreamStream",
+    "UpstreamTimeoutError",
+    "UpstreamToken",
+    "UpstreamUnavailableError",
+]
+
+
+class TimeoutPhase(enum.Enum):
+    """What was waited for too long."""
+
+    FIRST_TOKEN = "first_token"  # noqa: S105 - a phase, not a password
+    INTER_TOKEN = "inter_token"  # noqa: S105 - a phase, not a password
+    REPLY = "reply"
+
+
+class UpstreamUnavailableError(EnvironmentFaultError):
+    """Nothing took the request; nothing was generated."""
+
+    code = "model_unavailable"
+
+
+class UpstreamInterruptedError(EnvironmentFaultError):
+    """A server took the request and was lost, or failed in a way that another one may not."""
+
+    code = "engine_error"
+
+
+class UpstreamGarbledError(UpstreamInterruptedError):
+    """What the server sent is not what the contract says."""
+
+
+class UpstreamTimeoutError(EnvironmentFaultError):
+    """The server took too long."""
+
+    code = "timeout"
+
+    def __init__(self, message: str, *, phase: TimeoutPhase) -> None:
+        super().__init__(message)
+        self.phase = phase
+
+
+class UpstreamRefusedError(CallerError):
+    """The request itself is wrong; `refused_code` is the model server's word for it."""
+
+    code = "engine_error"
+
+    def __init__(self, message: str, *, refused_code: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.refused_code = refused_code
+
+
+@dataclass(frozen=True)
+class HistoryTurn:
+    """One earlier turn, as the model sees it."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamRequest:
+    """One attempt at a reply."""
+
+    request_id: str
+    conversation_id: ConversationId
+    query: str
+    system_prompt: str = ""
+    history: tuple[HistoryTurn, ...] = ()
+    prefix: str = ""
+    """What was already sent of this reply: the server goes on right after it."""
+    max_tokens: int = 512
+    temperature: float = 0.0
+    timeout_seconds: float = 600.0
+    """Past this the caller does not want the reply any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamStart:
+    """The server took the prompt."""
+
+    model: str
+    prompt_tokens: int
+    was_truncated: bool = False
+    turns_dropped: int = 0
+
+
+@dataclass(frozen=True)
+class UpstreamToken:
+    """The next piece of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamEnd:
+    """The reply is complete."""
+
+    finish_reason: str
+    """stop or length."""
+    prompt_tokens: int
+    completion_tokens: int
+
+
+UpstreamEvent: TypeAlias = UpstreamStart | UpstreamToken | UpstreamEnd
+
+
+class UpstreamStream(Protocol):
+    """The events of one attempt, as an async iterator: a start, tokens, an end. Leaving it aborts the reply."""
+
+    def __aiter__(self) -> UpstreamStream: ...
+
+    async def __anext__(self) -> UpstreamEvent:
+        """Return the next event; StopAsyncIteration only after the end. Raises the errors above."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Upstream(Protocol):
+    """A pool of model servers behind one address."""
+
+    def open(self, request: UpstreamRequest) -> UpstreamStream:
+        """Prepare one attempt; entering the stream sends the request."""
+        ...
+
+    async def aclose(self) -> None: ...
