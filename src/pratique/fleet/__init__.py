@@ -1,0 +1,3 @@
+"""Runs the services: this machine's stack, its edge, its processes."""
+
+__all__: list[str] = []
