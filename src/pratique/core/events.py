@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 from structlog.contextvars import bound_contextvars
+
+from pratique.core.errors import CallerError
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["bound_contextvars", "configure_events", "get_logger"]
 
@@ -19,22 +24,39 @@ _LOGGER = "pratique"
 
 
 def configure_events(*, service: str, level: str = "info", stream: TextIO | None = None) -> None:
-    """Send the events of this process to `stream` (standard error by default), each with the service's name."""
+    """Send the events of this process to `stream` (standard error by default), each with the service's name.
+
+    Raises:
+        CallerError: there is no such level.
+    """
+    levels = logging.getLevelNamesMapping()
+    if level.upper() not in levels:
+        raise CallerError(f"Expected a log level such as 'info' or 'debug'; found '{level}'.")
     target = stream or sys.stderr
-    renderer: Any = structlog.dev.ConsoleRenderer() if target.isatty() else structlog.processors.JSONRenderer()
+
+    def add_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        # Not a context variable: threads begin with an empty context, and their events belong to the service too.
+        event["service"] = service
+        return event
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_service,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            *_renderers(target),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(levels[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _renderers(target: TextIO) -> list[Processor]:
+    if target.isatty():
+        return [structlog.dev.ConsoleRenderer()]  # shows exceptions itself
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:

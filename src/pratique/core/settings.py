@@ -4,8 +4,8 @@ A part declares a `Settings` subclass; its fields carry defaults, units in their
 Later sources win: defaults < TOML file < environment < explicit values. Unknown keys are refused everywhere, because
 a misspelt setting that is silently dropped is an outage that waits.
 
-Environment: `PRATIQUE_<PART>_<FIELD>`, for example `PRATIQUE_ORCHESTRATOR_HEARTBEAT_SECONDS=15`. The value is read as
-JSON where it parses as such and as text otherwise.
+Environment: `PRATIQUE_<PART>_<FIELD>`, for example `PRATIQUE_ORCHESTRATOR_HEARTBEAT_SECONDS=15`. The value is taken as
+it stands where the setting can be read from text (so `1.0` is a fine name), and as JSON otherwise (lists).
 """
 
 from __future__ import annotations
@@ -85,22 +85,27 @@ def _from_file(file: Path, part: str) -> dict[str, object]:
 
 def _from_environment(environment: Mapping[str, str], part: str, kind: type[S]) -> dict[str, object]:
     prefix = f"PRATIQUE_{part.upper()}_"
+    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     found: dict[str, object] = {}
     for name, text in environment.items():
         if not name.startswith(prefix):
             continue
         field = name.removeprefix(prefix).lower()
-        if field not in kind.__struct_fields__:
+        if field not in types:
             raise SettingsError(
                 f"The environment variable {name} names no setting of '{part}'.",
                 hint=f"Known settings: {', '.join(kind.__struct_fields__)}.",
             )
-        found[field] = _parse(text)
+        found[field] = _parse(text, types[field])
     return found
 
 
-def _parse(text: str) -> Any:  # noqa: ANN401 - the settings type decides what is acceptable
+def _parse(text: str, kind: Any) -> Any:  # noqa: ANN401 - the settings type decides what is acceptable
     try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
+        msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError:
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return text
