@@ -29,6 +29,7 @@ from pratique.orchestrator.sessions.attempts import AttemptLimits
 from pratique.orchestrator.sessions.instruments import Instruments
 from pratique.orchestrator.sessions.log.interface import LogLimits
 from pratique.orchestrator.sessions.log.memory import MemoryLog
+from pratique.orchestrator.sessions.log.valkey import ValkeyLog
 from pratique.orchestrator.sessions.sessions import Sessions, SessionsSettings
 from pratique.orchestrator.sessions.takeover import JanitorSettings
 from pratique.orchestrator.sessions.workshop import ReplySettings, Workshop
@@ -170,7 +171,9 @@ async def _open_store(
 
 async def _open_log(settings: OrchestratorSettings, stack: AsyncExitStack) -> GenerationLog:
     limits = LogLimits(lease_seconds=settings.lease_seconds, ttl_seconds=settings.log_ttl_seconds)
-    log: GenerationLog = MemoryLog(limits=limits)
+    log: GenerationLog = (
+        ValkeyLog(settings.valkey_url, limits=limits) if settings.valkey_url else MemoryLog(limits=limits)
+    )
     stack.push_async_callback(log.aclose)
     return log
 

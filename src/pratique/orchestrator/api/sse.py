@@ -17,11 +17,11 @@ from pratique.orchestrator.protocol.events import ErrorEvent
 from pratique.orchestrator.sessions.feed import FeedLostError
 
 if TYPE_CHECKING:
-    from pratique.core.ids import ConversationId, GenerationId, PrincipalId
     from collections.abc import Sequence
 
     from starlette.types import Receive, Scope, Send
 
+    from pratique.core.ids import ConversationId, GenerationId, PrincipalId
     from pratique.orchestrator.api.runtime import Runtime
     from pratique.orchestrator.protocol.events import ServerEvent
     from pratique.orchestrator.sessions.feed import Feed
