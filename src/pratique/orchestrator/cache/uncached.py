@@ -23,6 +23,9 @@ class UncachedReader:
     async def get(self, conversation_id: ConversationId) -> StoredConversation:
         return await self._source.load_conversation(conversation_id)
 
+    async def refresh(self, conversation_id: ConversationId) -> StoredConversation:
+        return await self._source.load_conversation(conversation_id)
+
     async def written(self, conversation: StoredConversation) -> None:
         """Do nothing: there is no copy that could be old."""
 
