@@ -11,6 +11,7 @@ it stands where the setting can be read from text (so `1.0` is a fine name), and
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -19,7 +20,6 @@ from pratique.core.errors import CallerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = ["Settings", "SettingsError", "load_settings"]
 
@@ -63,7 +63,7 @@ def load_settings(
     merged.update(_from_environment(environment or {}, part, kind))
     merged.update({name: value for name, value in (overrides or {}).items() if value is not None})
     try:
-        return msgspec.convert(merged, kind, strict=False)
+        return msgspec.convert(merged, kind, strict=False, dec_hook=_read_path)
     except msgspec.ValidationError as error:
         raise SettingsError(
             f"The settings of '{part}' are wrong: {error}.",
@@ -102,10 +102,18 @@ def _from_environment(environment: Mapping[str, str], part: str, kind: type[S]) 
 
 def _parse(text: str, kind: Any) -> Any:  # noqa: ANN401 - the settings type decides what is acceptable
     try:
-        msgspec.convert(text, kind, strict=False)
+        msgspec.convert(text, kind, strict=False, dec_hook=_read_path)
     except msgspec.ValidationError:
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError:
             return text
     return text
+
+
+def _read_path(kind: type, value: object) -> object:
+    if isinstance(value, kind):
+        return value
+    if kind is Path and isinstance(value, str) and value:
+        return Path(value).expanduser()
+    raise ValueError(f"Expected `{kind.__name__}`, got `{value!r}`")  # msgspec adds where

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import pytest
 from msgspec import Meta
 
 from pratique.core.settings import Settings, SettingsError, load_settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.unit
 
@@ -20,6 +18,7 @@ class Example(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     is_on: bool = False
     urls: tuple[str, ...] = ()
     limit: int | None = 3
+    folder: Path | None = None
 
 
 def load(**sources: object) -> Example:
@@ -53,8 +52,21 @@ def test_lists_come_as_json_and_null_means_none() -> None:
     assert (loaded.urls, loaded.limit) == (("a", "b"), None)
 
 
+@pytest.mark.parametrize("source", ["environment", "file", "overrides"])
+def test_a_folder_is_a_path_wherever_it_comes_from(tmp_path: Path, source: str) -> None:
+    file = tmp_path / "pratique.toml"
+    file.write_text('[example]\nfolder = "~/models"\n')
+    sources: dict[str, object] = {
+        "environment": {"PRATIQUE_EXAMPLE_FOLDER": "~/models"},
+        "file": file,
+        "overrides": {"folder": Path.home() / "models"},
+    }
+    assert load(**{source: sources[source]}).folder == Path.home() / "models"
+
+
 @pytest.mark.parametrize(
-    ("name", "text"), [("PORT", "many"), ("PORT", "65536"), ("URLS", "a,b"), ("IS_ON", "perhaps"), ("RATIO", "[]")]
+    ("name", "text"),
+    [("FOLDER", ""), ("PORT", "many"), ("PORT", "65536"), ("URLS", "a,b"), ("IS_ON", "perhaps"), ("RATIO", "[]")],
 )
 def test_a_value_that_does_not_fit_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=name.lower()) as caught:
