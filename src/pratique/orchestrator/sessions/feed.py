@@ -56,7 +56,7 @@ class Feed:
             ValueError: they do not follow what is here.
         """
         fresh = [entry for entry in entries if entry.seq > self.last_seq]
-        if not fresh:
+        if not fresh or self.is_lost:
             return
         if fresh[0].seq != self.last_seq + 1 or self.has_ended:
             raise ValueError(f"Event {fresh[0].seq} cannot follow {self.last_seq} in {self.generation_id}.")
@@ -79,6 +79,8 @@ class Feed:
         self.num_readers += 1
         try:
             while True:
+                if self.is_lost:
+                    raise FeedLostError(f"The events of {self.generation_id} are gone.")
                 changed = self._changed
                 batch = self._entries[position:]
                 if batch:
@@ -86,8 +88,6 @@ class Feed:
                     yield batch
                 if self.has_ended and position >= self.last_seq:
                     return
-                if self.is_lost:
-                    raise FeedLostError(f"The events of {self.generation_id} are gone.")
                 if not batch:
                     await changed.wait()
         finally:

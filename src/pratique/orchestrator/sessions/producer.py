@@ -166,16 +166,17 @@ class Producer:
 
     async def _listen(self, speech: Speech, writing: asyncio.Future[None]) -> Ending | None:
         """Return how the reply ended, or None where it is handed over; raise what the writer found."""
-        speaking = asyncio.ensure_future(self._speak(speech))
-        try:
-            watched: set[asyncio.Future[Any]] = {speaking, writing, self._stop}
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _cancel(speaking)
-        if writing.done():
-            writing.result()
-        if not speaking.cancelled():
-            return speaking.result()
+        if not self._stop.done():
+            speaking = asyncio.ensure_future(self._speak(speech))
+            try:
+                watched: set[asyncio.Future[Any]] = {speaking, writing, self._stop}
+                await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await _cancel(speaking)
+            if writing.done():
+                writing.result()
+            if not speaking.cancelled():
+                return speaking.result()
         if self._stop.result() is StopReason.HANDED_OVER:
             return None
         return Ending(finish_reason=FinishReason.CANCELLED, usage=speech.usage())

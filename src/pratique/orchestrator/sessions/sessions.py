@@ -140,12 +140,12 @@ class Sessions:
         Raises:
             LogUnavailableError: it is made elsewhere and cannot be told.
         """
+        if record.status is GenerationStatus.FINISHED:
+            return False
         producer = self._producers.get(record.generation_id)
         if producer is not None:
             producer.stop(StopReason.CANCELLED)
             return True
-        if record.status is GenerationStatus.FINISHED:
-            return False
         if await self._workshop.log.request_cancel(record.generation_id):
             return True
         # Nobody began it, or its log is lost: it is ended here, with what is known of it.

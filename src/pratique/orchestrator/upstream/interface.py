@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from pratique.core.errors import CallerError, EnvironmentFaultError
-from pratique.core.ids import ConversationId  # noqa: TC001 - part of public dataclasses
+from pratique.core.ids import ConversationId
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -82,6 +82,7 @@ class ScriptedUpstream:
         self._pause_seconds = pause_seconds
         self.requests: list[UpstreamRequest] = []
         self.aborted: list[str] = []
+        self.was_aborted = asyncio.Event()
 
     def open(self, request: UpstreamRequest) -> UpstreamStream:
         self.requests.append(request)
@@ -114,6 +115,7 @@ class _ScriptedStream:
     ) -> None:
         if not self._is_over:
             self._owner.aborted.append(self._request.request_id)
+            self._owner.was_aborted.set()
 
     def __aiter__(self) -> Self:
         return self

@@ -1,0 +1,158 @@
+"""Every upstream tells the same things apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from pratique.orchestrator.upstream.deadlines import Deadlines, UpstreamWithDeadlines
+from pratique.orchestrator.upstream.interface import (
+    HistoryTurn,
+    TimeoutPhase,
+    Upstream,
+    UpstreamEnd,
+    UpstreamEvent,
+    UpstreamInterruptedError,
+    UpstreamRefusedError,
+    UpstreamRequest,
+    UpstreamStart,
+    UpstreamTimeoutError,
+    UpstreamToken,
+    UpstreamUnavailableError,
+)
+from pratique.orchestrator.upstream.scripted import Hang, ScriptedUpstream, echo_text
+
+pytestmark = pytest.mark.unit
+
+Play = Callable[..., AbstractAsyncContextManager[tuple[Upstream, ScriptedUpstream]]]
+Ask = Callable[..., UpstreamRequest]
+START = UpstreamStart(model="m", prompt_tokens=3, was_truncated=True, turns_dropped=2)
+END = UpstreamEnd(finish_reason="stop", prompt_tokens=3, completion_tokens=2)
+
+
+async def collect(upstream: Upstream, request: UpstreamRequest) -> list[UpstreamEvent]:
+    async with upstream.open(request) as stream:
+        return [event async for event in stream]
+
+
+def text_of(events: list[UpstreamEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, UpstreamToken))
+
+
+async def test_whole_reply_in_order(play: Play, ask: Ask) -> None:
+    script = [START, UpstreamToken("こん"), UpstreamToken("にちは\n"), END]
+    async with play(script) as (upstream, _):
+        assert await collect(upstream, ask()) == script
+
+
+async def test_echo_continues_exactly_after_the_prefix(play: Play, ask: Ask) -> None:
+    whole = echo_text("one two three")
+    async with play() as (upstream, _):
+        for cut in (0, 1, 7, len(whole) - 1):
+            assert text_of(await collect(upstream, ask(prefix=whole[:cut]))) == whole[cut:]
+
+
+async def test_everything_asked_for_arrives(play: Play, ask: Ask) -> None:
+    request = ask(
+        query="last",
+        system_prompt="be kind",
+        history=(HistoryTurn("user", "a"), HistoryTurn("assistant", "b")),
+        prefix="la",
+        max_tokens=7,
+        temperature=0.5,
+    )
+    async with play() as (upstream, script):
+        await collect(upstream, request)
+    assert script.requests == [request]
+
+
+async def test_nobody_takes_the_request(play: Play, ask: Ask) -> None:
+    async with play([UpstreamUnavailableError("loading")]) as (upstream, _):
+        with pytest.raises(UpstreamUnavailableError):
+            await collect(upstream, ask())
+
+
+async def test_refusal_keeps_its_code_message_and_hint(play: Play, ask: Ask) -> None:
+    refusal = UpstreamRefusedError("9000 tokens", refused_code="context_length_exceeded", hint="shorter")
+    async with play([refusal]) as (upstream, _):
+        with pytest.raises(UpstreamRefusedError) as refused:
+            await collect(upstream, ask())
+    assert (refused.value.refused_code, refused.value.message, refused.value.hint) == (
+        "context_length_exceeded",
+        "9000 tokens",
+        "shorter",
+    )
+
+
+async def test_refusal_after_the_start(play: Play, ask: Ask) -> None:
+    async with play([START, UpstreamRefusedError("no", refused_code="engine_error")]) as (upstream, _):
+        with pytest.raises(UpstreamRefusedError):
+            await collect(upstream, ask())
+
+
+@pytest.mark.parametrize("num_before", [0, 1, 2])
+async def test_lost_server_is_an_interruption(play: Play, ask: Ask, num_before: int) -> None:
+    said = [START, UpstreamToken("a")][:num_before]
+    async with play([*said, UpstreamInterruptedError("killed")]) as (upstream, _):
+        with pytest.raises(UpstreamInterruptedError):
+            await collect(upstream, ask())
+
+
+async def test_stream_that_is_over_without_an_end_was_cut(play: Play, ask: Ask) -> None:
+    async with play([START, UpstreamToken("a")]) as (upstream, _):
+        with pytest.raises(UpstreamInterruptedError):
+            await collect(upstream, ask())
+
+
+async def test_leaving_early_aborts_the_reply(play: Play, ask: Ask) -> None:
+    async with play([START, UpstreamToken("a"), Hang()]) as (upstream, script):
+        async with upstream.open(ask()) as stream:
+            await stream.__anext__()
+            await stream.__anext__()
+        async with asyncio.timeout(2):
+            await script.was_aborted.wait()
+    assert script.aborted == ["req_1"]
+
+
+async def test_reading_to_the_end_aborts_nothing(play: Play, ask: Ask) -> None:
+    async with play([START, END]) as (upstream, script):
+        await collect(upstream, ask())
+        await asyncio.sleep(0)
+    assert script.aborted == []
+
+
+@pytest.mark.parametrize(
+    ("said", "phase"),
+    [
+        ([], TimeoutPhase.FIRST_TOKEN),
+        ([START], TimeoutPhase.FIRST_TOKEN),
+        ([START, UpstreamToken("a")], TimeoutPhase.INTER_TOKEN),
+    ],
+)
+async def test_silence_is_a_timeout_of_its_phase(
+    play: Play, ask: Ask, said: list[UpstreamEvent], phase: TimeoutPhase
+) -> None:
+    async with play([*said, Hang()]) as (upstream, script):
+        timed = UpstreamWithDeadlines(upstream, Deadlines(first_token_seconds=0.1, inter_token_seconds=0.05))
+        with pytest.raises(UpstreamTimeoutError) as late:
+            await collect(timed, ask())
+        async with asyncio.timeout(2):
+            await script.was_aborted.wait()
+    assert late.value.phase is phase
+
+
+async def test_whole_reply_has_a_deadline_of_its_own(play: Play, ask: Ask) -> None:
+    async with play([START, UpstreamToken("a"), Hang()]) as (upstream, _):
+        with pytest.raises(UpstreamTimeoutError) as late:
+            await collect(UpstreamWithDeadlines(upstream, Deadlines()), ask(timeout_seconds=0.05))
+    assert late.value.phase is TimeoutPhase.REPLY
+
+
+async def test_deadlines_leave_a_punctual_reply_alone(play: Play, ask: Ask) -> None:
+    async with play([START, UpstreamToken("a"), END]) as (upstream, _):
+        timed = UpstreamWithDeadlines(upstream, Deadlines())
+        assert await collect(timed, ask()) == [START, UpstreamToken("a"), END]
+        await timed.aclose()
