@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when it builds the command
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +16,7 @@ from pratique.orchestrator.settings import OrchestratorSettings
 __all__ = ["orchestrator"]
 
 
-def orchestrator(  # noqa: PLR0917 - typer makes a flag of each
+def orchestrator(
     port: Annotated[int | None, typer.Option(help="Where to listen; 0: any free port. [8081]")] = None,
     host: Annotated[str | None, typer.Option(help="[127.0.0.1]")] = None,
     name: Annotated[str | None, typer.Option(help="This replica's name. [orchestrator-0]")] = None,
@@ -46,7 +46,7 @@ def orchestrator(  # noqa: PLR0917 - typer makes a flag of each
             "port": port,
             "host": host,
             "replica": name,
-            "state_dir": None if state_dir is None else str(state_dir),
+            "state_dir": state_dir,
             "valkey_url": valkey_url,
             "inference_url": inference_url,
             "inference_status_urls": inference_status or None,

@@ -22,7 +22,7 @@ from pratique.orchestrator.access import ApiKeyFile, Authenticator, SessionSigne
 from pratique.orchestrator.api.application import build_application
 from pratique.orchestrator.api.runtime import ApiInstruments, Runtime
 from pratique.orchestrator.api.service import ChatService
-from pratique.orchestrator.cache import UncachedReader
+from pratique.orchestrator.cache import LayeredReader, ValkeySharedCache
 from pratique.orchestrator.conversations.memory import MemoryConversationStore
 from pratique.orchestrator.conversations.sqlite import SqliteConversationStore
 from pratique.orchestrator.sessions.attempts import AttemptLimits
@@ -102,12 +102,13 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
         http = await stack.enter_async_context(_client_session(settings))
         store = parts.store or await _open_store(settings, stack, clock=clock, ids=ids, metrics=metrics)
         log = parts.log or await _open_log(settings, stack)
+        holder = f"{settings.replica}-{os.getpid()}-{ids.new('run')}"
         reader = await stack.enter_async_context(
-            parts.reader or _make_reader(settings, store, clock=clock, metrics=metrics)
+            parts.reader or _make_reader(settings, store, stack, origin=holder, clock=clock, metrics=metrics)
         )
         sessions = Sessions(
             Workshop(
-                holder=f"{settings.replica}-{os.getpid()}-{ids.new('run')}",
+                holder=holder,
                 store=store,
                 log=log,
                 upstream=_with_deadlines(parts.upstream or HttpUpstream(http, settings.inference_url), settings),
@@ -179,10 +180,19 @@ async def _open_log(settings: OrchestratorSettings, stack: AsyncExitStack) -> Ge
 
 
 def _make_reader(
-    settings: OrchestratorSettings, store: ConversationStore, *, clock: Clock, metrics: Metrics
+    settings: OrchestratorSettings,
+    store: ConversationStore,
+    stack: AsyncExitStack,
+    *,
+    origin: str,
+    clock: Clock,
+    metrics: Metrics,
 ) -> ConversationReader:
-    del settings, clock, metrics
-    return UncachedReader(store)
+    shared = None
+    if settings.valkey_url:
+        shared = ValkeySharedCache(settings.valkey_url, origin=origin, settings=settings.cache)
+        stack.push_async_callback(shared.aclose)
+    return LayeredReader(store, shared=shared, origin=origin, settings=settings.cache, clock=clock, metrics=metrics)
 
 
 def _make_authenticator(settings: OrchestratorSettings, *, clock: Clock, ids: IdSource) -> Authenticator:

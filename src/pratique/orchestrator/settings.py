@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from pratique.core.settings import Settings, SettingsError
+from pratique.orchestrator.cache.settings import CacheSettings
 
 __all__ = ["OrchestratorSettings", "StatusAddress", "parse_status_urls", "read_system_prompt"]
 
@@ -28,16 +29,16 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
     """0: any free one; it is printed."""
     replica: Annotated[str, Meta(pattern="^[a-z0-9-]{1,64}$")] = "orchestrator-0"
 
-    state_dir: str = ""
-    """Where the files below are looked for when they are not named. Empty: nothing is kept."""
-    database: str = ""
-    """The SQLite file of the conversations. Empty: conversations.db in the state folder; without one, memory."""
+    state_dir: Path | None = None
+    """Where the files below are looked for when they are not named. Without one nothing is kept."""
+    database: Path | None = None
+    """The SQLite file of the conversations. By default conversations.db in the state folder."""
     valkey_url: str = ""
     """The shared cache and generation log. Empty: memory, which only a single replica can use."""
-    secret_file: str = ""
-    """Signs the session cookies; the same for every replica. Empty: session-secret in the state folder."""
-    api_keys_file: str = ""
-    """Hashed API keys. Empty: api-keys.json in the state folder."""
+    secret_file: Path | None = None
+    """Signs the session cookies; the same for every replica. By default session-secret in the state folder."""
+    api_keys_file: Path | None = None
+    """Hashed API keys. By default api-keys.json in the state folder."""
 
     inference_url: str = "http://127.0.0.1:8000"
     """The edge's internal listener, or one model server."""
@@ -46,7 +47,7 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
     status_poll_seconds: _Seconds = 1.0
 
     system_prompt: str = ""
-    system_prompt_file: str = ""
+    system_prompt_file: Path | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=4096)] = 512
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
     history_turns_limit: _Count = 100
@@ -87,19 +88,16 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
     secure_cookies: bool = False
     """Set where browsers come by HTTPS."""
 
-    l1_max_entries: _Count = 10_000
-    l1_max_bytes: _Count = 64 * 2**20
-    l1_ttl_seconds: tuple[float, float] = (15.0, 25.0)
-    """Each entry lives for a random time between these."""
-    l2_ttl_seconds: _Seconds = 600.0
-    page_dir: str = ""
-    """The built chat page. Empty: the one in this package."""
+    cache: CacheSettings = CacheSettings()
+    """The table [orchestrator.cache]."""
+    page_dir: Path | None = None
+    """The built chat page. By default the one in this package."""
 
-    def path_of(self, named: str, default_name: str) -> Path | None:
+    def path_of(self, named: Path | None, default_name: str) -> Path | None:
         """Return the file a setting names, or its place in the state folder, or None without either."""
-        if named:
-            return Path(named)
-        return Path(self.state_dir) / default_name if self.state_dir else None
+        if named is not None or self.state_dir is None:
+            return named
+        return self.state_dir / default_name
 
 
 def parse_status_urls(settings: OrchestratorSettings) -> tuple[StatusAddress, ...]:
@@ -125,11 +123,11 @@ def read_system_prompt(settings: OrchestratorSettings) -> str:
     Raises:
         SettingsError: the file cannot be read, or both are given.
     """
-    if not settings.system_prompt_file:
+    if settings.system_prompt_file is None:
         return settings.system_prompt
     if settings.system_prompt:
         raise SettingsError("Expected system_prompt or system_prompt_file; found both.")
     try:
-        return Path(settings.system_prompt_file).read_text(encoding="utf-8").strip()
+        return settings.system_prompt_file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The system prompt file cannot be read: {error}.") from error

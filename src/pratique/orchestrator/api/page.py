@@ -42,7 +42,7 @@ class PageRoutes:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         named = runtime.settings.page_dir
-        self._files = _load(Path(named) if named else Path(__file__).resolve().parent.parent / "page")
+        self._files = _load(named or Path(__file__).resolve().parent.parent / "page")
 
     def routes(self) -> list[Route]:
         return [

@@ -121,7 +121,7 @@ class ChatService:
         self, owner: PrincipalId, conversation_id: ConversationId, generation_id: GenerationId | None
     ) -> NotResumable:
         """Say that a reply's events are gone, with the conversation as stored."""
-        stored = await self._store.load_conversation(conversation_id)
+        stored = await self._reader.refresh(conversation_id)
         _verify_owner(stored, owner)
         return NotResumable(
             conversation_id=conversation_id, generation_id=generation_id, conversation=stored.conversation
