@@ -130,15 +130,16 @@ export class FakeService {
     const script = this.script(frame.text);
     if (script.refusal) throw new Refusal(400, script.refusal);
     const conversation = frame.conversation_id ? this.conversation(frame.conversation_id) : this.begin(frame.text);
-    return this.answer(conversation.conversation_id, frame, script, (userTurn, generationId) => { this.change(conversation.conversation_id, (old) => ({
+    return this.answer(conversation.conversation_id, frame, script, (userTurn, generationId) => {
+      this.change(conversation.conversation_id, (old) => ({
         ...old,
         active_generation_id: generationId,
         turns: [
           ...old.turns,
           turnOf({ turn_id: userTurn, role: "user", text: frame.text, created_at: this.clock.now() }),
         ],
-      })); },
-    );
+      }));
+    });
   }
 
   retry(frame: RetryFrame): AcceptedEvent {
@@ -148,12 +149,13 @@ export class FakeService {
     const asked = turns.findLast((turn) => turn.role === "user");
     if (!asked) throw refusalOf(409, "nothing_to_retry", "There is nothing to answer again.");
     const script = this.script(asked.text.replace(/^\/\w+/, ""));
-    return this.answer(frame.conversation_id, frame, script, (_, generationId) => { this.change(frame.conversation_id, (old) => ({
+    return this.answer(frame.conversation_id, frame, script, (_, generationId) => {
+      this.change(frame.conversation_id, (old) => ({
         ...old,
         active_generation_id: generationId,
         turns: old.turns.slice(0, old.turns.lastIndexOf(asked) + 1),
-      })); },
-    );
+      }));
+    });
   }
 
   cancel(generationId: string): boolean {

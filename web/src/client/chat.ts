@@ -225,8 +225,12 @@ export class ChatClient {
       const conversation = await this.rest.conversation(conversationId);
       if (this.settling.has(conversationId)) return;
       const active = conversation.active_generation_id;
-      if (active !== null && active === generationId) again();
-      else this.tell({ kind: "snapshot", conversation });
+      if (active !== null && active === generationId) {
+        again();
+        return;
+      }
+      if (active !== null) this.follow(conversationId, active);
+      this.tell({ kind: "snapshot", conversation });
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) this.tell({ kind: "gone", conversationId });
       else if (attempt < MAX_SETTLE_ATTEMPTS) again();
