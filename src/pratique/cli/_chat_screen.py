@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pratique.client import Conversation, ConversationSummary, EventError, ReplyEvent
 
-__all__ = ["Screen", "describe_replica"]
+__all__ = ["Screen", "clean", "describe_replica"]
 
 _KEPT: Final = frozenset("\n\t")
 _CONTROLS: Final = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in _KEPT}

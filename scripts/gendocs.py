@@ -1,0 +1,346 @@
+"""Write docs/reference/ from the code: what exists is what is documented.
+
+    python scripts/gendocs.py            write the pages
+    python scripts/gendocs.py --check    say which pages are out of date, and fail where there are any
+
+Each page is a function here that reads types, docstrings and tables of the product; nothing about the product is
+written in this file but the order of things and the text between the tables.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import textwrap
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace, UnionType
+from typing import Any
+from unittest.mock import MagicMock
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
+NOTICE = "<!-- Made from the code: `python scripts/gendocs.py` writes it again. -->\n"
+
+
+def import_everything() -> None:
+    """Import every module of the product, so that every subclass and every metric is known."""
+    import pratique
+
+    for module in pkgutil.walk_packages(pratique.__path__, "pratique."):
+        importlib.import_module(module.name)
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Write a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def summary(thing: object) -> str:
+    """Return the docstring's first paragraph in one line."""
+    text = inspect.getdoc(thing) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def field_notes(kind: type) -> dict[str, str]:
+    """Return the texts that stand below the fields of a class."""
+    [body] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(body, ast.ClassDef)  # noqa: S101 - a class's source is a class
+    notes: dict[str, str] = {}
+    for before, after in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(before, ast.AnnAssign)
+            and isinstance(before.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            notes[before.target.id] = " ".join(str(after.value.value).split())
+    return notes
+
+
+def type_name(hint: Any) -> str:  # noqa: ANN401 - any annotation
+    """Say a type in a few words, with its bounds."""
+    if typing.get_origin(hint) is typing.Annotated:
+        base, *metas = typing.get_args(hint)
+        return ", ".join([type_name(base), *(bounds for meta in metas if (bounds := bounds_of(meta)))])
+    if typing.get_origin(hint) in (UnionType, typing.Union):
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        return " or ".join(map(type_name, parts)) + (" or null" if len(parts) < len(typing.get_args(hint)) else "")
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(f'"{choice}"' for choice in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        if len(inner) == 2 and inner[1] is Ellipsis:  # noqa: PLR2004 - a tuple of any length is written with two
+            return f"list of {type_name(inner[0])}"
+        return f"list of {len(inner)}: " + ", ".join(map(type_name, inner))
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}.get(
+        hint.__name__, f"`{hint.__name__}`"
+    )
+
+
+def bounds_of(meta: Any) -> str:  # noqa: ANN401 - msgspec's Meta, whatever it holds
+    """Say the bounds of an annotated type."""
+    signs = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< ", "min_length": "length ≥ ", "max_length": "length ≤ "}
+    said = [f"{sign}{value:,}" for name, sign in signs.items() if (value := getattr(meta, name, None)) is not None]
+    pattern = getattr(meta, "pattern", None)
+    return ", ".join(said + ([f"matches `{pattern}`"] if pattern else []))
+
+
+def struct_table(kind: Any) -> str:  # noqa: ANN401 - any msgspec struct
+    """Write the fields of a struct."""
+    notes, hints = field_notes(kind), typing.get_type_hints(kind, include_extras=True)
+    rows = [
+        (f"`{field.name}`", type_name(hints[field.name]), default_of(field), notes.get(field.name, ""))
+        for field in msgspec.structs.fields(kind)
+    ]
+    return table(("field", "type", "default", "meaning"), rows) if rows else "No fields.\n"
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    """Say a field's default value."""
+    if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
+        return "required"
+    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    if isinstance(value, msgspec.Struct):
+        return "see below"
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+# The pages
+
+
+def settings_page() -> str:
+    """Every setting of every part that reads a configuration file or the environment."""
+    from pratique.core.settings import Settings
+
+    text = [
+        "# Settings\n",
+        "A part reads its settings from defaults, then the table named after it in the TOML file given with",
+        "`--config`, then the environment, then flags; later ones win. Unknown names are refused.\n",
+    ]
+    for part, kind in sorted(settings_parts(Settings).items()):
+        text += [f"## {part}\n", summary(kind) + "\n"]
+        if "." not in part and part not in INNER_PARTS:
+            text.append(f"Table `[{part}]`; environment `PRATIQUE_{part.upper()}_<FIELD>`.\n")
+        text.append(struct_table(kind))
+    return "\n".join(text)
+
+
+INNER_PARTS = {"cache", "simulated", "sqlite"}
+
+
+def settings_parts(base: type) -> dict[str, Any]:
+    """Return every settings type of the product by its part."""
+    found: dict[str, Any] = {kind.__name__.removesuffix("Settings").lower(): kind for kind in subclasses(base)}
+    return {part: kind for part, kind in found.items() if kind.__module__.startswith("pratique.")}
+
+
+def subclasses(base: type) -> list[Any]:
+    """Return all subclasses, theirs included, without doubles."""
+    found: dict[Any, None] = {}
+    for kind in base.__subclasses__():
+        found[kind] = None
+        found.update(dict.fromkeys(subclasses(kind)))
+    return list(found)
+
+
+def metrics_page() -> str:
+    """Every metric of the catalogue."""
+    from pratique.core.metrics import METRICS
+
+    text = ["# Metrics\n", "Served at `/metrics` by each orchestrator and model server, in Prometheus' text format.\n"]
+    parts: dict[str, list[tuple[str, ...]]] = {}
+    for name, spec in sorted(METRICS.items()):
+        if name.startswith("pratique_"):
+            labels = ", ".join(f"`{label}`" for label in spec.labels)
+            parts.setdefault(name.split("_")[1], []).append((f"`{name}`", spec.kind.value, labels, spec.help))
+    for part, rows in parts.items():
+        text += [f"## {part}\n", table(("metric", "kind", "labels", "meaning"), rows)]
+    text += ["## vllm\n", "A model server with vLLM adds the engine's own metrics, named `vllm:…`.\n"]
+    return "\n".join(text)
+
+
+# Codes that no class of their own stands for.
+BARE_CODES = {
+    "first_token_timeout": "The reply's first token did not come in time.",
+    "inter_token_timeout": "The reply's next token did not come in time.",
+    "internal": "Something unforeseen failed inside the service; its log says what.",
+    "method_not_allowed": "The path exists, for another method.",
+    "not_found": "There is no such path.",
+    "rate_limited": "Too many requests of one principal.",
+}
+
+
+def errors_page() -> str:
+    """Every error that is raised on purpose, by its code."""
+    from pratique.client.errors import WIRE_ERRORS
+    from pratique.core.errors import PratiqueError
+    from pratique.orchestrator.protocol.errors import HTTP_STATUS
+
+    classes = [kind for kind in subclasses(PratiqueError) if kind.__module__.startswith("pratique.")]
+    codes = sorted({kind.code for kind in classes} | set(HTTP_STATUS) | set(WIRE_ERRORS))
+    rows = []
+    for code in codes:
+        kinds = [kind for kind in classes if kind.code == code and "code" in vars(kind)]
+        # The client's errors mirror the server's: where both exist, the server's words say more.
+        said = [kind for kind in kinds if not kind.__module__.startswith("pratique.client")] or kinds
+        meaning = BARE_CODES.get(code) or " / ".join(dict.fromkeys(summary(kind) for kind in said))
+        exits = ", ".join(sorted({str(kind.exit_code) for kind in kinds}))
+        rows.append((f"`{code}`", str(HTTP_STATUS.get(code, "")), exits, meaning))
+    return "\n".join(
+        [
+            "# Errors\n",
+            "Every error has a stable code. It goes over the wire (`error.code`), the text is for people. Exit codes",
+            "of the command line: 0 yes, 1 refused or the answer is no, 2 wrong usage, 3 the environment failed or it",
+            "could not be decided, 130 interrupted.\n",
+            table(("code", "HTTP", "exit", "meaning"), rows),
+        ]
+    )
+
+
+def protocol_page() -> str:
+    """Frames and events."""
+    from pratique.orchestrator.protocol import events, frames
+
+    text = ["# Chat protocol\n", f"Version {frames.PROTOCOL_VERSION}. As JSON Schema: `/api/schema/frames.json` and"]
+    text += ["`/api/schema/events.json` of a running service.\n", "## Frames: what a client sends\n"]
+    text += [paragraphs(frames.__doc__)]
+    for kind in typing.get_args(frames.ClientFrame):
+        text += [f"### `{tag_of(kind)}`\n", summary(kind) + "\n", struct_table(kind)]
+    text += ["## Events: what a client receives\n", paragraphs(events.__doc__)]
+    for kind in typing.get_args(events.ServerEvent):
+        text += [f"### `{tag_of(kind)}` (event)\n", summary(kind) + "\n", struct_table(kind)]
+    text.append("## Values inside events\n")
+    for kind in subclasses(events._Value):  # noqa: SLF001 - the base of the values is no part of the interface
+        text += [f"### `{kind.__name__}`\n", summary(kind) + "\n", struct_table(kind)]
+    for kind in (events.Role, events.TurnStatus, events.FinishReason):
+        text += [f"### `{kind.__name__}`\n", summary(kind) + "\n"]
+        text.append(", ".join(f"`{entry.value}`" for entry in kind) + "\n")
+    return "\n".join(text)
+
+
+def tag_of(kind: Any) -> str:  # noqa: ANN401 - any tagged msgspec struct
+    """Return the `type` of a frame or event."""
+    return str(kind.__struct_config__.tag)
+
+
+def paragraphs(text: str | None) -> str:
+    """Return a module's docstring as Markdown."""
+    return inspect.cleandoc(text or "") + "\n"
+
+
+def http_page() -> str:
+    """The HTTP API of the chat service and of a model server."""
+    from pratique.orchestrator.api.chat import ChatRoutes
+    from pratique.orchestrator.api.guard import needs_principal
+    from pratique.orchestrator.api.probes import ProbeRoutes
+
+    stub: Any = MagicMock()
+    rows = [("`GET`", "`/api/ws`", "yes", "The chat over WebSocket: see the [protocol](protocol.md).")]
+    for route in [*ChatRoutes(stub).routes(), *ProbeRoutes(stub).routes()]:
+        methods = ", ".join(f"`{method}`" for method in sorted(route.methods or ()) if method != "HEAD")
+        rows.append((methods, f"`{route.path}`", "yes" if needs_principal(route.path) else "", summary(route.endpoint)))
+    rows.append(("any", "`/v1/…`", "API key", "The OpenAI API, relayed to the model servers without buffering."))
+    rows.append(("`GET`", "`/`", "", "The chat page and its files."))
+    return (
+        (FOLDER / "_http.md.in")
+        .read_text(encoding="utf-8")
+        .replace("{{routes}}", table(("method", "path", "needs a principal", "what it does"), rows))
+    )
+
+
+def lifecycle_page() -> str:
+    """States of a model server and the steps between them."""
+    from pratique.inference import lifecycle
+
+    steps = lifecycle._STEPS  # noqa: SLF001 - the table is the page
+    rows = []
+    for state in lifecycle.State:
+        following = ", ".join(f"`{entry.value}`" for entry in lifecycle.State if entry in steps[state])
+        rows.append((f"`{state.value}`", "yes" if state.value == "traffic_ready" else "no", following or "none"))
+    return "\n".join(
+        [
+            "# Lifecycle of a model server\n",
+            paragraphs(lifecycle.__doc__),
+            table(("state", "takes traffic", "next states"), rows),
+        ]
+    )
+
+
+def cli_page() -> str:
+    """Every command, argument and flag."""
+    import typer
+
+    from pratique.cli.main import app
+
+    text = ["# Command line\n", "Data goes to standard output, everything for people to standard error.\n"]
+    for path, command in commands(typer.main.get_command(app), "pratique"):
+        text += [f"## `{path}`\n", (command.help or "").replace("\b", "").strip() + "\n"]
+        rows = []
+        for parameter in command.params:
+            names = [*parameter.opts, *parameter.secondary_opts]
+            shown = parameter.name.upper() if parameter.param_type_name == "argument" else ""
+            help_text = str(getattr(parameter, "help", "") or "")
+            if parameter.name != "help":
+                rows.append((", ".join(f"`{name}`" for name in ([shown] if shown else names)), help_text))
+        text.append(table(("flag", "meaning"), rows) if rows else "")
+    return "\n".join(text)
+
+
+def commands(command: Any, path: str) -> list[tuple[str, Any]]:  # noqa: ANN401 - typer keeps its command types private
+    """Return a command and all below it, with the words that call each."""
+    found = [(path, command)]
+    for name in sorted(getattr(command, "commands", {})):
+        try:  # TEMP
+            loaded = command.load_command(name) if hasattr(command, "load_command") else command.commands[name]
+        except Exception:
+            continue
+        found += commands(loaded, f"{path} {name}")
+    return found
+
+
+PAGES = SimpleNamespace(
+    cli=cli_page,
+    errors=errors_page,
+    http=http_page,
+    lifecycle=lifecycle_page,
+    metrics=metrics_page,
+    protocol=protocol_page,
+    settings=settings_page,
+)
+
+
+def make_pages() -> dict[Path, str]:
+    """Return the text of every page by its file."""
+    import_everything()
+    return {
+        FOLDER / f"{name}.md": NOTICE + re.sub(r"\n{3,}", "\n\n", make()).rstrip() + "\n"
+        for name, make in vars(PAGES).items()
+    }
+
+
+def main() -> int:
+    """Write or check the pages; return the exit code."""
+    stale = [file for file, text in make_pages().items() if not file.exists() or file.read_text("utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        for file in stale:
+            print(f"{file.relative_to(ROOT)} is out of date: run scripts/gendocs.py", file=sys.stderr)
+        return int(bool(stale))
+    for file, text in make_pages().items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    print(f"{len(stale)} of {len(vars(PAGES))} pages of docs/reference changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
