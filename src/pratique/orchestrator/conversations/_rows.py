@@ -35,6 +35,7 @@ __all__ = [
     "insert_turn",
     "optional_json",
     "select_generation",
+    "select_owner_and_active",
     "select_page",
     "select_running",
     "select_snapshot",
@@ -80,6 +81,21 @@ def select_snapshot(connection: sqlite3.Connection, conversation_id: str) -> Sto
         active_generation_id=active,
     )
     return StoredConversation(owner=PrincipalId(owner), conversation=conversation)
+
+
+def select_owner_and_active(
+    connection: sqlite3.Connection, conversation_id: str
+) -> tuple[PrincipalId, GenerationId | None]:
+    """Return whose it is and the generation that runs in it, or raise `ConversationNotFoundError`."""
+    row = connection.execute(
+        "SELECT owner, (SELECT generation_id FROM generations AS g"
+        " WHERE g.conversation_id = c.conversation_id AND status = 'running')"
+        " FROM conversations AS c WHERE conversation_id = ?",
+        (conversation_id,),
+    ).fetchone()
+    if row is None:
+        raise ConversationNotFoundError(conversation_id)
+    return PrincipalId(row[0]), row[1] and GenerationId(row[1])
 
 
 def select_generation(connection: sqlite3.Connection, generation_id: str) -> GenerationRecord:

@@ -14,6 +14,7 @@ from pratique.orchestrator.conversations._rows import (
     insert_turn,
     optional_json,
     select_generation,
+    select_owner_and_active,
     select_snapshot,
 )
 from pratique.orchestrator.conversations.errors import (
@@ -83,8 +84,11 @@ class Transactions:
                 raise ClientMessageConflictError(request.client_message_id)
             return _begun_before(connection, conversation_id, generation_id)
         now = self._clock.epoch()
-        conversation_id = request.conversation_id or self._insert_conversation(connection, request.owner, text, now)
-        _require_idle(connection, request.owner, conversation_id)
+        if request.conversation_id is None:
+            conversation_id = self._insert_conversation(connection, request.owner, text, now)
+        else:
+            conversation_id = request.conversation_id
+            _require_idle(connection, request.owner, conversation_id)
         record = self._new_generation(request, conversation_id, self._ids.new("turn"), request.options, now)
         insert_generation(connection, record)
         turn = Turn(
@@ -105,7 +109,8 @@ class Transactions:
                 raise ClientMessageConflictError(request.client_message_id)
             return _begun_before(connection, conversation_id, generation_id)
         now = self._clock.epoch()
-        turns = _require_idle(connection, request.owner, request.conversation_id).conversation.turns
+        _require_idle(connection, request.owner, request.conversation_id)
+        turns = select_snapshot(connection, request.conversation_id).conversation.turns
         reply = turns[-1] if turns[-1].role is Role.ASSISTANT else None
         asked = turns[-2] if reply else turns[-1]
         if reply and reply.status is TurnStatus.COMPLETE:
@@ -170,11 +175,11 @@ class Transactions:
     def delete(
         connection: sqlite3.Connection, owner: PrincipalId, conversation_id: ConversationId
     ) -> GenerationId | None:
-        active = _require_owned(connection, owner, conversation_id).conversation.active_generation_id
+        active = _require_owned(connection, owner, conversation_id)
         connection.execute("DELETE FROM conversations WHERE conversation_id = ?", (conversation_id,))
         # A digest of a short text could be guessed back into the text.
         connection.execute("UPDATE messages SET digest = NULL WHERE conversation_id = ?", (conversation_id,))
-        return GenerationId(active) if active else None
+        return active
 
     def _insert_conversation(
         self, connection: sqlite3.Connection, owner: PrincipalId, text: str, now: float
@@ -250,20 +255,18 @@ def _begun(
 
 def _require_owned(
     connection: sqlite3.Connection, owner: PrincipalId, conversation_id: ConversationId
-) -> StoredConversation:
-    snapshot = select_snapshot(connection, conversation_id)
-    if snapshot.owner != owner:
+) -> GenerationId | None:
+    """Return the generation that runs in the owner's conversation, or raise `ConversationNotFoundError`."""
+    stored_owner, active = select_owner_and_active(connection, conversation_id)
+    if stored_owner != owner:
         raise ConversationNotFoundError(conversation_id)
-    return snapshot
+    return active
 
 
-def _require_idle(
-    connection: sqlite3.Connection, owner: PrincipalId, conversation_id: ConversationId
-) -> StoredConversation:
-    snapshot = _require_owned(connection, owner, conversation_id)
-    if snapshot.conversation.active_generation_id:
-        raise GenerationRunningError(conversation_id, GenerationId(snapshot.conversation.active_generation_id))
-    return snapshot
+def _require_idle(connection: sqlite3.Connection, owner: PrincipalId, conversation_id: ConversationId) -> None:
+    active = _require_owned(connection, owner, conversation_id)
+    if active is not None:
+        raise GenerationRunningError(conversation_id, active)
 
 
 def _touch_conversation(connection: sqlite3.Connection, conversation_id: str, now: float) -> None:

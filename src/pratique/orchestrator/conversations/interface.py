@@ -19,11 +19,11 @@ import msgspec
 
 from pratique.core.ids import ConversationId, GenerationId, PrincipalId, TurnId
 from pratique.orchestrator.protocol.events import (  # structs read their field types when they are decoded
-    Conversation,  # noqa: TC001 - see above
-    ConversationSummary,  # noqa: TC001 - see above
-    EventError,  # noqa: TC001 - see above
-    FinishReason,  # noqa: TC001 - see above
-    Usage,  # noqa: TC001 - see above
+    Conversation,
+    ConversationSummary,
+    EventError,
+    FinishReason,
+    Usage,
 )
 
 __all__ = [

@@ -51,6 +51,8 @@ MAX_RUNNING: Final = 1000
 _WHOLE: Final = frozenset({FinishReason.STOP, FinishReason.LENGTH})
 _UNTITLED: Final = "New conversation"
 _ELLIPSIS: Final = "…"
+_TITLE_SCAN_CHARACTERS: Final = 1_000
+"""How much of a long text is looked at for a title."""
 _ZERO_WIDTH_JOINER: Final = "\u200d"
 
 
@@ -145,13 +147,11 @@ def check_title(title: str) -> str:
 
 def title_from(text: str) -> str:
     """Return a title of at most `TITLE_CHARACTERS`, cut between words, or else between whole graphemes."""
-    line = _one_line(text)
+    line = _one_line(text.lstrip()[:_TITLE_SCAN_CHARACTERS])
     if len(line) <= TITLE_CHARACTERS:
         return line or _UNTITLED
     room = TITLE_CHARACTERS - len(_ELLIPSIS)
-    end = 0
-    for boundary in _grapheme_boundaries(line[: room + 1]):
-        end = boundary if boundary <= room else end
+    end = room if line.isascii() else max(_grapheme_boundaries(line[: room + 1]), default=0)
     # A word is kept whole unless that throws away most of the room (one long word, or a script without spaces).
     space = line.rfind(" ", 0, end + 1)
     cut = space if space > TITLE_CHARACTERS // 2 else (end or room)
@@ -159,7 +159,10 @@ def title_from(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in text)
+    words = " ".join(text.split())
+    if words.isprintable():
+        return words
+    visible = "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} else c for c in words)
     return " ".join(visible.split())
 
 
