@@ -1,0 +1,3 @@
+"""The context budget: what of a conversation goes into the prompt."""
+
+__all__: list[str] = []

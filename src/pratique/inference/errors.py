@@ -1,0 +1,102 @@
+"""The model server's errors.
+
+PratiqueError
+├── CallerError
+│   ├── InvalidInvocationError      the body of /invocations does not fit its schema
+│   ├── BodyTooLargeError
+│   └── ContextLengthExceededError  what must be in the prompt does not fit
+├── EnvironmentFaultError
+│   ├── ArtifactError               a model's files are missing, changed or unreadable
+│   ├── InvocationTimeoutError      the caller's deadline passed
+│   └── EngineError
+│       ├── EngineLoadError         the engine could not be started
+│       ├── EngineDeadError         it was running and is gone
+│       └── WarmupError             a warmup shape failed, or the deadline passed
+└── RefusedError
+    ├── NotReadyError               no traffic in this lifecycle state
+    └── IllegalTransitionError      the lifecycle has no such step
+"""
+
+from __future__ import annotations
+
+from pratique.core.errors import CallerError, EnvironmentFaultError, RefusedError
+
+__all__ = [
+    "ArtifactError",
+    "BodyTooLargeError",
+    "ContextLengthExceededError",
+    "EngineDeadError",
+    "EngineError",
+    "EngineLoadError",
+    "IllegalTransitionError",
+    "InvalidInvocationError",
+    "InvocationTimeoutError",
+    "NotReadyError",
+    "WarmupError",
+]
+
+
+class InvalidInvocationError(CallerError):
+    """The request does not fit the schema of /invocations."""
+
+    code = "invalid_request"
+
+
+class BodyTooLargeError(CallerError):
+    """The request's body is over the limit."""
+
+    code = "body_too_large"
+
+
+class ContextLengthExceededError(CallerError):
+    """System prompt, query and reserved output together are more than the model takes."""
+
+    code = "context_length_exceeded"
+
+
+class ArtifactError(EnvironmentFaultError):
+    """A model's files cannot be used as they are; the message names the file."""
+
+    code = "model_load_failure"
+
+
+class InvocationTimeoutError(EnvironmentFaultError):
+    """The deadline that came with the request passed."""
+
+    code = "timeout"
+
+
+class EngineError(EnvironmentFaultError):
+    """The engine failed."""
+
+    code = "engine_error"
+
+
+class EngineLoadError(EngineError):
+    """The engine could not be started with this model."""
+
+    code = "model_load_failure"
+
+
+class EngineDeadError(EngineError):
+    """The engine was running and has stopped."""
+
+    code = "engine_dead"
+
+
+class WarmupError(EngineError):
+    """A warmup shape failed or took too long: the server must not take traffic."""
+
+    code = "warmup_failed"
+
+
+class NotReadyError(RefusedError):
+    """The server does not take traffic in its present state."""
+
+    code = "not_ready"
+
+
+class IllegalTransitionError(RefusedError):
+    """The lifecycle has no step from the present state to that one."""
+
+    code = "illegal_transition"
