@@ -216,6 +216,20 @@ class TestValkey:
                 async with asyncio.timeout(0.6):
                     await listener.next()
 
+    async def test_callers_that_leave_in_the_middle_mix_up_no_answers(self, cache: ValkeySharedCache) -> None:
+        names = [ConversationId(f"conv_{number}") for number in range(40)]
+        for version, name in enumerate(names, 1):
+            await cache.fill(snapshot(version, name=name))
+        for rounds in range(10):
+            leaving = [asyncio.ensure_future(cache.load(name)) for name in names]
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            for one in leaving[::2]:
+                one.cancel()
+            await asyncio.gather(*leaving, return_exceptions=True)
+        for version, name in enumerate(names, 1):
+            assert await cache.load(name) == snapshot(version, name=name)
+
     async def test_a_server_that_is_not_there_fails_every_call(self, tmp_path: Any) -> None:
         cache = ValkeySharedCache(f"unix://{tmp_path}/none", origin="a", settings=QUICK)
         calls: list[Awaitable[object]] = [cache.load(A), cache.write(snapshot(1)), cache.purge(), cache.outdate(A, 2)]
