@@ -137,7 +137,7 @@ class GroupWriter:
         started = time.perf_counter()
         try:
             connection = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
+            self._database.begin(connection)
             for job in batch:
                 _run_isolated(connection, job)
             # Looked at last: what went into a file that is gone must not be acknowledged.

@@ -86,10 +86,10 @@ class TestFile:
 
     async def test_its_settings_are_the_durable_ones(self, store: SqliteConversationStore) -> None:
         def look(connection: sqlite3.Connection) -> list[Any]:
-            names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            names = ("journal_mode", "synchronous", "foreign_keys")
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-        assert await store._writer.write(look) == ["wal", 2, 1, 50]
+        assert await store._writer.write(look) == ["wal", 2, 1]
 
     async def test_readers_cannot_write(self, store: SqliteConversationStore) -> None:
         with pytest.raises(StoreUnavailableError, match="cannot be written"):
