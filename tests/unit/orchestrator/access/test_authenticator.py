@@ -1,0 +1,112 @@
+"""From headers to a principal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pratique.core.ids import SequentialIds
+from pratique.orchestrator.access import (
+    SESSION_COOKIE,
+    ApiKeyFile,
+    Authenticator,
+    KeysUnavailableError,
+    PrincipalKind,
+    SessionSigner,
+    UnauthenticatedError,
+)
+from pratique.orchestrator.access.keyring import ApiKeyring
+from pratique.orchestrator.access.keys import mint_key
+from pratique.orchestrator.access.sessions import MAX_AGE_SECONDS, RENEW_AFTER_SECONDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pratique.core.clock import ManualClock
+
+
+pytestmark = pytest.mark.unit
+
+SECRET = "s" * 48
+
+
+def value_of(set_cookie: str) -> str:
+    return set_cookie.partition(";")[0].partition("=")[2]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+class TestAuthenticator:
+    @pytest.fixture
+    def authenticator(self, signer: SessionSigner, keys: ApiKeyFile) -> Authenticator:
+        return Authenticator(sessions=signer, keys=keys)
+
+    def test_no_credential_is_refused(self, authenticator: Authenticator) -> None:
+        for attempt in (authenticator.authenticate, authenticator.authenticate_key):
+            with pytest.raises(UnauthenticatedError):
+                attempt({})
+
+    def test_a_bad_key_next_to_a_good_cookie_is_refused(
+        self, authenticator: Authenticator, signer: SessionSigner, keyring: ApiKeyring
+    ) -> None:
+        keyring.create("laptop")
+        good = {"cookie": f"{SESSION_COOKIE}={value_of(signer.issue()[1])}"}
+        for bad in (bearer(mint_key()), {"authorization": "Basic x"}):
+            for attempt in (authenticator.authenticate, authenticator.authenticate_key, authenticator.session):
+                with pytest.raises(UnauthenticatedError):
+                    attempt(good | bad)
+
+    def test_a_cookie_is_no_api_key(self, authenticator: Authenticator, signer: SessionSigner) -> None:
+        with pytest.raises(UnauthenticatedError):
+            authenticator.authenticate_key({"cookie": f"{SESSION_COOKIE}={value_of(signer.issue()[1])}"})
+
+    def test_without_a_keys_file_no_key_is_accepted(self, signer: SessionSigner) -> None:
+        with pytest.raises(UnauthenticatedError, match="no API keys"):
+            Authenticator(sessions=signer).authenticate(bearer(mint_key()))
+
+    def test_keys_that_cannot_be_read_do_not_end_sessions(
+        self, authenticator: Authenticator, signer: SessionSigner
+    ) -> None:
+        principal, header = signer.issue()
+        with pytest.raises(KeysUnavailableError):
+            authenticator.authenticate(bearer(mint_key()))
+        assert authenticator.authenticate({"cookie": f"{SESSION_COOKIE}={value_of(header)}"}) == principal
+
+    def test_a_good_key_is_its_principal(self, authenticator: Authenticator, keyring: ApiKeyring) -> None:
+        entry, key = keyring.create("laptop")
+        for attempt in (authenticator.authenticate, authenticator.authenticate_key):
+            principal = attempt(bearer(key))
+            assert (principal.principal_id, principal.kind, principal.name) == (
+                entry.id,
+                PrincipalKind.API_KEY,
+                "laptop",
+            )
+        assert authenticator.session(bearer(key)).set_cookie is None
+
+    async def test_a_session_is_issued_kept_renewed_and_replaced(
+        self, authenticator: Authenticator, clock: ManualClock
+    ) -> None:
+        issued = authenticator.session({})
+        assert issued.set_cookie is not None
+        headers = {"cookie": f"{SESSION_COOKIE}={value_of(issued.set_cookie)}"}
+        assert authenticator.session(headers).principal == issued.principal
+        assert authenticator.session(headers).set_cookie is None
+        await clock.advance(RENEW_AFTER_SECONDS + 1)
+        renewed = authenticator.session(headers, secure=True)
+        assert renewed.principal == issued.principal
+        assert renewed.set_cookie is not None
+        assert value_of(renewed.set_cookie) != value_of(issued.set_cookie)
+        await clock.advance(MAX_AGE_SECONDS)
+        replaced = authenticator.session(headers)
+        assert replaced.principal != issued.principal
+
+    def test_ids_of_sessions_and_keys_cannot_be_taken_for_each_other(
+        self, clock: ManualClock, file: Path, keys: ApiKeyFile
+    ) -> None:
+        entry, _ = ApiKeyring(file, clock=clock, ids=SequentialIds()).create("laptop")
+        principal, _ = SessionSigner([SECRET], clock=clock, ids=SequentialIds()).issue()
+        assert entry.id.startswith("key_")
+        assert principal.principal_id.startswith("usr_")
