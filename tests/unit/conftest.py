@@ -96,6 +96,14 @@ class ScriptedService:
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     conversations: dict[str, events.Conversation] = field(default_factory=dict)
 
+    loop: asyncio.AbstractEventLoop | None = None
+    """Where it is served."""
+
+    def release(self) -> None:
+        """Let a held reply end; from any thread."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(self.cancelled.set)
+
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._note])
         app.router.add_get("/api/session", self._session)
@@ -334,6 +342,17 @@ def NOT_FOUND() -> web.Response:  # noqa: N802 - reads as the constant answer it
     return error_response(404, events.EventError(code="conversation_not_found", message="There is none."))
 
 
+async def close_all(server: TestServer) -> None:
+    """Close the server and let every connection, aborted ones too, be closed by its loop."""
+    await server.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
 class Kit:
     """What the tests need: the script's words, and running clients against it."""
 
@@ -357,6 +376,7 @@ class Kit:
 
     @staticmethod
     async def serve(service: ScriptedService) -> TestServer:
+        service.loop = asyncio.get_running_loop()
         server = TestServer(service.application(), host="127.0.0.1")
         await server.start_server(shutdown_timeout=0.01)
         return server
@@ -371,7 +391,7 @@ class Kit:
         try:
             server = asyncio.run_coroutine_threadsafe(cls.serve(service), loop).result(5)
             yield str(server.make_url("/")).rstrip("/")
-            asyncio.run_coroutine_threadsafe(server.close(), loop).result(5)
+            asyncio.run_coroutine_threadsafe(close_all(server), loop).result(5)
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(5)

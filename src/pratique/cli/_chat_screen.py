@@ -114,7 +114,7 @@ class Screen:
             if turn.role is Role.USER:
                 self._console.print(f"[bold]> {escape(clean(turn.text))}[/bold]")
             else:
-                self._write(turn.text)
+                self._write(turn.text) if self.is_terminal else self.print_data(turn.text)
                 self._end(turn.finish_reason or FinishReason.STOP, turn.error)
 
     def _write(self, text: str) -> None:

@@ -221,7 +221,7 @@ class _Terminal:
         if conversation_id is not None:
             self._runner.run(self._open(conversation_id))
         while True:
-            line = self._reader(_PROMPT).strip()
+            line = self._reader(_PROMPT if self._screen.is_terminal else "").strip()
             if line == "/quit":
                 return
             if line:
@@ -284,5 +284,5 @@ class _Terminal:
             await _follow(stream, self._screen)
         finally:
             self._conversation_id = stream.conversation_id or self._conversation_id
-            if not self._screen.is_terminal:
+            if stream.text and not self._screen.is_terminal:
                 self._screen.print_data(stream.text)

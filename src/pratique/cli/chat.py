@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +19,7 @@ from pratique.core.settings import load_settings
 __all__ = ["chat"]
 
 
-def chat(  # noqa: PLR0917 - typer calls by name; the order is that of the help text
+def chat(
     url: Annotated[str | None, typer.Option(help="Address of the chat service. Default: the running stack's.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65_535, help="The same, on this machine.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="State folder of the running stack.")] = None,

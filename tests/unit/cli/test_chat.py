@@ -62,7 +62,7 @@ class Session:
         remaining = iter(lines)
 
         def read(prompt: str) -> str:
-            assert prompt == "> "
+            assert prompt == ("> " if self.out.isatty() else "")
             line = next(remaining, None)
             if line is None:
                 raise EOFError
@@ -306,12 +306,19 @@ def test_ctrl_c_during_once_exits_like_an_interrupt(session: Session, service: A
     request = Once(text="hello", conversation_id=None, wait_seconds=1, is_json=False)
     with pytest.raises(KeyboardInterrupt):
         say_once(session.client(), session.screen(), request)
-    assert session.out.getvalue() == TEXT + "\n"
+    assert session.out.getvalue().replace("\n", "") == TEXT
 
 
 def test_into_a_pipe_replies_are_whole_lines(session: Session, service: Any) -> None:
     session.out = Terminal(is_terminal=False)
-    assert session.type("hello") == TEXT + "\n"
+    service.conversations["cnv_1"] = stored(turn(events.Role.USER, "hello"), turn(events.Role.ASSISTANT, "Hi!"))
+    assert session.type("hello", "/open cnv_1") == TEXT + "\nHi!\n"
+
+
+def test_a_refusal_writes_nothing_into_a_pipe(session: Session, service: Any) -> None:
+    session.out = Terminal(is_terminal=False)
+    service.refusals.append(events.EventError(code="generation_running", message="Busy."))
+    assert session.type("hello") == ""
 
 
 def test_a_second_ctrl_c_during_once_leaves_too(session: Session, service: Any) -> None:
@@ -331,15 +338,21 @@ def test_a_second_ctrl_c_during_once_leaves_too(session: Session, service: Any) 
 
 
 def test_a_cancel_that_fails_is_said_and_the_reply_goes_on(session: Session, service: Any, chat_kit: Any) -> None:
+    service.is_holding = True
+
     def interrupt(text: str) -> None:
         if "capital" in text:
             refused = events.EventError(code="generation_not_found", message="Gone.")
             service.http_errors.append(chat_kit.error_response(404, refused))
             signal.raise_signal(signal.SIGINT)
 
-    session.out = Terminal(interrupt)
+    def release(text: str) -> None:
+        if "could not be stopped" in text:
+            service.release()
+
+    session.out, session.err = Terminal(interrupt), Terminal(release, is_terminal=False)
     session.type("hello")
-    assert TEXT.split("capital ")[1] in session.out.getvalue()
+    assert session.out.getvalue().replace("\n", "") == TEXT
     assert "could not be stopped: Gone." in session.notes
 
 
