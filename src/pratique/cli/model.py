@@ -19,44 +19,41 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on s
 
 
 @app.command("import")
-def import_model(
-    name: Annotated[str, typer.Argument(help="What to import; 'small' is SmolLM2-135M-Instruct.")] = "small",
+def import_command(
+    source: Annotated[
+        str, typer.Argument(help="'small' is SmolLM2-135M-Instruct; else a GGUF file or a folder with safetensors.")
+    ] = "small",
     model_root: _Root = None,
     as_json: _Json = False,
 ) -> None:
     """Turn a model into safetensors with a manifest of checksums. Does nothing where that is done."""
-    from pratique.core.errors import CallerError
-    from pratique.inference.artifacts.small_model import import_small_model
-
-    if name != "small":
-        raise CallerError(f"'{name}' cannot be imported; known: small.")
+    from pratique.inference.artifacts.store import import_model
 
     if as_json:
 
         def show(phase: str, share: float) -> None:
             print(json.dumps({"schema_version": 1, "phase": phase, "progress": share}), flush=True)
 
-        import_small_model(_root(model_root), show)
+        import_model(source, _root(model_root), show)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as bar:
-        task = bar.add_task("importing the small model", total=1.0)
-        folder = import_small_model(
-            _root(model_root), lambda phase, share: bar.update(task, description=phase, completed=share)
+        task = bar.add_task("importing the model", total=1.0)
+        folder = import_model(
+            source, _root(model_root), lambda phase, share: bar.update(task, description=phase, completed=share)
         )
     print(folder)
 
 
 @app.command("list")
-def list_models(model_root: _Root = None, as_json: _Json = False) -> None:
+def list_command(model_root: _Root = None, as_json: _Json = False) -> None:
     """List the imported models."""
-    from pratique.inference.artifacts.manifest import MANIFEST, read_manifest
+    from pratique.inference.artifacts.store import list_models
 
-    for path in sorted(_root(model_root).glob(f"*/{MANIFEST}")):
-        manifest = read_manifest(path.parent)
+    for manifest in list_models(_root(model_root)):
         size = sum(entry.size_bytes for entry in manifest.files)
         fields = {"name": manifest.name, "size_bytes": size, "licence": manifest.licence, "origin": manifest.origin}
         print(
@@ -76,6 +73,6 @@ def verify_model(folder: Annotated[Path, typer.Argument(help="A folder with a ma
 
 
 def _root(given: Path | None) -> Path:
-    from pratique.inference.artifacts.small_model import default_model_root
+    from pratique.inference.artifacts.store import default_model_root
 
-    return given or default_model_root(dict(os.environ))
+    return given or default_model_root(os.environ)

@@ -39,7 +39,7 @@ def inference(
     }
     settings = load_settings(InferenceSettings, part="inference", file=config, environment=os.environ, overrides=flags)
     configure_events(service=settings.name)
-    code = run(settings)
+    code = run(settings, announce=lambda url: print(f"listening on {url}", flush=True))
     # Threads that still load a model cannot be cancelled, and must not keep the process.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,14 +4,16 @@ PratiqueError
 ├── CallerError
 │   ├── InvalidInvocationError      the body of /invocations does not fit its schema
 │   ├── BodyTooLargeError
-│   └── ContextLengthExceededError  what must be in the prompt does not fit
+│   ├── ContextLengthExceededError  what must be in the prompt does not fit
+│   └── UnsafeWeightsError          pickle-based weights: reading them would run what is in them
 ├── EnvironmentFaultError
 │   ├── ArtifactError               a model's files are missing, changed or unreadable
 │   ├── InvocationTimeoutError      the caller's deadline passed
 │   └── EngineError
 │       ├── EngineLoadError         the engine could not be started
 │       ├── EngineDeadError         it was running and is gone
-│       └── WarmupError             a warmup shape failed, or the deadline passed
+│       └── WarmupError             a warmup shape failed
+│           └── WarmupTimeoutError  the warmup was not done within its deadline
 └── RefusedError
     ├── NotReadyError               no traffic in this lifecycle state
     └── IllegalTransitionError      the lifecycle has no such step
@@ -32,7 +34,9 @@ __all__ = [
     "InvalidInvocationError",
     "InvocationTimeoutError",
     "NotReadyError",
+    "UnsafeWeightsError",
     "WarmupError",
+    "WarmupTimeoutError",
 ]
 
 
@@ -52,6 +56,12 @@ class ContextLengthExceededError(CallerError):
     """System prompt, query and reserved output together are more than the model takes."""
 
     code = "context_length_exceeded"
+
+
+class UnsafeWeightsError(CallerError):
+    """Weights in a format that runs code when it is read."""
+
+    code = "unsafe_weights"
 
 
 class ArtifactError(EnvironmentFaultError):
@@ -85,9 +95,15 @@ class EngineDeadError(EngineError):
 
 
 class WarmupError(EngineError):
-    """A warmup shape failed or took too long: the server must not take traffic."""
+    """A warmup shape failed: the server must not take traffic."""
 
     code = "warmup_failed"
+
+
+class WarmupTimeoutError(WarmupError):
+    """The warmup was not done within its deadline."""
+
+    code = "warmup_timeout"
 
 
 class NotReadyError(RefusedError):

@@ -1,13 +1,12 @@
-"""The model server's process: listen at once, load, warm up, serve, drain.
+"""The life of a model server behind its gate: load, warm up, serve, drain. The caller listens before it begins.
 
-1. Listen, with the gate closed                          → process alive
+1. Import the model where it is not there yet            → process alive
 2. Verify the artifacts while the engine imports, load   → model loaded
 3. Send the warmup shapes through the real path          → traffic ready
-4. Serve until SIGTERM or SIGINT, or until the engine is found dead
+4. Serve until told to stop, or until the engine is found dead
 5. Drain: no new work, running requests finish or are cut with an error event → stopped
 
-A failure in 2, 3 or 4 ends the process with exit code 1: whoever runs it starts another, which has to show again that
-it is ready.
+A failure in 1 to 4 ends the server: whoever runs it starts another, which has to show again that it is ready.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
-import socket
+import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pratique.core.catalogue.inference import (
@@ -32,42 +30,52 @@ from pratique.core.catalogue.inference import (
     PHASE_SECONDS,
     WARMUP_TIMEOUT,
 )
-from pratique.core.clock import SystemClock
-from pratique.core.errors import EnvironmentFaultError, PratiqueError
+from pratique.core.clock import Clock, SystemClock
+from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
 from pratique.core.ids import RandomIds
 from pratique.core.metrics import Metrics
 from pratique.inference.api.invocations import Invocations
-from pratique.inference.artifacts.small_model import SMALL_MODEL, default_model_root
 from pratique.inference.engines.interface import Engine
-from pratique.inference.errors import EngineError, EngineLoadError, WarmupError
+from pratique.inference.errors import EngineLoadError, WarmupTimeoutError
 from pratique.inference.gate import Gate, GateParts
 from pratique.inference.lifecycle import Lifecycle, State, Transition
 from pratique.inference.settings import InferenceSettings
-from pratique.inference.status import PHASES, Phases, load_last_timings, render_status, save_timings
+from pratique.inference.status import PHASES, MemoryMeter, Phases, load_last_timings, render_status, save_timings
 from pratique.inference.warmup.run import warm_up
 from pratique.inference.warmup.shapes import BUILT_IN_SHAPES, Shape
 
-__all__ = ["ModelServer", "PortTakenError", "serve"]
+__all__ = ["Artifacts", "ModelServer"]
 
 _LOG = get_logger("server")
-_CHECK_SECONDS = 1.0
+_CHECK_SECONDS = 0.1
 _CLOSE_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 1.0
+_PERCENT = re.compile(r"(\d+) %$")
 
 
-class PortTakenError(EnvironmentFaultError):
-    """Another process listens on the port."""
+@dataclass(frozen=True, kw_only=True)
+class Artifacts:
+    """What is to be done about the model's files before they are loaded; both block, and run in threads."""
 
-    code = "port_taken"
+    fetch: Callable[[Callable[[str, float], None]], object] | None = None
+    verify: Callable[[Callable[[float], None]], object] | None = None
 
 
 class ModelServer:
     """One model behind one gate."""
 
     def __init__(
-        self, settings: InferenceSettings, engine: Engine, *, verify: Callable[[], object], timings: Path
+        self,
+        settings: InferenceSettings,
+        engine: Engine,
+        *,
+        artifacts: Artifacts,
+        timings: Path,
+        clock: Clock | None = None,
     ) -> None:
-        clock = SystemClock()
+        clock = clock or SystemClock()
+        self._clock = clock
         self.settings = settings
         self.engine = engine
         self.metrics = Metrics()
@@ -84,7 +92,8 @@ class ModelServer:
         )
         self.error: PratiqueError | None = None
         self._invocations = Invocations(engine, settings, ids=RandomIds(clock))
-        self._verify = verify
+        self._artifacts = artifacts
+        self._memory = MemoryMeter(clock)
         self._timings = timings
         self._warmed: list[str] = []
         self._warming: Shape | None = None
@@ -93,16 +102,17 @@ class ModelServer:
     def status(self) -> dict[str, object]:
         """Return the body of /status."""
         pending = [shape.name for shape in BUILT_IN_SHAPES if shape.name not in self._warmed]
-        body = render_status(
-            name=self.settings.name,
-            model=self.engine.model,
-            engine=self.engine.kind,
-            lifecycle=self.lifecycle,
-            phases=self.phases,
-            warmup=(self._warmed, pending),
-        )
         failure = self.error and {"code": self.error.code, "message": self.error.message, "hint": self.error.hint}
-        return body | {"error": failure}
+        return {
+            "schema_version": 1,
+            "name": self.settings.name,
+            "model": self.engine.model,
+            "engine": self.engine.kind,
+            **render_status(self.lifecycle, self.phases, warmed=self._warmed, pending=pending),
+            "pid": os.getpid(),
+            "error": failure,
+            "memory_bytes": self._memory.read(),
+        }
 
     async def run(self, stop: asyncio.Event) -> None:
         """Load, serve until `stop` is set, drain. Raises what ended it otherwise; /status tells it meanwhile."""
@@ -124,37 +134,68 @@ class ModelServer:
 
     async def _work(self) -> None:
         self.lifecycle.advance(State.PROCESS_ALIVE)
+        await self._fetch()
         await self._load()
         self.lifecycle.advance(State.MODEL_LOADED)
         await self._warm_up()
+        self.engine.count_requests()
         self.phases.finish("ready")
         self.lifecycle.advance(State.TRAFFIC_READY)
         self._keep_timings()
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
             self.engine.check()
+            await self._clock.sleep(_CHECK_SECONDS)
+
+    async def _fetch(self) -> None:
+        fetch = self._artifacts.fetch
+        if fetch is None:
+            return
+
+        def tell(phase: str, share: float) -> None:
+            if share < 1:
+                self.phases.enter("import", f"importing the model: {phase}", counted=share)
+                _LOG.info("phase", detail=self.phases.detail, at_seconds=round(self.lifecycle.age_seconds(), 2))
+
+        await asyncio.to_thread(fetch, tell)
 
     async def _load(self) -> None:
         seconds = self.settings.load_timeout_seconds
         try:
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
                 group.create_task(self.engine.start(self._report))
-                group.create_task(asyncio.to_thread(self._verify))
+                group.create_task(self._verify())
         except TimeoutError as error:
             raise EngineLoadError(
                 f"The model was not loaded after {seconds:.0f} s; the last phase was: {self.phases.detail}.",
                 hint="Raise load_timeout_seconds where loading is slow.",
             ) from error
-        except BaseExceptionGroup as group:
-            raise next(iter(group.exceptions)) from group
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
         self.gate.open_to(self._route)
+
+    async def _verify(self) -> None:
+        """Check the files while the engine is imported, which takes far longer: no weight is served unchecked."""
+        verify = self._artifacts.verify
+        if verify is None:
+            return
+
+        def tell(share: float) -> None:
+            self.phases.beside = f"verifying checksums {share:.0%}"
+
+        began = self._clock.monotonic()
+        try:
+            await asyncio.to_thread(verify, tell)
+        finally:
+            self.phases.beside = ""
+        self.phases.timings["verify"] = round(self._clock.monotonic() - began, 3)
 
     async def _warm_up(self) -> None:
         def started(shape: Shape) -> None:
             if self._warming is not None:
                 self._warmed.append(self._warming.name)
             self._warming = shape
-            self.phases.enter("warmup", f"warming up: {shape.name}")
+            share = len(self._warmed) / len(BUILT_IN_SHAPES)
+            self.phases.enter("warmup", f"warming up: {shape.name}", counted=share)
 
         await warm_up(
             self.engine,
@@ -168,7 +209,7 @@ class ModelServer:
     async def _drain(self) -> None:
         if self.lifecycle.has_ended or self.lifecycle.state is State.STARTING:
             return
-        self.phases.detail = "draining"
+        self.phases.finish("draining")
         self.lifecycle.advance(State.DRAINING)
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
@@ -176,7 +217,7 @@ class ModelServer:
         except TimeoutError:
             self._invocations.cut()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(_LAST_WORDS_SECONDS):
                     await self.gate.wait_idle()
         self.lifecycle.advance(State.STOPPED)
 
@@ -190,7 +231,9 @@ class ModelServer:
         await inner(scope, receive, send)
 
     def _report(self, detail: str) -> None:
-        self.phases.enter("imports" if "import" in detail else "load", detail)
+        percent = _PERCENT.search(detail)
+        counted = int(percent[1]) / 100 if percent else None
+        self.phases.enter("imports" if "import" in detail else "load", detail, counted=counted)
         _LOG.info("phase", detail=detail, at_seconds=round(self.lifecycle.age_seconds(), 2))
 
     def _record(self, step: Transition) -> None:
@@ -208,82 +251,11 @@ class ModelServer:
 
     def _fail(self, error: PratiqueError) -> None:
         self.error = error
-        self.phases.detail = error.message
-        if isinstance(error, WarmupError):
+        self.phases.finish(error.message)
+        if isinstance(error, WarmupTimeoutError):
             self.metrics.counter(WARMUP_TIMEOUT).inc()
         elif self.lifecycle.state in {State.STARTING, State.PROCESS_ALIVE}:
             self.metrics.counter(MODEL_LOAD_FAILURE).inc()
         if not self.lifecycle.has_ended:
             self.lifecycle.advance(State.FAILED)
         _LOG.error("failed", code=error.code, error=error.message, hint=error.hint)
-
-
-async def serve(settings: InferenceSettings) -> int:
-    """Run a model server until it is told to stop; return the exit code."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    listener = _listen(settings)
-    server = _build(settings)
-    _LOG.info("listening", host=settings.host, port=listener.getsockname()[1], engine=settings.engine)
-    async with _http(server.gate, listener):
-        try:
-            await server.run(stop)
-        except EngineError:
-            return 1
-        except PratiqueError as error:
-            return max(error.exit_code, 1) if error.exit_code == 2 else 1  # noqa: PLR2004 - usage, documented
-    return 0
-
-
-def _build(settings: InferenceSettings) -> ModelServer:
-    if settings.engine == "simulated":
-        from pratique.inference.engines.simulated import SimulatedEngine
-
-        engine: Engine = SimulatedEngine(settings.simulated, model="simulated", max_model_len=settings.max_model_len)
-        return ModelServer(settings, engine, verify=lambda: None, timings=Path(os.devnull))
-    from pratique.inference.artifacts.manifest import verify
-    from pratique.inference.engines.vllm import VllmEngine
-
-    root = settings.model_root or default_model_root(dict(os.environ))
-    folder = settings.model or root / SMALL_MODEL
-    engine = VllmEngine(settings, folder=folder, model=folder.name)
-    return ModelServer(
-        settings, engine, verify=lambda: verify(folder), timings=folder.parent / f".{folder.name}.start.json"
-    )
-
-
-def _listen(settings: InferenceSettings) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise PortTakenError(
-            f"The model server cannot listen on {settings.host}:{settings.port}: {error.strerror}.",
-            hint="Choose another one with --port.",
-        ) from error
-    listener.listen(1024)
-    return listener
-
-
-@contextlib.asynccontextmanager
-async def _http(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve HTTP on the socket while the body runs. Signals stay ours."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    http = _Http(config)
-    serving = asyncio.create_task(http.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        http.should_exit = True
-        await asyncio.wait({serving}, timeout=_CLOSE_SECONDS)
-
-
-class _Http(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the base class is untyped here
-        """Leave the signals to `serve`, which drains before it stops listening."""
-        yield

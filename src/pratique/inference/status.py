@@ -1,7 +1,8 @@
 """What a model server says of itself: phases with their times, progress, an estimate of what is left.
 
-Progress inside a phase is the share of the time that the same phase took in the last start of this model on this
-machine: an estimate, never 100 % before the phase is over.
+Progress inside a state is the share of the time that the same phases took in the last start of this model on this
+machine: an estimate, never 100 % before the state is over. Where there was no last start it is what the phase itself
+counts (weights read, shapes warmed), or unknown.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import psutil
 from pratique.core.clock import Clock
 from pratique.inference.lifecycle import Lifecycle
 
-__all__ = ["PHASES", "Phases", "load_last_timings", "memory_bytes", "render_status", "save_timings"]
+__all__ = ["PHASES", "MemoryMeter", "Phases", "load_last_timings", "render_status", "save_timings"]
 
 PHASES: Final = ("imports", "load", "warmup")
+"""Those of every start, in order. The import of a model that is not there yet comes before them, once."""
+_PHASES_OF_A_STATE: Final = (("imports", "load"), ("warmup",))
 _MOST_PROGRESS: Final = 0.99
 
 
@@ -29,83 +32,103 @@ class Phases:
 
     def __init__(self, clock: Clock, *, expected_seconds: dict[str, float]) -> None:
         self._clock = clock
-        self._expected = expected_seconds
+        self._expected = expected_seconds if all(phase in expected_seconds for phase in PHASES) else {}
         self._current: str | None = None
         self._began = 0.0
-        self.detail = "starting"
+        self._detail = "starting"
+        self._counted: float | None = None
+        self.beside = ""
+        """What goes on beside the phase, for people; empty where nothing does."""
         self.timings: dict[str, float] = {}
 
-    def enter(self, phase: str, detail: str) -> None:
-        """Begin a phase, ending the one before."""
+    @property
+    def detail(self) -> str:
+        return f"{self._detail}; {self.beside}" if self.beside else self._detail
+
+    def enter(self, phase: str, detail: str, *, counted: float | None = None) -> None:
+        """Say what goes on. A new phase ends the one before; `counted` is its own measure of progress, 0…1."""
         if phase != self._current:
             self._close()
             self._current, self._began = phase, self._clock.monotonic()
-        self.detail = detail
+        self._detail, self._counted = detail, counted
 
     def finish(self, detail: str) -> None:
         """End the last phase."""
         self._close()
-        self._current, self.detail = None, detail
+        self._current, self._detail, self._counted, self.beside = None, detail, None, ""
 
     def progress(self) -> float | None:
-        """0…1 of the present phase, or None where the last start left no measure."""
-        expected = self._expected.get(self._current or "")
-        if not expected:
-            return None
-        return min((self._clock.monotonic() - self._began) / expected, _MOST_PROGRESS)
+        """0…1 of the present state, or None where nothing measures it."""
+        current = self._current
+        phases = next((phases for phases in _PHASES_OF_A_STATE if current in phases), ())
+        total = sum(self._expected.get(phase, 0.0) for phase in phases)
+        if current is None or not total:
+            return None if self._counted is None else min(self._counted, _MOST_PROGRESS)
+        past = sum(self._expected[phase] for phase in phases[: phases.index(current)])
+        here = min(self._elapsed_seconds(), self._expected[current])
+        return min((past + here) / total, _MOST_PROGRESS)
 
     def eta_seconds(self) -> float | None:
         """Seconds until ready, as the last start went."""
-        if self._current not in PHASES or any(phase not in self._expected for phase in PHASES):
+        if self._current not in PHASES or not self._expected:
             return None
         later = PHASES[PHASES.index(self._current) + 1 :]
-        here = self._expected[self._current] - (self._clock.monotonic() - self._began)
-        return max(here, 0.0) + sum(self._expected[phase] for phase in later)
+        here = self._expected[self._current] - self._elapsed_seconds()
+        return round(max(here, 0.0) + sum(self._expected[phase] for phase in later), 1)
+
+    def _elapsed_seconds(self) -> float:
+        return self._clock.monotonic() - self._began
 
     def _close(self) -> None:
         if self._current is not None:
-            self.timings[self._current] = round(self._clock.monotonic() - self._began, 3)
+            self.timings[self._current] = round(self._elapsed_seconds(), 3)
 
 
-def render_status(
-    *,
-    name: str,
-    model: str,
-    engine: str,
-    lifecycle: Lifecycle,
-    phases: Phases,
-    warmup: tuple[Sequence[str], Sequence[str]],
-) -> dict[str, object]:
-    """Return the body of /status."""
-    done, pending = warmup
-    return {
-        "schema_version": 1,
-        "name": name,
-        "model": model,
-        "engine": engine,
-        "state": lifecycle.state.value,
-        "detail": phases.detail,
-        "progress": phases.progress(),
-        "eta_seconds": phases.eta_seconds(),
-        "since_seconds": round(lifecycle.since_seconds(), 3),
-        "pid": os.getpid(),
-        "timings": phases.timings,
-        "transitions": [
-            {"state": step.state.value, "at_seconds": round(step.at_seconds, 3)} for step in lifecycle.transitions
-        ],
-        "warmup": {"done": list(done), "pending": list(pending)},
-        "memory_bytes": memory_bytes(),
-    }
+class MemoryMeter:
+    """Resident memory of this process and all below it; shared pages count once for each.
+
+    Kept for a moment: probes come often, and a walk over all processes takes milliseconds of the loading engine's time.
+    """
+
+    def __init__(self, clock: Clock, *, keep_seconds: float = 2.0) -> None:
+        self._clock = clock
+        self._keep_seconds = keep_seconds
+        self._measured: tuple[float, int] | None = None
+
+    def read(self) -> int:
+        """Bytes."""
+        now = self._clock.monotonic()
+        if self._measured is None or now - self._measured[0] >= self._keep_seconds:
+            self._measured = (now, _resident_bytes())
+        return self._measured[1]
 
 
-def memory_bytes() -> int:
-    """Resident memory of this process and all below it; shared pages count once for each."""
+def _resident_bytes() -> int:
     total = 0
     me = psutil.Process()
     for process in [me, *me.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             total += process.memory_info().rss
     return total
+
+
+def render_status(
+    lifecycle: Lifecycle, phases: Phases, *, warmed: Sequence[str], pending: Sequence[str]
+) -> dict[str, object]:
+    """Return what /status says of the start and the lifecycle."""
+    progress = phases.progress()
+    return {
+        "state": lifecycle.state.value,
+        "detail": phases.detail,
+        "progress": None if progress is None else round(progress, 3),
+        "eta_seconds": phases.eta_seconds(),
+        "since_seconds": round(lifecycle.since_seconds(), 3),
+        "timings": phases.timings,
+        "transitions": [
+            {"state": step.state.value, "at_seconds": round(step.at_seconds, 3)} for step in lifecycle.transitions
+        ],
+        "warmup": {"done": list(warmed), "pending": list(pending)},
+    }
 
 
 def load_last_timings(path: Path) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -35,12 +36,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: tuple[FileEntry, ...]
 
 
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
+def hash_file(path: Path, read: Callable[[int], None] | None = None) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal; `read` hears the bytes of each step."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
+            if read is not None:
+                read(len(chunk))
     return digest.hexdigest()
 
 
@@ -73,8 +76,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(f"{path} cannot be read: {error}.", hint="Import the model again.") from error
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, progress: Callable[[float], None] | None = None) -> Manifest:
     """Compare every file with the manifest: names, sizes, checksums, nothing missing, nothing added.
+
+    `progress` hears the share of the bytes that is checked, 0…1.
 
     Raises:
         ArtifactError: naming the first file that differs, with what was expected and found.
@@ -85,17 +90,29 @@ def verify(folder: Path) -> Manifest:
     for name in sorted(expected.keys() ^ found):
         problem = "is missing" if name in expected else "is not in the manifest"
         raise ArtifactError(f"{folder / name} {problem}.", hint="Import the model again.")
+    total = sum(entry.size_bytes for entry in manifest.files) or 1
+    done = 0
+
+    def read(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        if progress is not None:
+            progress(min(done / total, 1.0))
+
     for entry in manifest.files:
-        _verify_file(folder / entry.name, entry)
+        _verify_file(folder / entry.name, entry, read)
     return manifest
 
 
-def _verify_file(path: Path, entry: FileEntry) -> None:
+def _verify_file(path: Path, entry: FileEntry, read: Callable[[int], None]) -> None:
     if path.is_symlink() or not path.is_file():
         raise ArtifactError(f"{path} is not a regular file.", hint="Import the model again.")
     size = path.stat().st_size
     if size != entry.size_bytes:
         raise ArtifactError(f"{path} has {size} bytes, expected {entry.size_bytes}.", hint="Import the model again.")
-    digest = hash_file(path)
+    try:
+        digest = hash_file(path, read)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}.", hint="Import the model again.") from error
     if digest != entry.sha256:
         raise ArtifactError(f"{path} has SHA-256 {digest}, expected {entry.sha256}.", hint="Import the model again.")

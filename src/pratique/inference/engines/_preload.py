@@ -1,11 +1,11 @@
 """Imported by the fork server before it forks the engine's process: half of a start is these imports.
 
-The fork server and every process forked from it end with their parent, whatever ended it: a killed model server must not
-leave an engine behind that holds its memory. The fork server's own rule (leave when nobody holds its "alive" pipe) is not
-enough: the engine inherits that pipe, so each would keep the other.
+The fork server and every process forked from it end with their parent, whatever ended it: a killed model server must
+not leave an engine behind that holds its memory. The fork server's own rule (leave when nobody holds its "alive" pipe)
+is not enough: the engine inherits that pipe, so each would keep the other.
 
-The forked engine says where it stands in its load by datagrams to the server's socket (`Phase`); a datagram that cannot be
-sent is dropped, because nothing but a progress bar depends on it.
+The forked engine says where it stands in its load by datagrams to the server's socket; one that cannot be sent is
+dropped, because nothing but a progress bar depends on it.
 """
 
 from __future__ import annotations

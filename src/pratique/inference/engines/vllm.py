@@ -1,21 +1,22 @@
 """vLLM in this process: its own OpenAI application and its asynchronous engine, behind our gate. CPU and GPU builds.
 
-The only module that touches vLLM. Its internals move between releases, so `_load_api` checks at start that everything
-used here is there and says which name is missing. What makes the start fast (each measured in benchmarks/startup.py):
+With `_vllm_api` and `_preload` the only place that touches vLLM. Its internals move between releases, so `load_api`
+checks at start that everything used is there and says which name is missing. What makes the start fast, each measured
+by benchmarks/startup.py:
 
 1. the engine's process is forked from a fork server that imports vLLM while this process does the same,
 2. one worker inside the engine's process ("uni") instead of a process of its own,
-3. the KV cache's size is given, so that no profiling run looks for it.
+3. the KV cache's size is given, so that no profiling run looks for it,
+4. the garbage collector rests while the imports run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
+import logging
 import multiprocessing
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from multiprocessing import forkserver
@@ -26,16 +27,15 @@ from typing import Any, Final
 from prometheus_client import REGISTRY, generate_latest
 from starlette.types import ASGIApp
 
-from pratique.core.events import get_logger
 from pratique.inference.engines._preload import PARENT_VARIABLE, PHASES_VARIABLE
-from pratique.inference.engines._process import faster_imports
+from pratique.inference.engines._run_folder import environment, make_run_folder, phases_from
+from pratique.inference.engines._vllm_api import configure, load_api
 from pratique.inference.engines.interface import ChatMessage, GenerateRequest, Piece, Report
 from pratique.inference.errors import EngineDeadError, EngineError, EngineLoadError
 from pratique.inference.settings import InferenceSettings
 
 __all__ = ["VllmEngine"]
 
-_LOG = get_logger("engine")
 _STEP_TIMEOUT_SECONDS: Final = 120.0
 _ENVIRONMENT: Final = {
     "HF_HUB_OFFLINE": "1",
@@ -45,24 +45,6 @@ _ENVIRONMENT: Final = {
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "TOKENIZERS_PARALLELISM": "false",
 }
-_RUN_FOLDER: Final = "pratique-engine-"
-_PHASE_BYTES: Final = 256
-_USED: Final = {
-    "SamplingParams": "vllm",
-    "RequestOutputKind": "vllm.sampling_params",
-    "AsyncEngineArgs": "vllm.engine.arg_utils",
-    "AsyncLLM": "vllm.v1.engine.async_llm",
-    "EngineDeadError": "vllm.v1.engine.exceptions",
-    "EngineGenerateError": "vllm.v1.engine.exceptions",
-    "FlexibleArgumentParser": "vllm.utils.argparse_utils",
-    "UsageContext": "vllm.usage.usage_lib",
-    "build_app": "vllm.entrypoints.launchers.app",
-    "get_mp_context": "vllm.v1.engine.utils",
-    "init_app_state": "vllm.entrypoints.launchers.api_server.app_state",
-    "make_arg_parser": "vllm.entrypoints.launchers.cli_args",
-    "validate_parsed_serve_args": "vllm.entrypoints.launchers.cli_args",
-}
-"""Everything that is used of vLLM, and where version 0.32 has it."""
 
 
 class VllmEngine:
@@ -86,7 +68,7 @@ class VllmEngine:
         report("importing the engine")
         self._run_folder = folder = self._prepare_process()
         try:
-            self._api = await asyncio.to_thread(_load_api)
+            self._api = await asyncio.to_thread(load_api)
             await self._load(folder, report)
         except EngineLoadError:
             raise
@@ -97,14 +79,13 @@ class VllmEngine:
             ) from error
 
     def _prepare_process(self) -> Path:
-        """Set what vLLM reads from the environment, and have the fork server import it. Returns the folder of this run."""
-        _remove_stale_run_folders()
-        folder = Path(tempfile.mkdtemp(prefix=f"{_RUN_FOLDER}{os.getpid()}-"))
+        """Set what vLLM reads from the environment, and have the fork server import it. Return this run's folder."""
+        folder = make_run_folder()
         os.environ.update(_ENVIRONMENT, VLLM_RPC_BASE_PATH=str(folder), OMP_NUM_THREADS=str(self._settings.threads))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         multiprocessing.set_forkserver_preload(["pratique.inference.engines._preload"])
         own = {PARENT_VARIABLE: str(os.getpid()), PHASES_VARIABLE: str(folder / "phases"), "TMPDIR": str(folder)}
-        with _environment(own):
+        with environment(own):
             forkserver.ensure_running()
         return folder
 
@@ -112,8 +93,8 @@ class VllmEngine:
         """Steps that import or compute for long run in threads: the event loop answers probes meanwhile."""
         api = self._api
         report("starting the engine's process")
-        arguments, config = await asyncio.to_thread(_configure, api, self._arguments())
-        with _phases_from(folder / "phases", report):
+        arguments, config = await asyncio.to_thread(configure, api, self._arguments())
+        with phases_from(folder / "phases", report):
             self._engine = engine = await asyncio.to_thread(api.AsyncLLM.from_vllm_config, config)
         report("building the API")
         self._mute_metrics()
@@ -148,6 +129,8 @@ class VllmEngine:
             "--block-size": settings.block_size,
             "--kv-cache-memory-bytes": settings.kv_cache_memory_bytes,
             "--distributed-executor-backend": "uni",
+            # Never the pickle-based formats, whatever else lies in the folder.
+            "--load-format": "safetensors",
             # The answer to a question does not depend on the defaults that a model's folder may carry.
             "--generation-config": "vllm",
         }
@@ -219,98 +202,3 @@ def _finish(reason: str | None) -> Any:  # noqa: ANN401 - narrowed below
     if reason in (None, "stop", "length"):
         return reason
     raise EngineError(f"The engine ended the request with '{reason}'.")
-
-
-def _configure(api: Any, arguments: list[str]) -> tuple[Any, Any]:  # noqa: ANN401 - vLLM publishes no types
-    parsed = api.make_arg_parser(api.FlexibleArgumentParser()).parse_args(arguments)
-    api.validate_parsed_serve_args(parsed)
-    context = api.UsageContext.OPENAI_API_SERVER
-    return parsed, api.AsyncEngineArgs.from_cli_args(parsed).create_engine_config(usage_context=context)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a process that is started inside."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _phases_from(path: Path, report: Report) -> Iterator[None]:
-    """Pass on what the loading engine says of itself (`_preload.report_phases`)."""
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(str(path))
-        receiver.setblocking(False)
-        loop.add_reader(receiver, lambda: report(receiver.recv(_PHASE_BYTES).decode(errors="replace")))
-        try:
-            yield
-        finally:
-            loop.remove_reader(receiver)
-
-
-def _remove_stale_run_folders() -> None:
-    """Remove what servers that were killed left in the temporary folder."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_RUN_FOLDER}*"):
-        pid = folder.name.removeprefix(_RUN_FOLDER).split("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-_USED: Final = (
-    ("vllm", ("SamplingParams",)),
-    ("vllm.engine.arg_utils", ("AsyncEngineArgs",)),
-    ("vllm.entrypoints.launchers.api_server.app_state", ("init_app_state",)),
-    ("vllm.entrypoints.launchers.app", ("build_app",)),
-    ("vllm.entrypoints.launchers.cli_args", ("make_arg_parser", "validate_parsed_serve_args")),
-    ("vllm.renderers.params", ("ChatParams",)),
-    ("vllm.sampling_params", ("RequestOutputKind",)),
-    ("vllm.usage.usage_lib", ("UsageContext",)),
-    ("vllm.utils.argparse_utils", ("FlexibleArgumentParser",)),
-    ("vllm.v1.engine.async_llm", ("AsyncLLM",)),
-    ("vllm.v1.engine.exceptions", ("EngineDeadError", "EngineGenerateError")),
-    ("vllm.v1.engine.utils", ("get_mp_context",)),
-)
-_USED_METHODS: Final = ("from_vllm_config", "generate", "reset_prefix_cache", "get_supported_tasks", "shutdown", "errored")
-
-
-def _load_api() -> SimpleNamespace:
-    """Import what this module uses of vLLM, here and not at the top: it takes seconds.
-
-    Raises:
-        EngineLoadError: this vLLM lacks one of the names; the message says which.
-    """
-    api = SimpleNamespace()
-    faster_imports(lambda: _collect(api))
-    # vLLM knows "fork" and "spawn"; the fork server is both safe and fast.
-    sys.modules["vllm.v1.engine.utils"].get_mp_context = (  # type: ignore[attr-defined]  # vLLM publishes no types
-        lambda: multiprocessing.get_context("forkserver")
-    )
-    return api
-
-
-def _collect(api: SimpleNamespace) -> None:
-    for module, names in _USED:
-        for name in names:
-            try:
-                setattr(api, name, getattr(importlib.import_module(module), name))
-            except (ImportError, AttributeError) as error:
-                raise _unknown_vllm(f"{module}.{name}") from error
-    for method in _USED_METHODS:
-        if not hasattr(api.AsyncLLM, method):
-            raise _unknown_vllm(f"AsyncLLM.{method}")
-
-
-def _unknown_vllm(name: str) -> EngineLoadError:
-    return EngineLoadError(
-        f"The installed vLLM does not have what is needed here: {name}.",
-        hint="Install requirements/engine-cpu.txt (vLLM 0.32), or the same version of `vllm` on a GPU.",
-    )

@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import ASGIApp, Message
 
 from pratique.inference.engines.interface import Engine
-from pratique.inference.errors import WarmupError
+from pratique.inference.errors import WarmupError, WarmupTimeoutError
 from pratique.inference.warmup.shapes import Shape, text_of
 
 __all__ = ["warm_up"]
@@ -25,7 +25,7 @@ async def warm_up(
     """Send all shapes, one after the other, then forget what they left in the prefix cache.
 
     Raises:
-        WarmupError: a shape failed, or the time is over; the message says which shapes were done.
+        WarmupError: a shape failed. WarmupTimeoutError: the time is over; the message says which shapes were done.
     """
     done: list[str] = []
     try:
@@ -36,7 +36,7 @@ async def warm_up(
                 done.append(shape.name)
             await engine.reset_prefix_cache()
     except TimeoutError as error:
-        raise WarmupError(
+        raise WarmupTimeoutError(
             f"Warmup was not done after {timeout_seconds:.0f} s; done: {', '.join(done) or 'none'} of "
             f"{', '.join(shape.name for shape in shapes)}.",
             hint="Raise warmup_timeout_seconds, or look for what else is using this machine's processors.",
