@@ -26,8 +26,9 @@ interface AppState {
 
 export class App extends Component<AppProps, AppState> {
   override state: AppState;
-  private readonly composer = createRef<Composer>();
+  private readonly composer = createRef<HTMLTextAreaElement>();
   private readonly menuButton = createRef<HTMLButtonElement>();
+  private readonly wide = window.matchMedia("(min-width: 48rem)");
   private unsubscribe: (() => void) | null = null;
 
   constructor(props: AppProps) {
@@ -40,12 +41,14 @@ export class App extends Component<AppProps, AppState> {
       this.setState({ page: this.props.controller.state });
     });
     document.addEventListener("keydown", this.key);
-    this.composer.current?.focus();
+    this.wide.addEventListener("change", this.leaveMenu);
+    if (!this.isTouched) this.composer.current?.focus();
   }
 
   override componentWillUnmount(): void {
     this.unsubscribe?.();
     document.removeEventListener("keydown", this.key);
+    this.wide.removeEventListener("change", this.leaveMenu);
   }
 
   override componentDidUpdate(): void {
@@ -170,7 +173,7 @@ export class App extends Component<AppProps, AppState> {
     const { page } = this.state;
     return (
       <Composer
-        ref={this.composer}
+        boxRef={this.composer}
         threadKey={thread?.viewKey ?? "new"}
         isRunning={isRunning(thread)}
         isStopping={thread?.isStopping ?? false}
@@ -211,7 +214,7 @@ export class App extends Component<AppProps, AppState> {
     this.setState({ isMenuOpen: false });
     this.props.controller.open(conversationId);
     // On a touch screen the focus would bring up the keyboard over the conversation.
-    if (!window.matchMedia("(pointer: coarse)").matches) this.composer.current?.focus();
+    if (!this.isTouched) this.composer.current?.focus();
   };
 
   private readonly startNew = (): void => {
@@ -236,6 +239,14 @@ export class App extends Component<AppProps, AppState> {
 
   private readonly toggleMenu = (): void => {
     this.setState(({ isMenuOpen }) => ({ isMenuOpen: !isMenuOpen }));
+  };
+
+  private get isTouched(): boolean {
+    return window.matchMedia("(pointer: coarse)").matches;
+  }
+
+  private readonly leaveMenu = (): void => {
+    this.setState({ isMenuOpen: false });
   };
 
   private readonly closeMenu = (): void => {

@@ -1,12 +1,21 @@
 /** Where people write. Keeps a draft for each conversation. */
 
-import { Component, createRef, type JSX, type TargetedInputEvent, type TargetedKeyboardEvent } from "preact";
+import {
+  Component,
+  createRef,
+  type JSX,
+  type RefObject,
+  type TargetedInputEvent,
+  type TargetedKeyboardEvent,
+} from "preact";
 import { composerState, type Composing } from "../labels.js";
 import { Icon } from "./icons.js";
 
 export interface ComposerProps extends Omit<Composing, "text"> {
   /** Which draft is shown. */
   readonly threadKey: string;
+  /** Gets the box that people write in, to put the focus into it. */
+  readonly boxRef: RefObject<HTMLTextAreaElement | null>;
   readonly onSend: (text: string) => void;
   readonly onStop: () => void;
 }
@@ -17,7 +26,6 @@ interface ComposerViewState {
 
 export class Composer extends Component<ComposerProps, ComposerViewState> {
   override state: ComposerViewState = { drafts: {} };
-  private readonly box = createRef<HTMLTextAreaElement>();
   private readonly stopButton = createRef<HTMLButtonElement>();
   private wasStopFocused = false;
 
@@ -27,11 +35,7 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
   }
 
   override componentDidUpdate(): void {
-    if (this.wasStopFocused) this.focus();
-  }
-
-  focus(): void {
-    this.box.current?.focus();
+    if (this.wasStopFocused) this.props.boxRef.current?.focus();
   }
 
   override render(): JSX.Element {
@@ -46,7 +50,7 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
           <textarea
             id="composer"
             data-testid="composer"
-            ref={this.box}
+            ref={this.props.boxRef}
             rows={1}
             value={text}
             placeholder="Write a message"
@@ -87,7 +91,7 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
         data-testid="stop"
         ref={this.stopButton}
         disabled={this.props.isStopping}
-        onClick={this.props.onStop}
+        onClick={this.stop}
       >
         <Icon name="stop" />
         <span>Stop</span>
@@ -111,6 +115,12 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
     this.send();
   };
 
+  private readonly stop = (): void => {
+    this.props.onStop();
+    // The button cannot be pressed twice, and a disabled control keeps no focus.
+    this.props.boxRef.current?.focus();
+  };
+
   private readonly submit = (event: Event): void => {
     event.preventDefault();
     this.send();
@@ -121,6 +131,6 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
     if (!composerState({ ...this.props, text }).canSend) return;
     this.write("");
     this.props.onSend(text.trim());
-    this.focus();
+    this.props.boxRef.current?.focus();
   }
 }

@@ -55,9 +55,8 @@ function Body({ entry }: { readonly entry: Entry }): JSX.Element | null {
   if (entry.role === "user") return <p class="body user-text">{entry.text}</p>;
   if (entry.text === "") return null;
   return (
-    <div class="body prose">
+    <div class={entry.status === "streaming" ? "body prose prose-streaming" : "body prose"}>
       <MarkdownView text={entry.text} />
-      {entry.status === "streaming" && <span class="caret" aria-hidden="true" />}
     </div>
   );
 }
