@@ -6,13 +6,13 @@ import collections
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pratique.fleet.processes.logs import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["LogLine", "follow", "last_lines", "render_line"]
@@ -39,26 +39,39 @@ def last_lines(files: Sequence[Path], count: int) -> list[LogLine]:
             if part.exists():
                 with part.open("rb") as file:
                     tail.extend(file)
-        found += [_parse(path.stem, raw) for raw in tail]
+        found += _dated(_parse(path.stem, raw) for raw in tail)
     found.sort(key=lambda line: line.timestamp)
     return found[-count:] if count else []
 
 
-def follow(files: Sequence[Path], *, sleep: Callable[[float], None] = time.sleep) -> Iterator[LogLine]:
+def follow(files: Sequence[Path], *, sleep: Callable[[float], None] = time.sleep) -> Generator[LogLine]:
     """Yield lines as they are written, through rotations, without end."""
     open_files = {path: _open_at_end(path) for path in files}
-    while True:
-        for path, file in open_files.items():
-            for raw in file or ():
-                yield _parse(path.stem, raw)
-            if file is None or _was_rotated(path, file):
-                open_files[path] = _reopen(path, file)
-        sleep(_LOOK_SECONDS)
+    try:
+        while True:
+            for path, file in open_files.items():
+                for raw in file or ():
+                    yield _parse(path.stem, raw)
+                if file is None or _was_rotated(path, file):
+                    open_files[path] = _reopen(path, file)
+            sleep(_LOOK_SECONDS)
+    finally:
+        for file in open_files.values():
+            if file is not None:
+                file.close()
 
 
 def render_line(line: LogLine) -> str:
     """Return a line for people: time of day, service, what happened."""
     return f"{line.timestamp[_TIME_OF_DAY]:12} {line.service:15} {plain_text(line.text)}"
+
+
+def _dated(lines: Iterable[LogLine]) -> Iterator[LogLine]:
+    """Give a line without a time that of the one before it, so that it stays behind it."""
+    before = ""
+    for line in lines:
+        before = line.timestamp or before
+        yield replace(line, timestamp=before)
 
 
 def _parse(service: str, raw: bytes) -> LogLine:
