@@ -343,13 +343,17 @@ def NOT_FOUND() -> web.Response:  # noqa: N802 - reads as the constant answer it
 
 
 async def close_all(server: TestServer) -> None:
-    """Close the server and let every connection, aborted ones too, be closed by its loop."""
+    """Close the server and every connection, those included that were only just accepted or are being aborted."""
+    await settle()
     await server.close()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    for _ in range(10):
+    open_transports: Any = getattr(asyncio.get_running_loop(), "_transports", {})
+    for transport in list(open_transports.values()):
+        transport.abort()
+    await settle()
+
+
+async def settle() -> None:
+    for _ in range(20):
         await asyncio.sleep(0)
 
 
