@@ -19,6 +19,7 @@ from pratique.client import _wire as wire
 from pratique.client._link import Backoff, LinkLostError
 from pratique.client.errors import (
     TRANSIENT_CODES,
+    WIRE_ERRORS,
     ClientError,
     ConnectionLostError,
     ForbiddenError,
@@ -61,13 +62,16 @@ def parse_url(url: str) -> URL:
 def error_of_response(status: int, body: bytes, headers: Mapping[str, str]) -> LinkLostError | ClientError:
     """Say what an error response means: the service's own word where it is one, else a lost link, else a mismatch.
 
-    A gateway answers for a service that is not there, in words of its own: that is a lost link, not a refusal.
+    A gateway answers for a service that is not there, in words or with codes of its own: that is a lost link, not a
+    refusal.
     """
     retry_after = _retry_after_seconds(headers)
     try:
         error = msgspec.json.decode(body, type=wire.ErrorBody).error
     except msgspec.DecodeError:
         return _error_of_status(status, retry_after)
+    if status in GATEWAY_STATUSES and error.code not in WIRE_ERRORS:
+        return LinkLostError(error.message, is_blameless=True, retry_after_seconds=retry_after)
     if error.retry_after_seconds is None and error.code in TRANSIENT_CODES:
         error = msgspec.structs.replace(error, retry_after_seconds=retry_after)
     return from_wire(error)

@@ -72,3 +72,11 @@ def test_retry_after_is_understood_in_seconds(header: str, seconds: float) -> No
     refused = error_of_response(503, body, {"Retry-After": header})
     assert isinstance(refused, errors.OverloadedError)
     assert refused.retry_after_seconds == seconds
+
+
+def test_a_code_of_the_edge_is_a_lost_link_and_no_refusal() -> None:
+    body = b'{"error":{"code":"no_replica","message":"No replica takes traffic right now."}}'
+    lost = error_of_response(503, body, {})
+    assert isinstance(lost, LinkLostError)
+    assert lost.is_blameless
+    assert isinstance(error_of_response(418, body, {}), errors.ServerFaultError)
