@@ -46,7 +46,7 @@ def last_reply_is(page: Page, status: str, *, timeout_seconds: float = 60) -> st
         arg=status,
         timeout=timeout_seconds * 1000,
     )
-    return reply.inner_text()
+    return reply.locator(".body").inner_text()
 
 
 def stored_reply(page: Page) -> str:
@@ -81,6 +81,7 @@ def test_nothing_comes_from_outside(page: Page, simulated_stack: Stack) -> None:
 def test_stop_keeps_what_was_said_and_retry_answers_again(page: Page, simulated_stack: Stack) -> None:
     page.goto(simulated_stack.url)
     say(page, "Tell me a long story, please.")
+    page.locator('[data-testid="message"][data-role="assistant"] .body').last.wait_for()
     page.get_by_test_id("stop").click()
     last_reply_is(page, "partial")
     page.get_by_test_id("retry").last.click()
