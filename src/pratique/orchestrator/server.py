@@ -21,13 +21,13 @@ from pratique.orchestrator.app import running
 from pratique.orchestrator.protocol.parse import MAX_FRAME_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from starlette.types import ASGIApp
 
     from pratique.orchestrator.settings import OrchestratorSettings
 
-__all__ = ["ListenError", "serve"]
+__all__ = ["ListenError", "bind", "listening", "serve"]
 
 _logger = get_logger("server")
 _BACKLOG = 2048
@@ -52,29 +52,52 @@ def serve(settings: OrchestratorSettings, *, announce: Callable[[str], None]) ->
         runner.run(_serve(settings, announce))
 
 
+@contextlib.asynccontextmanager
+async def listening(application: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
+    """Serve an application for as long as the body runs; yields the base URL once connections are taken."""
+    server = _Server(_config(application))
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await _started(server, serving)
+        yield _url_of(listener)
+    finally:
+        server.stop()
+        await serving
+
+
 async def _serve(settings: OrchestratorSettings, announce: Callable[[str], None]) -> None:
-    listener = _listen(settings.host, settings.port)
-    with contextlib.closing(listener):
+    # Bound first: a port that is taken must be said so before anything else is opened.
+    with contextlib.closing(bind(settings.host, settings.port)) as listener:
         async with running(settings) as replica:
-            server = _Server(_config(replica.application))
             stopping = asyncio.Event()
             with _on_signals(stopping.set):
-                serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-                try:
-                    await _started(server, serving)
-                    url = _url_of(listener)
+                async with listening(replica.application, listener) as url:
                     _logger.info("listening", url=url, replica=settings.replica)
                     announce(url)
-                    await _first_of(stopping.wait(), serving)
+                    await stopping.wait()
                     await _drain_unless_hurried(replica.drain(), stopping)
-                finally:
-                    server.should_exit = True
-                    await serving
     _logger.info("stopped")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with the signals left to us: its own handling ends the process by the signal, not with 0."""
+    """uvicorn's server, with signals and stopping left to us: its own handling ends the process by the signal."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Tick once a second (the Date header), and end at once when told to."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 10
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -111,21 +134,13 @@ async def _started(server: uvicorn.Server, serving: asyncio.Future[None]) -> Non
 
 async def _drain_unless_hurried(draining: Coroutine[None, None, None], stopping: asyncio.Event) -> None:
     stopping.clear()
-    task = asyncio.ensure_future(draining)
+    either: set[asyncio.Future[Any]] = {asyncio.ensure_future(draining), asyncio.ensure_future(stopping.wait())}
     try:
-        await _first_of(stopping.wait(), task)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _first_of(signalled: Coroutine[None, None, bool], other: asyncio.Future[None]) -> None:
-    waiting = asyncio.ensure_future(signalled)
-    try:
-        either: set[asyncio.Future[Any]] = {waiting, other}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        waiting.cancel()
+        for task in either:
+            task.cancel()
+        await asyncio.gather(*either, return_exceptions=True)
 
 
 @contextlib.contextmanager
@@ -140,21 +155,34 @@ def _on_signals(callback: Callable[[], None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 is any free one.
+
+    Raises:
+        ListenError: the address cannot be listened on.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _refused(host, port, error) from error
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_SECONDS * 1000)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
-        raise ListenError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}.",
-            hint="Choose another port with --port, or 0 for any free one.",
-        ) from error
+        listener.close()
+        raise _refused(host, port, error) from error
     return listener
+
+
+def _refused(host: str, port: int, error: OSError) -> ListenError:
+    return ListenError(
+        f"Cannot listen on {host}:{port}: {error.strerror or error}.",
+        hint="Choose another port with --port, or 0 for any free one.",
+    )
 
 
 def _url_of(listener: socket.socket) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.responses import Response
@@ -14,9 +14,18 @@ from pratique.core.ids import ConversationId, GenerationId
 from pratique.orchestrator.api.requests import headers_of, principal_of, read_body
 from pratique.orchestrator.api.responses import json_response
 from pratique.orchestrator.api.sse import SseReply, SseResponse
+from pratique.orchestrator.protocol.bodies import (
+    Cancelled,
+    ConversationList,
+    ModelStatus,
+    Rename,
+    Reply,
+    Session,
+    Status,
+)
 from pratique.orchestrator.protocol.encode import decode_generation_event
 from pratique.orchestrator.protocol.errors import FrameError
-from pratique.orchestrator.protocol.events import Ended, NotResumable, Turn
+from pratique.orchestrator.protocol.events import Accepted, ConversationSummary, Ended, NotResumable, Role, Turn
 from pratique.orchestrator.protocol.frames import PROTOCOL_VERSION, Cancel, Message, Resume, Retry
 from pratique.orchestrator.protocol.parse import MAX_FRAME_BYTES, parse_body
 from pratique.orchestrator.sessions.feed import FeedLostError
@@ -33,10 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["ChatRoutes"]
 
 _MAX_TITLE_BODY_BYTES = 8192
-
-
-class _Rename(msgspec.Struct, forbid_unknown_fields=True):
-    title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class AnswerTimeoutError(EnvironmentFaultError):
@@ -72,12 +77,12 @@ class ChatRoutes:
         settings = self._runtime.settings
         grant = self._runtime.authenticator.session(headers_of(request.scope), secure=settings.secure_cookies)
         response = json_response(
-            {
-                "principal_id": grant.principal.principal_id,
-                "protocol_version": PROTOCOL_VERSION,
-                "replica": settings.replica,
-                "heartbeat_seconds": settings.heartbeat_seconds,
-            }
+            Session(
+                principal_id=grant.principal.principal_id,
+                protocol_version=PROTOCOL_VERSION,
+                replica=settings.replica,
+                heartbeat_seconds=settings.heartbeat_seconds,
+            )
         )
         if grant.set_cookie is not None:
             response.headers.append("set-cookie", grant.set_cookie)
@@ -87,11 +92,11 @@ class ChatRoutes:
         """Say how this replica and the models are."""
         state = self._runtime.poller.state
         return json_response(
-            {
-                "replica": self._runtime.settings.replica,
-                "draining": self._runtime.drain.is_draining,
-                "model": {"ready": state.ready, "replicas": state.replicas},
-            }
+            Status(
+                replica=self._runtime.settings.replica,
+                draining=self._runtime.drain.is_draining,
+                model=ModelStatus(ready=state.ready, replicas=state.replicas),
+            )
         )
 
     async def chat(self, request: Request) -> Response:
@@ -108,7 +113,7 @@ class ChatRoutes:
         """Stop a reply."""
         cancel = parse_body(Cancel, await read_body(request, max_bytes=MAX_FRAME_BYTES))
         is_cancelled = await self._service.cancel(principal_of(request).principal_id, cancel)
-        return json_response({"generation_id": cancel.generation_id, "cancelled": is_cancelled}, status=202)
+        return json_response(Cancelled(generation_id=cancel.generation_id, cancelled=is_cancelled), status=202)
 
     async def events(self, request: Request) -> Response:
         """Resume a reply."""
@@ -136,7 +141,7 @@ class ChatRoutes:
         page = await self._service.conversations(
             principal_of(request).principal_id, limit=int(limit), before=request.query_params.get("before")
         )
-        return json_response(page)
+        return json_response(ConversationList(conversations=page.conversations, next=page.next))
 
     async def conversation(self, request: Request) -> Response:
         """Show one conversation."""
@@ -147,18 +152,18 @@ class ChatRoutes:
         """Give it another title."""
         raw = await read_body(request, max_bytes=_MAX_TITLE_BODY_BYTES)
         try:
-            wanted = msgspec.json.decode(raw, type=_Rename)
+            wanted = msgspec.json.decode(raw, type=Rename)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise FrameError(f"Expected the JSON of a title: {error}.") from error
         owner = principal_of(request).principal_id
         shown = (await self._service.rename(owner, _conversation_id(request), wanted.title)).conversation
         return json_response(
-            {
-                "conversation_id": shown.conversation_id,
-                "title": shown.title,
-                "created_at": shown.created_at,
-                "updated_at": shown.updated_at,
-            }
+            ConversationSummary(
+                conversation_id=shown.conversation_id,
+                title=shown.title,
+                created_at=shown.created_at,
+                updated_at=shown.updated_at,
+            )
         )
 
     async def delete(self, request: Request) -> Response:
@@ -185,20 +190,7 @@ class ChatRoutes:
             return _Streaming(SseResponse(self._runtime, reply))
         ended = await _end_of(answer.feed, seconds=self._runtime.settings.reply_timeout_seconds)
         stored = await self._service.snapshot(owner, ConversationId(accepted.conversation_id), None)
-        turn = _reply_turn(stored.conversation.turns, accepted.generation_id)
-        return json_response(
-            {
-                "conversation_id": accepted.conversation_id,
-                "generation_id": accepted.generation_id,
-                "user_turn_id": accepted.user_turn_id,
-                "turn": turn,
-                "usage": ended.usage if ended else None,
-                "was_truncated": turn.was_truncated if turn else False,
-                "turns_dropped": turn.turns_dropped if turn else 0,
-                "finish_reason": ended.finish_reason if ended else turn.finish_reason if turn else None,
-                "error": ended.error if ended else turn.error if turn else None,
-            }
-        )
+        return json_response(_whole_reply(accepted, ended, stored.conversation.turns))
 
 
 class _Streaming(Response):
@@ -264,8 +256,20 @@ async def _end_of(feed: Feed | None, *, seconds: float) -> Ended | None:
     return event if isinstance(event, Ended) else None
 
 
-def _reply_turn(turns: tuple[Turn, ...], generation_id: str) -> Turn | None:
-    return next(
-        (turn for turn in reversed(turns) if turn.generation_id == generation_id and turn.role.value == "assistant"),
-        None,
+def _whole_reply(accepted: Accepted, ended: Ended | None, turns: tuple[Turn, ...]) -> Reply:
+    """Put a reply together from its end and what is stored; where the end is gone, from what is stored alone."""
+    own = [turn for turn in turns if turn.generation_id == accepted.generation_id]
+    turn = next((one for one in own if one.role is Role.ASSISTANT), None)
+    # A reply that left no turn left its reason with the user's.
+    told = ended or turn or next(iter(own), None)
+    return Reply(
+        conversation_id=accepted.conversation_id,
+        generation_id=accepted.generation_id,
+        user_turn_id=accepted.user_turn_id,
+        turn=turn,
+        usage=ended.usage if ended else None,
+        was_truncated=turn.was_truncated if turn else False,
+        turns_dropped=turn.turns_dropped if turn else 0,
+        finish_reason=told.finish_reason if told else None,
+        error=told.error if told else None,
     )

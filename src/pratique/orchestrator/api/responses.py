@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.responses import Response
 
+from pratique.orchestrator.protocol.bodies import ErrorBody
 from pratique.orchestrator.protocol.errors import event_error_of, http_status_of
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def json_response(value: object, *, status: int = 200) -> Response:
 
 def refusal(error: EventError, *, status: int | None = None) -> Response:
     """Return an error as its HTTP answer."""
-    response = json_response({"error": error}, status=status or http_status_of(error.code))
+    response = json_response(ErrorBody(error=error), status=status or http_status_of(error.code))
     if error.retry_after_seconds is not None:
         response.headers["retry-after"] = str(math.ceil(error.retry_after_seconds))
     return response

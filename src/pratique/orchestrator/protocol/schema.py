@@ -1,23 +1,40 @@
 """The protocol for programs: JSON Schema of frames and events, AsyncAPI 3 of the WebSocket, OpenAPI 3.1 of HTTP.
 
-All are made from the types in `frames` and `events`; nothing is written twice.
+The shapes are made from the types in `frames` and `events`; what stands here is only where each of them goes.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from pratique.orchestrator.protocol import events, frames
+from pratique.orchestrator.protocol import bodies, events, frames
+from pratique.orchestrator.protocol.errors import HTTP_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SCHEMAS", "event_schema", "frame_schema"]
+__all__ = ["SCHEMAS", "asyncapi", "event_schema", "frame_schema", "openapi"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_COMPONENT = "#/components/schemas/{name}"
+_VERSION = f"{frames.PROTOCOL_VERSION}.0.0"
+
+
+_BODIES = (
+    bodies.Session,
+    bodies.Status,
+    bodies.ConversationList,
+    bodies.Reply,
+    bodies.Cancelled,
+    bodies.Rename,
+    bodies.ErrorBody,
+    events.Conversation,
+)
+_FRAMES: tuple[type, ...] = get_args(frames.ClientFrame)
+_EVENTS: tuple[type, ...] = get_args(events.ServerEvent)
 
 
 @cache
@@ -32,10 +49,142 @@ def event_schema() -> dict[str, Any]:
     return _union(events.ServerEvent, title="Server event")
 
 
+@cache
+def asyncapi() -> dict[str, Any]:
+    """AsyncAPI 3 of `GET /api/ws`."""
+    messages = {kind.__name__: _message(kind) for kind in (*_FRAMES, *_EVENTS)}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "pratique chat",
+            "version": _VERSION,
+            "description": "One JSON text message per frame and per event, told apart by `type`. "
+            "Close codes: 1001 going away, 1008 not allowed, 1009 too big, 1013 slow reader, 4400 malformed frames.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            "chat": {
+                "address": "/api/ws",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+                "bindings": {"ws": {"method": "GET"}},
+            }
+        },
+        "operations": {
+            "receiveFrame": _operation("receive", _FRAMES),
+            "sendEvent": _operation("send", _EVENTS),
+        },
+        "components": {"messages": messages, "schemas": _components((*_FRAMES, *_EVENTS))},
+    }
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """OpenAPI 3.1 of the HTTP side."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "pratique chat", "version": _VERSION},
+        "paths": _paths(),
+        "security": [{"session": []}, {"apiKey": []}],
+        "components": {
+            "schemas": _components((*_FRAMES, *_EVENTS, *_BODIES)),
+            "securitySchemes": {
+                "session": {"type": "apiKey", "in": "cookie", "name": "pratique_session"},
+                "apiKey": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "frames": frame_schema,
+    "events": event_schema,
+    "asyncapi": asyncapi,
+    "openapi": openapi,
+}
+"""By the name under which each is served."""
+
+
+def _paths() -> dict[str, Any]:
+    one = [_parameter("conversation_id", place="path")]
+    cursor = [
+        *one,
+        _parameter("generation_id", place="query"),
+        _parameter("last_seq", place="query", schema={"type": "integer", "minimum": 0}),
+        _parameter("Last-Event-ID", place="header"),
+    ]
+    paging = [
+        _parameter("limit", place="query", schema={"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
+        _parameter("before", place="query"),
+    ]
+    return {
+        "/api/session": {
+            "get": {**_call("Who asks; makes a session where there is none", bodies.Session), "security": []}
+        },
+        "/api/status": {"get": {**_call("How this replica and the models are", bodies.Status), "security": []}},
+        "/api/chat": {"post": _call("Send a message", bodies.Reply, body=frames.Message, streams=True)},
+        "/api/retry": {"post": _call("Answer the last user turn again", bodies.Reply, body=frames.Retry, streams=True)},
+        "/api/cancel": {"post": _call("Stop a reply", bodies.Cancelled, body=frames.Cancel, status=202)},
+        "/api/conversations": {"get": {**_call("List, newest first", bodies.ConversationList), "parameters": paging}},
+        "/api/conversations/{conversation_id}": {
+            "parameters": one,
+            "get": _call("Show one", events.Conversation),
+            "patch": _call("Rename it", events.ConversationSummary, body=bodies.Rename),
+            "delete": _call("Delete it", None, status=204),
+        },
+        "/api/conversations/{conversation_id}/events": {
+            "get": {**_call("Resume a reply", None, streams=True), "parameters": cursor}
+        },
+    }
+
+
 def _union(kind: object, *, title: str) -> dict[str, Any]:
     (schema,), definitions = msgspec.json.schema_components((kind,), ref_template="#/$defs/{name}")
     return {"$schema": _DIALECT, "title": title, **schema, "$defs": definitions}
 
 
-SCHEMAS: Mapping[str, Callable[[], dict[str, Any]]] = {"frames": frame_schema, "events": event_schema}
-"""By the name under which each is served."""
+def _components(kinds: tuple[type, ...]) -> dict[str, Any]:
+    return msgspec.json.schema_components(kinds, ref_template=_COMPONENT)[1]
+
+
+def _reference(kind: type) -> dict[str, str]:
+    return {"$ref": _COMPONENT.format(name=kind.__name__)}
+
+
+def _body_schema(kind: type) -> dict[str, Any]:
+    """Return a frame's schema as it is posted: its `type` need not be said."""
+    schema = dict(_components((kind,))[kind.__name__])
+    return {**schema, "required": [name for name in schema["required"] if name != "type"]}
+
+
+def _message(kind: type) -> dict[str, Any]:
+    return {"name": kind.__name__, "summary": (kind.__doc__ or "").split("\n")[0], "payload": _reference(kind)}
+
+
+def _operation(action: str, kinds: tuple[type, ...]) -> dict[str, Any]:
+    names = [{"$ref": f"#/channels/chat/messages/{kind.__name__}"} for kind in kinds]
+    return {"action": action, "channel": {"$ref": "#/channels/chat"}, "messages": names}
+
+
+def _call(
+    summary: str, answer: type | None, *, body: type | None = None, status: int = 200, streams: bool = False
+) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if answer is not None:
+        content["application/json"] = {"schema": _reference(answer)}
+    if streams:
+        content["text/event-stream"] = {"schema": {"type": "string", "description": "Events; see events.json."}}
+    refused = {"description": "Refused", "content": {"application/json": {"schema": _reference(bodies.ErrorBody)}}}
+    call: dict[str, Any] = {
+        "summary": summary,
+        "responses": {
+            str(status): {"description": "Done", **({"content": content} if content else {})},
+            **{str(code): refused for code in sorted(set(HTTP_STATUS.values()))},
+        },
+    }
+    if body is not None:
+        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _body_schema(body)}}}
+    return call
+
+
+def _parameter(name: str, *, place: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema or {"type": "string"}}
