@@ -51,9 +51,11 @@ def describe_service(service: ServiceStatus) -> str:
 def render_status(status: StackStatus) -> RenderableType:
     """Return the table of the services, with a line above that says how the whole is."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("service", "state", "for", "what", "pid", "restarts", "memory", "address"):
+    measured = any(service.memory_bytes is not None for service in status.services)
+    for heading in ("service", "state", "for", "what", "pid", "restarts", *(["memory"] if measured else []), "address"):
         table.add_column(heading, no_wrap=heading != "what", justify="right" if heading == "for" else "left")
     for service in status.services:
+        memory = "" if service.memory_bytes is None else f"{service.memory_bytes / 1e6:.0f} MB"
         table.add_row(
             service.name,
             Text(service.lifecycle or service.state, style=_COLOURS.get(service.state, "")),
@@ -61,7 +63,7 @@ def render_status(status: StackStatus) -> RenderableType:
             _what(service),
             str(service.pid or ""),
             str(service.restarts or ""),
-            "" if service.memory_bytes is None else f"{service.memory_bytes / 1e6:.0f} MB",
+            *([memory] if measured else []),
             service.address,
         )
     head = Text.assemble(

@@ -127,7 +127,7 @@ class Service:
         finally:
             self.log.close()
         self._settle()
-        self._enter(Phase.STOPPED)
+        self._enter(Phase.STOPPED, detail="", restart_at=None)
 
     async def _wait_for_the_first(self) -> bool:
         if self._first is not None:
@@ -172,7 +172,7 @@ class Service:
         if late.is_set():
             child.kill()
             return await child.wait(), f"was not ready within {self.spec.ready_deadline_seconds:.0f} s"
-        self._enter(Phase.STOPPING, detail="finishing what runs", progress=None, eta_seconds=None)
+        self._enter(Phase.STOPPING, detail="finishing what runs", progress=None, eta_seconds=None, model=None)
         return await child.terminate(self.spec.grace_seconds), ""
 
     async def _keep_asking(self, late: asyncio.Event) -> None:

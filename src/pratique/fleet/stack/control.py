@@ -27,7 +27,7 @@ __all__ = ["ControlClient", "ControlServer", "Request"]
 
 _VERSION: Final = 1
 _MAX_LINE_BYTES: Final = 1 << 20
-_ANSWER_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 5.0
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

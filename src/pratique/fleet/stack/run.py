@@ -62,10 +62,11 @@ async def run_here(
     try:
         await stack.run()
     finally:
-        if showing is not None:
+        if showing is not None and show is not None:
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
+            show(stack.status())
 
 
 async def launch(

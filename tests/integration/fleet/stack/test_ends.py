@@ -36,7 +36,7 @@ def test_down_leaves_nothing_and_is_no_error_the_second_time(make_home: Callable
     assert "phase" in home.run("logs").stdout, "logs outlive the stack"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_foreground_stops_on_a_signal(make_home: Callable[..., Home], number: signal.Signals) -> None:
     home = make_home(SMALL)
     running = home.start_in_foreground()
