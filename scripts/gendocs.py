@@ -144,7 +144,7 @@ def settings_parts(base: type) -> dict[str, Any]:
     return {part: kind for part, kind in found.items() if kind.__module__.startswith("pratique.")}
 
 
-def subclasses(base: type) -> list[Any]:
+def subclasses(base: Any) -> list[Any]:  # noqa: ANN401 - any class
     """Return all subclasses, theirs included, without doubles."""
     found: dict[Any, None] = {}
     for kind in base.__subclasses__():
@@ -175,6 +175,7 @@ BARE_CODES = {
     "inter_token_timeout": "The reply's next token did not come in time.",
     "internal": "Something unforeseen failed inside the service; its log says what.",
     "method_not_allowed": "The path exists, for another method.",
+    "no_replica": "The edge's own answer: no replica takes traffic right now.",
     "not_found": "There is no such path.",
     "rate_limited": "Too many requests of one principal.",
 }
@@ -187,7 +188,7 @@ def errors_page() -> str:
     from pratique.orchestrator.protocol.errors import HTTP_STATUS
 
     classes = [kind for kind in subclasses(PratiqueError) if kind.__module__.startswith("pratique.")]
-    codes = sorted({kind.code for kind in classes} | set(HTTP_STATUS) | set(WIRE_ERRORS))
+    codes = sorted({kind.code for kind in classes} | set(HTTP_STATUS) | set(WIRE_ERRORS) | set(BARE_CODES))
     rows = []
     for code in codes:
         kinds = [kind for kind in classes if kind.code == code and "code" in vars(kind)]
@@ -195,7 +196,7 @@ def errors_page() -> str:
         said = [kind for kind in kinds if not kind.__module__.startswith("pratique.client")] or kinds
         meaning = BARE_CODES.get(code) or " / ".join(dict.fromkeys(summary(kind) for kind in said))
         exits = ", ".join(sorted({str(kind.exit_code) for kind in kinds}))
-        rows.append((f"`{code}`", str(HTTP_STATUS.get(code, "")), exits, meaning))
+        rows.append((f"`{code}`", str({"no_replica": 503, **HTTP_STATUS}.get(code, "")), exits, meaning))
     return "\n".join(
         [
             "# Errors\n",
@@ -300,10 +301,7 @@ def commands(command: Any, path: str) -> list[tuple[str, Any]]:  # noqa: ANN401 
     """Return a command and all below it, with the words that call each."""
     found = [(path, command)]
     for name in sorted(getattr(command, "commands", {})):
-        try:  # TEMP
-            loaded = command.load_command(name) if hasattr(command, "load_command") else command.commands[name]
-        except Exception:
-            continue
+        loaded = command.load_command(name) if hasattr(command, "load_command") else command.commands[name]
         found += commands(loaded, f"{path} {name}")
     return found
 

@@ -287,6 +287,41 @@ def test_commands_and_targets_named_in_the_prose_exist(page: Path, gendocs: Any)
     assert {one or other for one, other in made} <= targets
 
 
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_examples_compile_and_their_settings_exist(page: Path, gendocs: Any, tmp_path: Path) -> None:
+    for code in blocks(page, "python"):
+        compile(code, name_of(page), "exec")
+    gendocs.import_everything()
+    from pratique.core.settings import Settings, load_settings
+
+    parts = gendocs.settings_parts(Settings)
+    for number, text in enumerate(blocks(page, "toml")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text, encoding="utf-8")
+        for part in tomllib.loads(text):
+            assert load_settings(parts[part], part=part, file=file)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_flags_in_examples_exist(page: Path, gendocs: Any) -> None:
+    import typer
+
+    from pratique.cli.main import app
+
+    known = dict(gendocs.commands(typer.main.get_command(app), "pratique"))
+    calls = re.findall(r"^\$ (?:\.venv/bin/)?(pratique .*)$", "\n".join(blocks(page, "console")), flags=re.MULTILINE)
+    for call in calls:
+        words = call.split("#")[0].split()
+        longest = max(size for size in range(1, len(words) + 1) if " ".join(words[:size]) in known)
+        assert longest > 1, call
+        flags = {flag for parameter in known[" ".join(words[:longest])].params for flag in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= flags, call
+
+
 def test_the_changelog_has_a_section_for_what_comes() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
