@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,13 @@ async def ask(client: openai.AsyncOpenAI, model: str, number: int) -> Answer:
     return Answer(sent_at=sent_at, first_token_seconds=first)
 
 
+def num_refused(stack: Stack, name: str) -> float:
+    """Return how many requests the replica's gate has refused since it started."""
+    with urllib.request.urlopen(f"{stack.service(name)['address']}/metrics", timeout=5) as answer:  # noqa: S310 - our own
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("pratique_inference_refused_total"))
+
+
 async def load_while_it_starts(stack: Stack, name: str) -> tuple[list[Answer], float]:
     """Ask one question after the other until the replica is ready and then some; return answers and the ready time."""
     answers: list[Answer] = []
@@ -76,5 +84,6 @@ async def test_load_never_lands_on_a_replica_that_is_loading(real_stack: Stack) 
     loading = [answer.first_token_seconds for answer in answers if answer.sent_at < ready_at]
     after = [answer.first_token_seconds for answer in answers if answer.sent_at >= ready_at]
     assert len(loading) >= 5, "the load ran while the replica was loading"
+    assert num_refused(real_stack, "inference-1") == 0, "a request reached the replica before it was ready"
     # A cold engine answers its first request 3 to 5 times slower; one that is warm does not stand out.
     assert max(after) < 3 * statistics.median(after) + 0.5
