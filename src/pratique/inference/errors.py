@@ -16,6 +16,7 @@ PratiqueError
 │           └── WarmupTimeoutError  the warmup was not done within its deadline
 └── RefusedError
     ├── NotReadyError               no traffic in this lifecycle state
+    │   └── DrainingError           the server shuts down
     └── IllegalTransitionError      the lifecycle has no such step
 """
 
@@ -27,6 +28,7 @@ __all__ = [
     "ArtifactError",
     "BodyTooLargeError",
     "ContextLengthExceededError",
+    "DrainingError",
     "EngineDeadError",
     "EngineError",
     "EngineLoadError",
@@ -110,6 +112,12 @@ class NotReadyError(RefusedError):
     """The server does not take traffic in its present state."""
 
     code = "not_ready"
+
+
+class DrainingError(NotReadyError):
+    """The server is shutting down, and the time for what still ran is over."""
+
+    code = "draining"
 
 
 class IllegalTransitionError(RefusedError):

@@ -27,7 +27,10 @@ _EXIT_FAILED = 1
 
 def run(settings: InferenceSettings, *, announce: Callable[[str], None] = lambda _: None) -> int:
     """Run a model server until it is told to stop; `announce` gets its URL. Return the exit code: 1 where it failed."""
-    code: int = uvloop.run(serve(settings, announce))
+    # Not `uvloop.run`: at its end it waits for threads, and one that loads a model for minutes cannot be cancelled.
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    code: int = loop.run_until_complete(serve(settings, announce))
     return code
 
 

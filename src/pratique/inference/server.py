@@ -98,6 +98,9 @@ class ModelServer:
         self._warmed: list[str] = []
         self._warming: Shape | None = None
         self.lifecycle.listen(self._record)
+        # There from the first scrape: an alarm on a counter that appears with its first failure misses it.
+        for spec in (MODEL_LOAD_FAILURE, WARMUP_TIMEOUT):
+            self.metrics.counter(spec)
 
     def status(self) -> dict[str, object]:
         """Return the body of /status."""

@@ -25,6 +25,8 @@ class SimulatedSettings(Settings, frozen=True, kw_only=True):
     fail_load: bool = False
     fail_after_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Every reply fails with an engine error after so many tokens."""
+    crash_after_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """The engine dies once it has generated so many tokens for customers."""
 
 
 class InferenceSettings(Settings, frozen=True, kw_only=True):

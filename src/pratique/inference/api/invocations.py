@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from starlette.types import Receive, Scope, Send
 
@@ -19,10 +20,13 @@ from pratique.core.ids import IdSource
 from pratique.inference.api.http import ClientDisconnectedError, header, read_body, send_json
 from pratique.inference.api.wire import Invocation, error_body, parse_invocation, sse
 from pratique.inference.context.budget import Fitted, Wanted, fit
+from pratique.inference.context.continuation import Continuation
+from pratique.inference.context.counts import TextCounts
 from pratique.inference.engines.interface import ChatMessage, Engine, GenerateRequest, Piece
 from pratique.inference.errors import (
     BodyTooLargeError,
     ContextLengthExceededError,
+    DrainingError,
     EngineError,
     InvalidInvocationError,
     InvocationTimeoutError,
@@ -36,7 +40,8 @@ _STATUS: dict[type[PratiqueError], int] = {
     InvalidInvocationError: 400,
     ContextLengthExceededError: 400,
     BodyTooLargeError: 413,
-    NotReadyError: 503,
+    DrainingError: 503,
+    InvocationTimeoutError: 504,
 }
 _LOG = get_logger("invocations")
 
@@ -48,6 +53,7 @@ class _Job:
     invocation: Invocation
     request: GenerateRequest
     fitted: Fitted
+    continuation: Continuation
     deadline: float
     """On the event loop's clock."""
 
@@ -59,11 +65,15 @@ class Invocations:
         self._engine = engine
         self._settings = settings
         self._ids = ids
-        self._cut = asyncio.Event()
+        self._counts = TextCounts(engine.count)
+        self._is_cut = False
+        self._timers: set[asyncio.Timeout] = set()
 
     def cut(self) -> None:
         """End the streams that still run with an error event: the drain time is over."""
-        self._cut.set()
+        self._is_cut = True
+        for timer in self._timers:
+            timer.reschedule(0.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -83,7 +93,8 @@ class Invocations:
     async def _understand(self, scope: Scope, receive: Receive) -> _Job:
         invocation = parse_invocation(await read_body(receive, limit_bytes=self._settings.max_body_bytes))
         # Tokenising a long history takes milliseconds to a second: beside the event loop, which must stay live.
-        fitted, prompt = await asyncio.to_thread(self._fit, invocation)
+        continuation = Continuation(invocation.prefix)
+        fitted, prompt = await asyncio.to_thread(self._fit, invocation, continuation.opening)
         request = GenerateRequest(
             request_id=invocation.request_id or header(scope, "x-pratique-request") or self._ids.new("req"),
             prompt=prompt,
@@ -92,13 +103,14 @@ class Invocations:
             stop=invocation.stop,
             seed=invocation.seed,
             messages=fitted.messages,
-            prefix=invocation.prefix,
+            prefix=continuation.opening,
         )
         seconds = min(_timeout_of(scope), self._settings.request_timeout_seconds)
         deadline = asyncio.get_running_loop().time() + seconds
-        return _Job(invocation=invocation, request=request, fitted=fitted, deadline=deadline)
+        return _Job(invocation=invocation, request=request, fitted=fitted, continuation=continuation, deadline=deadline)
 
-    def _fit(self, invocation: Invocation) -> tuple[Fitted, list[int]]:
+    def _fit(self, invocation: Invocation, opening: str) -> tuple[Fitted, list[int]]:
+        """Return what fits, and its token ids."""
         wanted = Wanted(
             query=invocation.query,
             system_prompt=invocation.system_prompt,
@@ -106,12 +118,14 @@ class Invocations:
             history=tuple(ChatMessage(turn.role, turn.content) for turn in invocation.history),
             max_tokens=invocation.max_tokens,
         )
+        encode = lru_cache(maxsize=4)(lambda messages: self._engine.encode(messages, prefix=opening))
         fitted = fit(
             wanted,
             limit=self._engine.max_model_len,
-            count=lambda messages: len(self._engine.encode(messages, prefix=invocation.prefix)),
+            count=lambda messages: len(encode(tuple(messages))),
+            estimate=self._counts,
         )
-        return fitted, self._engine.encode(fitted.messages, prefix=invocation.prefix)
+        return fitted, encode(fitted.messages)
 
     async def _answer_unless_left(self, job: _Job, receive: Receive, send: Send) -> None:
         """Answer, and stop at once when the client leaves or the server may wait no longer."""
@@ -138,7 +152,7 @@ class Invocations:
             async with aclosing(self._pieces(job)) as stream:
                 pieces.extend([piece async for piece in stream])
         except PratiqueError as error:
-            await send_json(send, 503 if isinstance(error, NotReadyError) else 500, {"error": error_body(error)})
+            await send_json(send, _STATUS.get(type(error), 500), {"error": error_body(error)})
             return
         last = pieces[-1]
         usage = {"prompt_tokens": job.fitted.prompt_tokens, "completion_tokens": last.completion_tokens}
@@ -172,23 +186,23 @@ class Invocations:
 
     async def _pieces(self, job: _Job) -> AsyncGenerator[Piece, None]:
         """Yield the engine's pieces until it finishes, the deadline passes, or the drain cuts the stream."""
-        loop = asyncio.get_running_loop()
-        cut = loop.create_task(self._cut.wait())
+        async with aclosing(self._engine.generate(job.request)) as stream:
+            while (piece := await self._step(stream, job.deadline)) is not None:
+                yield replace(piece, text=job.continuation.follow(piece.text))
+
+    async def _step(self, stream: AsyncGenerator[Piece, None], deadline: float) -> Piece | None:
+        """Return the next piece, or None after the last. What stops the wait stops the engine's generator too."""
+        if self._is_cut:
+            raise _why_stopped(is_cut=True)
         try:
-            async with aclosing(self._engine.generate(job.request)) as stream:
-                while True:
-                    step = loop.create_task(_next(stream))
-                    remaining = job.deadline - loop.time()
-                    await asyncio.wait({step, cut}, timeout=max(remaining, 0), return_when=asyncio.FIRST_COMPLETED)
-                    if not step.done():
-                        await _cancel(step)
-                        raise _why_stopped(is_cut=cut.done())
-                    piece = step.result()
-                    if piece is None:
-                        return
-                    yield piece
-        finally:
-            cut.cancel()
+            async with asyncio.timeout_at(deadline) as timer:
+                self._timers.add(timer)
+                try:
+                    return await anext(stream, None)
+                finally:
+                    self._timers.discard(timer)
+        except TimeoutError as error:
+            raise _why_stopped(is_cut=self._is_cut) from error
 
     def _head(self, job: _Job) -> dict[str, object]:
         return {
@@ -205,18 +219,9 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _next(stream: AsyncGenerator[Piece, None]) -> Piece | None:
-    return await anext(stream, None)
-
-
-async def _cancel(task: asyncio.Task[Piece | None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
 def _why_stopped(*, is_cut: bool) -> PratiqueError:
     if is_cut:
-        return NotReadyError("This server is shutting down and the time to drain is over.", hint="Ask another replica.")
+        return DrainingError("This server is shutting down and the time to drain is over.", hint="Ask another replica.")
     return InvocationTimeoutError("The reply was not finished within the caller's deadline.")
 
 

@@ -46,6 +46,7 @@ class SimulatedEngine:
         self._clock = clock or SystemClock()
         self._is_running = False
         self._is_counting = False
+        self._num_generated = 0
         self._registry = CollectorRegistry()
         self._generated = Counter(
             "simulated_generation_tokens", "Tokens that the simulated engine has generated.", registry=self._registry
@@ -72,19 +73,27 @@ class SimulatedEngine:
         self.check()
         query = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         whole = simulated_reply(query, num_tokens=self._settings.reply_tokens)
-        pieces = _pieces(whole.removeprefix(request.prefix) if whole.startswith(request.prefix) else whole)
+        pieces = _pieces(_until_stop(whole.removeprefix(request.prefix), request.stop))
         said = pieces[: request.max_tokens]
         await self._clock.sleep(self._settings.first_token_seconds)
         for number, text in enumerate(said, start=1):
             self.check()
             if self._settings.fail_after_tokens is not None and number > self._settings.fail_after_tokens:
                 raise EngineError("The simulated engine was told to fail here (fail_after_tokens).")
-            if self._is_counting:
-                self._generated.inc()
+            self._count()
             yield Piece(text=text, completion_tokens=number)
             await self._clock.sleep(self._settings.token_seconds)
         finish = "length" if len(said) < len(pieces) else "stop"
         yield Piece(text="", completion_tokens=len(said), finish_reason="length" if finish == "length" else "stop")
+
+    def _count(self) -> None:
+        if not self._is_counting:
+            return
+        self._generated.inc()
+        self._num_generated += 1
+        if self._settings.crash_after_tokens is not None and self._num_generated > self._settings.crash_after_tokens:
+            self.die()
+            raise EngineDeadError("The simulated engine was told to die here (crash_after_tokens).")
 
     async def reset_prefix_cache(self) -> None:
         await asyncio.sleep(0)
@@ -113,6 +122,11 @@ class SimulatedEngine:
 
 def _tokens(text: str) -> list[int]:
     return [zlib.crc32(word.encode("utf-8", "replace")) for word in text.split()]
+
+
+def _until_stop(text: str, stops: Sequence[str]) -> str:
+    found = [text.index(stop) for stop in stops if stop in text]
+    return text[: min(found)] if found else text
 
 
 def _pieces(text: str) -> list[str]:

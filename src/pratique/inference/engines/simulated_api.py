@@ -1,11 +1,11 @@
-"""The part of the OpenAI API that the simulated engine speaks: models and chat completions, whole and streamed."""
+"""The part of the OpenAI API that the simulated engine speaks: models, chat completions and completions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import msgspec
 from starlette.applications import Starlette
@@ -13,12 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from pratique.inference.engines.interface import ChatMessage, GenerateRequest
+from pratique.inference.engines.interface import ChatMessage, GenerateRequest, Piece
+from pratique.inference.errors import EngineError
 
 if TYPE_CHECKING:
     from pratique.inference.engines.interface import Engine
 
 __all__ = ["openai_api"]
+
+_Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1)] | None
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -26,21 +29,33 @@ class _Message(msgspec.Struct, frozen=True):
     content: str
 
 
-class _ChatRequest(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct, frozen=True):
     model: str
-    messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_tokens: _Tokens = None
+    max_completion_tokens: _Tokens = None
     stream: bool = False
 
 
+class _ChatRequest(_Request, frozen=True, kw_only=True):
+    messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
+
+
+class _CompletionRequest(_Request, frozen=True, kw_only=True):
+    prompt: str
+
+
+Choice: TypeAlias = Callable[[str, bool], dict[str, object]]
+"""Text (a part of it where the second argument is true) → what one answer carries."""
+
+
 def openai_api(engine: Engine) -> Starlette:
-    """Return the ASGI application, to be mounted so that its paths begin with /v1."""
+    """Return the ASGI application; its paths begin with /v1."""
     api = _Api(engine)
     return Starlette(
         routes=[
             Route("/v1/models", api.models, methods=["GET"]),
             Route("/v1/chat/completions", api.chat, methods=["POST"]),
+            Route("/v1/completions", api.complete, methods=["POST"]),
         ]
     )
 
@@ -58,46 +73,77 @@ class _Api:
             wanted = msgspec.json.decode(await request.body(), type=_ChatRequest)
         except msgspec.DecodeError as error:
             return _error(400, "BadRequestError", str(error))
+        messages = tuple(ChatMessage(message.role, message.content) for message in wanted.messages)
+        return await self._answer(wanted, messages, "chat.completion", _chat_choice)
+
+    async def complete(self, request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await request.body(), type=_CompletionRequest)
+        except msgspec.DecodeError as error:
+            return _error(400, "BadRequestError", str(error))
+        messages = (ChatMessage("user", wanted.prompt),)
+        return await self._answer(wanted, messages, "text_completion", _text_choice)
+
+    async def _answer(self, wanted: _Request, messages: tuple[ChatMessage, ...], kind: str, choice: Choice) -> Response:
         if wanted.model != self._engine.model:
             text = f"The model '{wanted.model}' does not exist; known: {self._engine.model}."
             return _error(404, "NotFoundError", text)
-        if wanted.stream:
-            return StreamingResponse(self._chunks(wanted), media_type="text/event-stream")
-        return JSONResponse(await self._whole(wanted))
-
-    def _generation(self, wanted: _ChatRequest) -> GenerateRequest:
-        messages = tuple(ChatMessage(message.role, message.content) for message in wanted.messages)
-        return GenerateRequest(
-            request_id=f"chatcmpl-{time.monotonic_ns():x}",
+        request = GenerateRequest(
+            request_id=f"cmpl-{time.monotonic_ns():x}",
             prompt=self._engine.encode(messages),
             max_tokens=wanted.max_completion_tokens or wanted.max_tokens or self._engine.max_model_len,
             messages=messages,
         )
+        frame = {"id": request.request_id, "object": kind, "created": int(time.time()), "model": self._engine.model}
+        if wanted.stream:
+            return StreamingResponse(self._chunks(request, frame, choice), media_type="text/event-stream")
+        try:
+            return JSONResponse(await self._whole(request, frame, choice))
+        except EngineError as error:
+            return _error(500, "InternalServerError", error.message)
 
-    async def _whole(self, wanted: _ChatRequest) -> dict[str, object]:
-        request = self._generation(wanted)
+    async def _whole(self, request: GenerateRequest, frame: dict[str, object], choice: Choice) -> dict[str, object]:
         async with aclosing(self._engine.generate(request)) as stream:
             pieces = [piece async for piece in stream]
-        message = {"role": "assistant", "content": "".join(piece.text for piece in pieces)}
-        usage = {"prompt_tokens": len(request.prompt), "completion_tokens": pieces[-1].completion_tokens}
+        text = "".join(piece.text for piece in pieces)
+        num_tokens = pieces[-1].completion_tokens
+        usage = {"prompt_tokens": len(request.prompt), "completion_tokens": num_tokens}
         return {
-            **self._frame(request, "chat.completion"),
-            "choices": [{"index": 0, "message": message, "finish_reason": pieces[-1].finish_reason}],
+            **frame,
+            "choices": [_finished(choice(text, False), pieces[-1])],
             "usage": usage | {"total_tokens": sum(usage.values())},
         }
 
-    async def _chunks(self, wanted: _ChatRequest) -> AsyncGenerator[bytes, None]:
-        request = self._generation(wanted)
-        async with aclosing(self._engine.generate(request)) as stream:
-            async for piece in stream:
-                choice = {"index": 0, "delta": {"content": piece.text}, "finish_reason": piece.finish_reason}
-                chunk = {**self._frame(request, "chat.completion.chunk"), "choices": [choice]}
-                yield b"data: %s\n\n" % msgspec.json.encode(chunk)
+    async def _chunks(
+        self, request: GenerateRequest, frame: dict[str, object], choice: Choice
+    ) -> AsyncGenerator[bytes, None]:
+        if frame["object"] == "chat.completion":
+            frame = frame | {"object": "chat.completion.chunk"}
+        try:
+            async with aclosing(self._engine.generate(request)) as stream:
+                async for piece in stream:
+                    chunk = {**frame, "choices": [_finished(choice(piece.text, True), piece)]}
+                    yield b"data: %s\n\n" % msgspec.json.encode(chunk)
+        except EngineError as error:
+            yield b"data: %s\n\n" % msgspec.json.encode(_error_body(500, "InternalServerError", error.message))
         yield b"data: [DONE]\n\n"
 
-    def _frame(self, request: GenerateRequest, kind: str) -> dict[str, object]:
-        return {"id": request.request_id, "object": kind, "created": int(time.time()), "model": self._engine.model}
+
+def _chat_choice(text: str, is_part: bool) -> dict[str, object]:
+    return {"delta": {"content": text}} if is_part else {"message": {"role": "assistant", "content": text}}
+
+
+def _text_choice(text: str, _: bool) -> dict[str, object]:
+    return {"text": text}
+
+
+def _finished(choice: dict[str, object], piece: Piece) -> dict[str, object]:
+    return {"index": 0, **choice, "finish_reason": piece.finish_reason}
+
+
+def _error_body(status: int, kind: str, message: str) -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
 
 
 def _error(status: int, kind: str, message: str) -> Response:
-    return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
+    return JSONResponse(_error_body(status, kind, message), status)

@@ -28,6 +28,7 @@ from prometheus_client import REGISTRY, generate_latest
 from starlette.types import ASGIApp
 
 from pratique.inference.engines._preload import PARENT_VARIABLE, PHASES_VARIABLE
+from pratique.inference.engines._prompt import ChatPrompts
 from pratique.inference.engines._run_folder import environment, make_run_folder, phases_from
 from pratique.inference.engines._vllm_api import configure, load_api
 from pratique.inference.engines.interface import ChatMessage, GenerateRequest, Piece, Report
@@ -60,7 +61,7 @@ class VllmEngine:
         self._run_folder: Path | None = None
         self._engine: Any = None
         self._app: Any = None
-        self._tokenizer: Any = None
+        self._prompts: ChatPrompts | None = None
         self._api: Any = None
         self._recorder: Any = None
 
@@ -106,7 +107,7 @@ class VllmEngine:
         # On the engine's death vLLM's handlers tell "the server" to exit; ours watches `check` instead.
         app.state.server = SimpleNamespace(should_exit=False)
         self._app = app
-        self._tokenizer = await asyncio.to_thread(engine.get_tokenizer)
+        self._prompts = ChatPrompts(await asyncio.to_thread(engine.get_tokenizer))
 
     def _mute_metrics(self) -> None:
         # Read by the engine's output loop, which the first request starts; `count_requests` puts it back.
@@ -138,17 +139,12 @@ class VllmEngine:
         return [*flags, *[part for name, value in values.items() for part in (name, str(value))]]
 
     def encode(self, messages: Sequence[ChatMessage], *, prefix: str = "") -> list[int]:
-        chat = [{"role": message.role, "content": message.content} for message in messages]
-        opened: str = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return self._ids(opened + prefix)
+        assert self._prompts is not None  # noqa: S101 - narrows the type: nothing is encoded before the start
+        return self._prompts.encode(messages, prefix=prefix)
 
     def count(self, text: str) -> int:
-        return len(self._ids(text))
-
-    def _ids(self, text: str) -> list[int]:
-        # The template already wrote the special tokens.
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
+        assert self._prompts is not None  # noqa: S101 - narrows the type: nothing is counted before the start
+        return self._prompts.count(text)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
         api = self._api

@@ -46,7 +46,7 @@ async def warm_up(
 async def _send(engine: Engine, app: ASGIApp, shape: Shape) -> None:
     body = msgspec.json.encode(
         {
-            "query": await asyncio.to_thread(text_of, shape.prompt_tokens, engine.count),
+            "query": await asyncio.to_thread(text_of, shape, engine.count),
             "max_tokens": shape.output_tokens,
             "stream": True,
             "request_id": f"warmup-{shape.name}",

@@ -26,24 +26,29 @@ BUILT_IN_SHAPES: Final = (
     Shape(name="long", prompt_tokens=1000, output_tokens=4),
 )
 
-_WORD: Final = "tide"
+_WORD: Final = " tide"
+_FILLERS: Final = (" a", ".", "!", "\n", "a", "1")
 
 
-def text_of(prompt_tokens: int, count: Callable[[str], int]) -> str:
-    """Return a text of exactly so many tokens.
+def text_of(shape: Shape, count: Callable[[str], int]) -> str:
+    """Return a query of exactly the shape's tokens.
 
-    Words are repeated until the count fits; where one more word steps over the number, letters fill up, each
-    of them a token of its own in byte-level vocabularies.
+    It begins with the shape's name: with a common beginning the prefix cache would spare a shape what the one before
+    it has computed. Words are repeated, and what is missing then is filled up by tokens one at a time.
 
     Raises:
         WarmupError: this tokenizer gives no text of that length.
     """
-    words = [_WORD] * prompt_tokens
-    while words and count(" ".join(words)) > prompt_tokens:
-        words.pop()
-    text = " ".join(words)
-    while count(text) < prompt_tokens:
-        text += "\n."
-    if count(text) != prompt_tokens:
-        raise WarmupError(f"No text of exactly {prompt_tokens} tokens was found; the nearest has {count(text)}.")
+    low, high = 0, shape.prompt_tokens
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count(shape.name + _WORD * middle) <= shape.prompt_tokens else (low, middle - 1)
+    text = shape.name + _WORD * low
+    while count(text) < shape.prompt_tokens:
+        longer = next((text + filler for filler in _FILLERS if count(text + filler) == count(text) + 1), None)
+        if longer is None:
+            break
+        text = longer
+    if count(text) != shape.prompt_tokens:
+        raise WarmupError(f"No text of exactly {shape.prompt_tokens} tokens was found; the nearest has {count(text)}.")
     return text

@@ -1,0 +1,155 @@
+"""The simulated engine behind the real server, called in process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.types import ASGIApp, Message
+
+from pratique.inference.engines.simulated import SimulatedEngine
+from pratique.inference.server import Artifacts, ModelServer
+from pratique.inference.settings import InferenceSettings, SimulatedSettings
+
+FAST = {"load_seconds": 0.0, "first_token_seconds": 0.0, "token_seconds": 0.0, "reply_tokens": 20}
+
+
+@dataclass
+class Answer:
+    """What an application sent back; `leave` is the client closing its connection."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    is_complete: bool = False
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    def events(self) -> list[tuple[str, Any]]:
+        events = []
+        for block in self.body.decode().split("\n\n"):
+            if block:
+                name, data = block.split("\n")
+                events.append((name.removeprefix("event: "), msgspec.json.decode(data.removeprefix("data: "))))
+        return events
+
+
+class Caller:
+    """Calls an ASGI application as a server would."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, method: str, path: str, body: object = b"", **headers: str) -> Answer:
+        answer = Answer()
+        await self.into(answer, method, path, body, **headers)
+        return answer
+
+    async def into(self, answer: Answer, method: str, path: str, body: object = b"", **headers: str) -> None:
+        raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        requests = [{"type": "http.request", "body": raw, "more_body": False}]
+
+        async def receive() -> Message:
+            if requests:
+                return requests.pop()
+            await answer.leave.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            else:
+                answer.body += message.get("body", b"")
+                answer.is_complete = not message.get("more_body", False)
+
+        pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": pairs,
+        }
+        await self.app(scope, receive, send)
+
+
+class Running:
+    """A model server over the simulated engine, and the task that runs it."""
+
+    def __init__(self, server: ModelServer, engine: SimulatedEngine, stop: asyncio.Event) -> None:
+        self.server = server
+        self.engine = engine
+        self.stop = stop
+        self.call = Caller(server.gate)
+        self.task: asyncio.Task[None] = asyncio.create_task(server.run(stop))
+
+    async def until(self, state: str) -> None:
+        """Wait for a lifecycle state; raise what ended the server before."""
+        async with asyncio.timeout(10):
+            while self.server.lifecycle.state.value != state:
+                if self.task.done():
+                    self.task.result()
+                    if self.server.lifecycle.state.value != state:
+                        raise AssertionError(f"it ended in {self.server.lifecycle.state}")
+                await asyncio.sleep(0.002)
+
+    async def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for what has no event of its own."""
+        async with asyncio.timeout(10):
+            while not condition():  # noqa: ASYNC110 - the server tells nobody when a request enters
+                await asyncio.sleep(0.001)
+
+
+Launch = Callable[..., Running]
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., InferenceSettings]:
+    def make(**changes: Any) -> InferenceSettings:
+        simulated = SimulatedSettings(**{**FAST, **changes.pop("simulated", {})})
+        return InferenceSettings(engine="simulated", max_model_len=2048, simulated=simulated, **changes)
+
+    return make
+
+
+@pytest.fixture
+async def launch(make_settings: Callable[..., InferenceSettings], tmp_path: Path) -> AsyncIterator[Launch]:
+    """Start model servers; they end with the test."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def start(*, artifacts: Artifacts | None = None, **changes: Any) -> Running:
+            settings = make_settings(**changes)
+            engine = SimulatedEngine(settings.simulated, model="simulated", max_model_len=settings.max_model_len)
+            server = ModelServer(settings, engine, artifacts=artifacts or Artifacts(), timings=tmp_path / "last.json")
+            running = Running(server, engine, asyncio.Event())
+            stack.push_async_callback(_end, running)
+            return running
+
+        yield start
+
+
+async def _end(running: Running) -> None:
+    running.task.cancel()
+    await asyncio.gather(running.task, return_exceptions=True)
+
+
+@pytest.fixture
+def caller() -> type[Caller]:
+    return Caller
+
+
+@pytest.fixture
+def answer() -> type[Answer]:
+    return Answer
