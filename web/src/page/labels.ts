@@ -20,12 +20,17 @@ function rank({ state, progress }: ModelReplica): number {
   return STATES.findIndex(([name]) => name === state) + (progress ?? 0);
 }
 
-/** "loading weights 40 %, about 12 s left" */
-export function replicaLabel(replica: ModelReplica): string {
-  const known = STATES.find(([name]) => name === replica.state)?.[1] ?? replica.state;
-  const percent = replica.progress === null ? "" : ` ${Math.round(replica.progress * 100)} %`;
-  const eta = replica.eta_seconds === null ? "" : `, ${etaLabel(replica.eta_seconds)}`;
-  return `${replica.detail || known}${percent}${eta}`;
+/** "loading weights 40 %" */
+export function replicaLabel({ state, detail, progress }: ModelReplica): string {
+  const known = STATES.find(([name]) => name === state)?.[1] ?? state;
+  const percent = progress === null ? "" : ` ${Math.round(progress * 100)} %`;
+  return `${detail || known}${percent}`;
+}
+
+/** "about 12 s left", or null where nobody knows or nothing is waited for. */
+export function etaOf(model: ModelStatus | null): string | null {
+  const eta = model && !model.ready ? (leadingReplica(model)?.eta_seconds ?? null) : null;
+  return eta === null ? null : etaLabel(eta);
 }
 
 function etaLabel(seconds: number): string {
@@ -56,6 +61,12 @@ export function connectionLabel(status: ConnectionStatus, wasConnected: boolean)
   if (!wasConnected && status.losses === 0) return null;
   const what = wasConnected ? "Reconnecting…" : "Connecting…";
   return status.losses > 4 ? `${what} The service has not answered for a while; nothing is lost.` : what;
+}
+
+/** What stands where a reply will be, until its first word. */
+export function waitingLabel(model: ModelStatus | null): string {
+  if (model?.ready !== false) return "Waiting for the first word";
+  return [`Waiting for the model: ${modelLabel(model)}`, etaOf(model)].filter(Boolean).join(", ");
 }
 
 export function historyLabel(turnsDropped: number): string {
@@ -91,7 +102,7 @@ export interface ComposerState {
   readonly isProblem: boolean;
 }
 
-const KEYS = "Enter sends, Shift + Enter starts a new line";
+const KEYS = "Enter sends, Shift + Enter: new line";
 
 /** Whether the text can be sent, and what to say about it. */
 export function composerState(composing: Composing): ComposerState {

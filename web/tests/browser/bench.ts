@@ -25,10 +25,12 @@ export class BrowserBench {
     readonly address: string,
   ) {}
 
-  static async start(): Promise<BrowserBench> {
+  /** Start a browser, and the fake service unless the page of another one is to be opened. */
+  static async start(elsewhere = ""): Promise<BrowserBench> {
     mkdirSync(SHOTS_DIR, { recursive: true });
     const server = new FakeServer({ script: scriptFor, pageDir: PAGE_DIR });
-    const address = await server.listen();
+    const own = await server.listen();
+    const address = elsewhere || own;
     const browser = await chromium.launch({
       executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
       args: [

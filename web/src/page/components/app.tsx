@@ -3,7 +3,7 @@
 import { Component, createRef, type JSX } from "preact";
 import type { ConversationSummary } from "../../client/index.js";
 import type { Controller } from "../controller.js";
-import { connectionLabel, modelLabel } from "../labels.js";
+import { connectionLabel, waitingLabel } from "../labels.js";
 import { currentThread, isRunning, type PageState, type Thread } from "../model.js";
 import { Composer } from "./composer.js";
 import { ConfirmRemoval, ShortcutList } from "./dialogs.js";
@@ -158,13 +158,15 @@ export class App extends Component<AppProps, AppState> {
       const reload = (): void => void controller.reload(thread.key);
       return <ThreadTrouble thread={thread} onReload={reload} onNew={this.startNew} />;
     }
-    const model = this.state.page.model;
-    const waitingFor =
-      model?.ready === false ? `Waiting for the model: ${modelLabel(model)}` : "Waiting for the first word";
     return (
       <>
         <h2 class="visually-hidden">{thread.title || "New conversation"}</h2>
-        <ThreadView key={thread.viewKey} thread={thread} waitingFor={waitingFor} onRetry={this.retry} />
+        <ThreadView
+          key={thread.viewKey}
+          thread={thread}
+          waitingFor={waitingLabel(this.state.page.model)}
+          onRetry={this.retry}
+        />
       </>
     );
   }

@@ -2,12 +2,13 @@
 
 import type { JSX } from "preact";
 import type { EventError, ModelStatus } from "../../client/index.js";
-import { leadingReplica, modelLabel, replicaLabel } from "../labels.js";
+import { etaOf, leadingReplica, modelLabel, replicaLabel } from "../labels.js";
 import { Icon } from "./icons.js";
 
 export function ModelState({ model }: { readonly model: ModelStatus | null }): JSX.Element {
   const isReady = model?.ready === true;
   const progress = model && !isReady ? (leadingReplica(model)?.progress ?? null) : null;
+  const eta = etaOf(model);
   const details = model?.replicas.map((replica) => `${replica.name}: ${replicaLabel(replica)}`).join("\n");
   return (
     <div class="model-state" data-testid="model-state" data-ready={isReady} title={details}>
@@ -15,6 +16,7 @@ export function ModelState({ model }: { readonly model: ModelStatus | null }): J
       <span class="model-label">
         <span class="model-word">Model: </span>
         {modelLabel(model)}
+        {eta !== null && <span class="model-eta">, {eta}</span>}
       </span>
       {progress !== null && <progress max={1} value={progress} aria-label="Progress of the model’s start" />}
     </div>
