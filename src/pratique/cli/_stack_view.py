@@ -32,13 +32,14 @@ _COLOURS: Final = {
     "stopped": "bright_black",
 }
 _LAST_LOG_WIDTH: Final = 100
+_BAR_WIDTH: Final = 16
 
 
 def describe_service(service: ServiceStatus) -> str:
     """Return what a service is doing, and why that takes time."""
     parts = [service.detail or ("" if service.ready else service.state)]
     if service.progress is not None and not service.ready:
-        parts.append(f"{service.progress:.0%}")
+        parts.append(f"{100 * service.progress:.0f} %")
     if service.eta_seconds and not service.ready:
         parts.append(f"(about {service.eta_seconds:.0f} s left)")
     if service.restart_in_seconds:
@@ -74,6 +75,9 @@ def render_status(status: StackStatus) -> RenderableType:
 
 def _what(service: ServiceStatus) -> Text:
     text = Text(describe_service(service))
+    if service.progress is not None and not service.ready:
+        done = round(min(max(service.progress, 0.0), 1.0) * _BAR_WIDTH)
+        text = Text.assemble(("━" * done, "green"), ("━" * (_BAR_WIDTH - done), "bright_black"), " ", text)
     if service.state in {"backing_off", "failed"} and service.last_log:
         text.append(f"\n  {service.last_log[:_LAST_LOG_WIDTH]}", style="dim")
     return text

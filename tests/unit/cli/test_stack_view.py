@@ -41,7 +41,7 @@ def text(shown: StackStatus) -> str:
 @pytest.mark.parametrize(
     ("shown", "words"),
     [
-        (service(detail="loading weights", progress=0.4, eta_seconds=3.2), "loading weights 40% (about 3 s left)"),
+        (service(detail="loading weights", progress=0.4, eta_seconds=3.2), "loading weights 40 % (about 3 s left)"),
         (service(state="ready", progress=1.0), ""),
         (service(), "starting"),
         (
@@ -70,6 +70,12 @@ def test_table_has_a_line_for_each_service_and_the_last_words_of_a_failing_one()
     assert "memory" not in found
 
 
+def test_progress_is_a_bar() -> None:
+    found = text(status(service("model", detail="converting", progress=0.5), service("b", "ready", progress=1.0)))
+    assert found.count("━") == 16
+    assert "converting 50 %" in found
+
+
 def test_memory_is_shown_where_it_was_measured() -> None:
     assert "123 MB" in text(status(service(memory_bytes=123_000_000), service("edge")))
 
@@ -95,7 +101,7 @@ def test_lines_come_only_where_something_changed() -> None:
         for _ in range(2):
             view.show(status(service(state="ready", lifecycle="traffic_ready"), state=StackState.READY))
     lines = out.getvalue().splitlines()
-    assert [line.split()[-1] for line in lines[:3]] == ["41%", "51%", "traffic_ready"]
+    assert [line.split()[-1] for line in lines[:3]] == ["%", "%", "traffic_ready"]
     assert sum("Ready after" in line for line in lines) == 1
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pratique.fleet.processes import procfs
-from pratique.fleet.stack.home import state_key
+from pratique.fleet.stack.home import is_locked, state_key
+from pratique.fleet.stack.settings import StackPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ def make_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
     yield make
     for home in made:
-        if home.root.exists():
+        if is_locked(StackPaths(root=home.root, model_root=home.root)):
             home.run("down")
         for pid in home.processes():
             os.kill(pid, signal.SIGKILL)

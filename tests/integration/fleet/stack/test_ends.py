@@ -49,6 +49,19 @@ def test_foreground_stops_on_a_signal(make_home: Callable[..., Home], number: si
     assert home.nothing_is_left()
 
 
+def test_second_signal_does_not_wait_for_what_hangs(make_home: Callable[..., Home]) -> None:
+    home = make_home(SMALL.replace("orchestrator_grace_seconds = 3", "orchestrator_grace_seconds = 600"))
+    running = home.start_in_foreground()
+    until(lambda: home.status()["state"] == "ready", "ready")
+    os.kill(home.service("orchestrator-0")["pid"], signal.SIGSTOP)
+    os.kill(running.pid, signal.SIGINT)
+    until(lambda: home.status()["state"] == "stopping", "stopping")
+    os.kill(running.pid, signal.SIGINT)
+    running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert home.nothing_is_left()
+
+
 def test_signal_during_the_start_stops_it(make_home: Callable[..., Home]) -> None:
     home = make_home(SMALL.replace("load_seconds = 0.1", "load_seconds = 60"))
     running = home.start_in_foreground()

@@ -16,6 +16,9 @@ import pytest
 from redis import Redis
 from tests.integration.fleet.stack.conftest import until
 
+from pratique.fleet.errors import SupervisorLostError
+from pratique.fleet.stack.control import ControlClient
+
 if TYPE_CHECKING:
     from tests.integration.fleet.stack.conftest import Home
 
@@ -78,6 +81,19 @@ def test_killed_service_comes_back_where_it_was(stack: Home, name: str) -> None:
     assert after["address"] == before["address"]
     assert after["pid"] != before["pid"]
     assert after["last_exit"] == "was killed by SIGKILL"
+
+
+async def test_restart_is_asked_for_over_the_control_socket(stack: Home) -> None:
+    before = await asyncio.to_thread(stack.service, "edge")
+    client = ControlClient(stack.root / "supervisor.sock")
+    await client.ask("restart", service="edge")
+    async with asyncio.timeout(20):
+        while (after := await asyncio.to_thread(stack.service, "edge"))["pid"] == before["pid"] or not after["ready"]:  # noqa: ASYNC110 - another process changes
+            await asyncio.sleep(0.05)
+    assert after["restarts"] == before["restarts"] + 1
+    with pytest.raises(SupervisorLostError, match="'nobody' is no service") as refused:
+        await client.ask("restart", service="nobody")
+    assert "orchestrator-1" in str(refused.value.hint)
 
 
 def test_second_up_is_refused_and_says_how_to_stop_the_first(stack: Home) -> None:
