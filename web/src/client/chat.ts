@@ -123,9 +123,14 @@ export class ChatClient {
     return this.session;
   }
 
+  /** An id for a message that is about to be sent. */
+  newMessageId(): string {
+    return this.environment.newId();
+  }
+
   /** Say something; without a conversation a new one begins, which `accepted` names. Returns the message's id. */
   send(text: string, options: SendOptions = {}): string {
-    const clientMessageId = options.clientMessageId ?? this.environment.newId();
+    const clientMessageId = options.clientMessageId ?? this.newMessageId();
     this.dispatch(
       this.ledger.submit({
         type: "message",
@@ -140,8 +145,7 @@ export class ChatClient {
   }
 
   /** Have the last message of a conversation answered again. Returns the retry's id. */
-  retry(conversationId: string): string {
-    const clientMessageId = this.environment.newId();
+  retry(conversationId: string, clientMessageId = this.newMessageId()): string {
     this.dispatch(
       this.ledger.submit({ type: "retry", conversation_id: conversationId, client_message_id: clientMessageId }),
     );

@@ -83,28 +83,27 @@ export class Controller {
   }
 
   send(text: string): void {
-    const thread = model.currentThread(this.shown) ?? this.blankThread();
-    const id = this.chat.send(text, thread.conversationId === null ? {} : { conversationId: thread.conversationId });
-    this.update(model.said(this.shown, thread.key, id, text));
+    this.say(model.currentThread(this.shown) ?? this.blankThread(), text, this.chat.newMessageId());
   }
 
   /** Have what failed done again: the message sent, or its reply written. */
   retry(entry: Entry): void {
     const thread = model.currentThread(this.shown);
     if (!thread || model.retryable(thread) !== entry) return;
-    if (entry.role === "user" && entry.clientMessageId !== null) this.sendAgain(thread, entry, entry.clientMessageId);
+    if (entry.role === "user" && entry.clientMessageId !== null) this.say(thread, entry.text, entry.clientMessageId);
     else if (thread.conversationId !== null) {
-      const id = this.chat.retry(thread.conversationId);
+      const id = this.chat.newMessageId();
       this.update(model.retried(this.shown, thread.key, id));
+      this.chat.retry(thread.conversationId, id);
     }
   }
 
   stop(): void {
     const thread = model.currentThread(this.shown);
     if (!thread || !model.isRunning(thread) || thread.isStopping) return;
+    this.update(model.changeThread(this.shown, thread.key, { isStopping: true }));
     if (thread.pendingId !== null) this.chat.cancelMessage(thread.pendingId);
     else if (thread.activeGenerationId !== null) this.chat.cancel(thread.activeGenerationId);
-    this.update(model.changeThread(this.shown, thread.key, { isStopping: true }));
   }
 
   async rename(conversationId: string, title: string): Promise<void> {
@@ -181,10 +180,9 @@ export class Controller {
     }
   }
 
-  private sendAgain(thread: Thread, entry: Entry, clientMessageId: string): void {
-    const place = thread.conversationId === null ? {} : { conversationId: thread.conversationId };
-    this.chat.send(entry.text, { ...place, clientMessageId });
-    this.update(model.said(this.shown, thread.key, clientMessageId, entry.text));
+  private say({ key, conversationId }: Thread, text: string, clientMessageId: string): void {
+    this.update(model.said(this.shown, key, clientMessageId, text));
+    this.chat.send(text, { clientMessageId, ...(conversationId === null ? {} : { conversationId }) });
   }
 
   private blankThread(): Thread {
