@@ -33,6 +33,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "rate_limited": 429,
     "store_unavailable": 503,
     "log_unavailable": 503,
+    "keys_unavailable": 503,
     "model_unavailable": 503,
     "draining": 503,
     "timeout": 504,
