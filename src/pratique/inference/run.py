@@ -19,7 +19,7 @@ from pratique.inference.listener import listen, serving
 from pratique.inference.server import Artifacts, ModelServer
 from pratique.inference.settings import InferenceSettings
 
-__all__ = ["run", "serve"]
+__all__ = ["build", "run", "serve"]
 
 _LOG = get_logger("server")
 _EXIT_FAILED = 1

@@ -24,6 +24,7 @@ __all__ = [
     "StackState",
     "StackStatus",
     "Startup",
+    "StartupVerdict",
     "assess_startup",
     "assess_state",
     "make_service_status",

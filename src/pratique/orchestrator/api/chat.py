@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.api.service import Answer
     from pratique.orchestrator.sessions.feed import Feed
 
-__all__ = ["ChatRoutes"]
+__all__ = ["AnswerTimeoutError", "ChatRoutes"]
 
 _MAX_TITLE_BODY_BYTES = 8192
 
