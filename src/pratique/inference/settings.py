@@ -40,8 +40,9 @@ class InferenceSettings(Settings, frozen=True, kw_only=True):
     """A folder with a model in safetensors; without one the small model is served."""
     model_root: Path | None = None
     """Where imported models are kept; by default below the user's state folder."""
-    max_model_len: Annotated[int, msgspec.Meta(ge=128)] = 4096
-    """Tokens of prompt and reply together."""
+    max_model_len: Annotated[int, msgspec.Meta(ge=128)] = 2048
+    """Tokens of prompt and reply together. The small model takes 8192, but one shared core reads only 300 to 700
+    a second: more than this and the first token of a long conversation comes after the callers' time-outs."""
     max_num_seqs: Annotated[int, msgspec.Meta(ge=1)] = 16
     max_queued_requests: Annotated[int, msgspec.Meta(ge=1)] = 64
     """Requests in flight at the gate; one more is refused with 503."""

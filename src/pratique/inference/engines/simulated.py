@@ -7,6 +7,7 @@ at once where a piece of a stream was lost or came twice. A token is a word with
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import AsyncGenerator, Sequence
 
@@ -131,5 +132,4 @@ def _until_stop(text: str, stops: Sequence[str]) -> str:
 
 def _pieces(text: str) -> list[str]:
     """Split into words, each with the space behind it, so that joining them gives the text again."""
-    words = text.split(" ")
-    return [word + " " for word in words[:-1]] + ([words[-1]] if words[-1] else [])
+    return re.findall(r" ?[^ ]+ ?", text)

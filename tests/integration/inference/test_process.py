@@ -1,0 +1,159 @@
+"""The process: when it listens, and every way it ends. Over the simulated engine."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.inference.conftest import ServerProcess, Start
+
+pytestmark = pytest.mark.integration
+
+FLAGS = ("--engine", "simulated")
+SLOW = {"PRATIQUE_INFERENCE_SIMULATED": '{"load_seconds": 0, "token_seconds": 0.02, "reply_tokens": 2000}'}
+
+
+def test_it_listens_within_a_second_and_answers_while_it_loads(start: Start) -> None:
+    server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED='{"load_seconds": 60}')
+    seconds = server.listening()
+    statuses = {path: server.get(path)[0] for path in ("/livez", "/ping", "/readyz", "/status", "/metrics")}
+    assert statuses == {"/livez": 200, "/ping": 503, "/readyz": 503, "/status": 200, "/metrics": 200}
+    alive = next(step for step in server.status()["transitions"] if step["state"] == "process_alive")
+    # The bound of the contract is about a second; the time here is shared with whatever else the machine runs.
+    assert alive["at_seconds"] < 2
+    assert seconds < 3
+
+
+def test_it_becomes_ready_and_answers(start: Start) -> None:
+    server = start(*FLAGS, "--name", "inference-7")
+    server.ready(timeout=20)
+    status, answer = server.post("/invocations", {"query": "hello", "max_tokens": 3})
+    assert (status, answer["text"]) == (200, "You said: hello ")
+    assert server.status()["name"] == "inference-7"
+    assert [name for name, _ in server.stream({"query": "hello", "max_tokens": 2})] == [
+        "start",
+        "token",
+        "token",
+        "end",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_drains_and_exits_with_0(start: Start, number: int) -> None:
+    simulated = '{"load_seconds": 0, "token_seconds": 0.02, "reply_tokens": 60}'
+    server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED=simulated)
+    server.ready(timeout=20)
+    events = server.stream({"query": "hello"})
+    assert next(events)[0] == "start"
+    server.signal(number)
+    server.wait_for(lambda: server.get("/ping")[0] == 503)
+    assert server.status()["state"] == "draining"
+    assert [*events][-1][0] == "end"
+    assert server.wait() == 0
+
+
+def test_past_the_drain_streams_end_with_an_error(start: Start) -> None:
+    server = start(*FLAGS, PRATIQUE_INFERENCE_DRAIN_SECONDS="0.3", **SLOW)
+    server.ready(timeout=20)
+    events = server.stream({"query": "hello"})
+    assert next(events)[0] == "start"
+    server.signal(signal.SIGTERM)
+    last = [*events][-1]
+    assert (last[0], last[1]["code"]) == ("error", "draining")
+    assert server.wait() == 0
+
+
+def test_told_to_stop_while_it_loads_it_exits_with_0(start: Start) -> None:
+    server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED='{"load_seconds": 60}')
+    server.listening()
+    server.signal(signal.SIGTERM)
+    assert server.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PRATIQUE_INFERENCE_SIMULATED": '{"fail_load": true, "load_seconds": 0}'},
+        {"PRATIQUE_INFERENCE_SIMULATED": '{"load_seconds": 60}', "PRATIQUE_INFERENCE_LOAD_TIMEOUT_SECONDS": "0.2"},
+        {
+            "PRATIQUE_INFERENCE_SIMULATED": '{"load_seconds": 0, "first_token_seconds": 60}',
+            "PRATIQUE_INFERENCE_WARMUP_TIMEOUT_SECONDS": "0.2",
+        },
+        {"PRATIQUE_INFERENCE_SIMULATED": '{"load_seconds": 0, "fail_after_tokens": 1}'},
+    ],
+    ids=["load fails", "load takes too long", "warmup takes too long", "warmup fails"],
+)
+def test_a_start_that_fails_exits_with_1(start: Start, environment: dict[str, str]) -> None:
+    server = start(*FLAGS, **environment)
+    assert server.wait(timeout=20) == 1
+    assert '"state": "failed"' in server.log.read_text()
+
+
+def test_an_engine_that_dies_ends_the_process_with_1(start: Start) -> None:
+    simulated = '{"load_seconds": 0, "crash_after_tokens": 3}'
+    server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED=simulated)
+    server.ready(timeout=20)
+    last = [*server.stream({"query": "hello"})][-1]
+    assert (last[0], last[1]["code"], last[1]["retryable"]) == ("error", "engine_dead", True)
+    assert server.wait(timeout=10) == 1
+
+
+def test_a_taken_port_is_an_error_with_a_way_out(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = start(*FLAGS, "--port", str(taken.getsockname()[1]))
+        assert server.wait(timeout=10) == 3
+    assert "Choose another port" in server.log.read_text()
+
+
+@pytest.mark.parametrize("flags", [("--engine", "other"), ("--host", "not an address")])
+def test_wrong_flags_are_refused(start: Start, flags: tuple[str, ...]) -> None:
+    server = start(*FLAGS, *flags)
+    assert server.wait(timeout=10) in {2, 3}
+
+
+def test_a_client_that_leaves_frees_its_place(start: Start) -> None:
+    server = start(*FLAGS, PRATIQUE_INFERENCE_MAX_QUEUED_REQUESTS="1", **SLOW)
+    server.ready(timeout=20)
+    leave(server)
+    server.wait_for(lambda: b"pratique_inference_in_flight 0.0" in server.get("/metrics")[1], timeout=5)
+    assert server.post("/invocations", {"query": "q", "max_tokens": 1})[0] == 200
+
+
+def leave(server: ServerProcess) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    body = b'{"query": "q", "stream": true}'
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        assert client.recv(100)
+
+
+def test_a_slow_reader_does_not_hold_the_others_up(start: Start) -> None:
+    fast = '{"load_seconds": 0, "token_seconds": 0, "first_token_seconds": 0, "reply_tokens": 20000}'
+    server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED=fast)
+    server.ready(timeout=20)
+    host, port = server.url.removeprefix("http://").split(":")
+    body = b'{"query": "q", "stream": true, "max_tokens": 2000}'
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        answered: list[int] = []
+        threads = [
+            threading.Thread(
+                target=lambda: answered.append(server.post("/invocations", {"query": "q", "max_tokens": 5})[0])
+            )
+            for _ in range(8)
+        ]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert answered == [200] * 8
+        assert time.monotonic() - began < 5
