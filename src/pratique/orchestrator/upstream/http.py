@@ -99,11 +99,11 @@ class _HttpStream:
             self._response = await self._session.post(
                 self._url, data=_body_of(self._request), headers=_headers_of(self._request), timeout=self._timeout
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerDisconnectedError) as error:
-            # A server that closes before any answer has generated nothing that anybody saw.
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UpstreamUnavailableError(f"No model server could be reached: {error}.") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamUnavailableError(f"The request to the model server failed: {error}.") from error
+            # It may have died of this very request: a loss, which is bounded in number, not a wait.
+            raise UpstreamInterruptedError(f"The model server was lost before it answered: {error}.") from error
         if self._response.status != HTTPStatus.OK:
             raise await self._refusal(self._response)
         if self._response.content_type != "text/event-stream":
@@ -154,9 +154,15 @@ class _HttpStream:
         try:
             said = msgspec.json.decode(raw, type=_ErrorBody).error
         except msgspec.MsgspecError:
-            # Not the model server's words: the edge's own answer.
-            said = _Error(code="", message=f"HTTP {response.status}")
+            return _error_of_edge(response.status, raw)
         return _error_of(response.status, said)
+
+
+def _error_of_edge(status: int, raw: bytes) -> Exception:
+    """Not the model server's words, but Envoy's, which says whether a server had taken the request."""
+    if b"connection termination" in raw or b"remote reset" in raw:
+        return UpstreamInterruptedError("The model server was lost before it answered.")
+    return _error_of(status, _Error(code="", message=f"the edge says {status}"))
 
 
 def _error_of(status: int, said: _Error) -> Exception:

@@ -1,0 +1,161 @@
+"""What servers send that they should not, and what the edge sends in their place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from pratique.orchestrator.upstream.http import HttpUpstream
+from pratique.orchestrator.upstream.interface import (
+    UpstreamEvent,
+    UpstreamGarbledError,
+    UpstreamInterruptedError,
+    UpstreamRefusedError,
+    UpstreamRequest,
+    UpstreamToken,
+    UpstreamUnavailableError,
+)
+from pratique.orchestrator.upstream.scripted import ScriptedUpstream
+from pratique.orchestrator.upstream.scripted_server import ScriptedModelServer
+from pratique.orchestrator.upstream.sse import SseMessage, SseParser
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.unit
+
+Ask = Callable[..., UpstreamRequest]
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+END = b'event: end\ndata: {"finish_reason":"stop","prompt_tokens":1,"completion_tokens":1}\n\n'
+
+
+@asynccontextmanager
+async def answering(raw: bytes) -> AsyncIterator[HttpUpstream]:
+    """An upstream whose server says exactly these bytes, and hangs up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as session:
+        yield HttpUpstream(session, f"http://127.0.0.1:{port}/")
+
+
+async def collect(upstream: HttpUpstream, request: UpstreamRequest) -> list[UpstreamEvent]:
+    async with upstream.open(request) as stream:
+        return [event async for event in stream]
+
+
+def refusing(status: int, body: bytes, kind: str = "text/plain") -> bytes:
+    head = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (refusing(503, b"no healthy upstream"), UpstreamUnavailableError),
+        (refusing(503, b"upstream connect error. reset reason: connection timeout"), UpstreamUnavailableError),
+        (refusing(503, b"disconnect/reset before headers. connection termination"), UpstreamInterruptedError),
+        (refusing(502, b""), UpstreamUnavailableError),
+        (refusing(429, b'{"error":{"code":"overloaded"}}', "application/json"), UpstreamUnavailableError),
+        (refusing(504, b"upstream request timeout"), UpstreamInterruptedError),
+        (refusing(500, b"Internal Server Error"), UpstreamInterruptedError),
+        (refusing(404, b'{"error":{"code":"model_not_found"}}', "application/json"), UpstreamRefusedError),
+        (refusing(413, b"<html>"), UpstreamRefusedError),
+        (refusing(200, b"<html>", "text/html"), UpstreamGarbledError),
+        (b"", UpstreamInterruptedError),
+        (b"nonsense\r\n\r\n", UpstreamInterruptedError),
+        (STREAM, UpstreamInterruptedError),
+        (STREAM + b"event: token\ndata: {\n\n", UpstreamGarbledError),
+        (STREAM + b'event: token\ndata: {"text":1}\n\n', UpstreamGarbledError),
+        (STREAM + b'event: start\ndata: {"prompt_tokens":-1}\n\n', UpstreamGarbledError),
+        (STREAM + b'event: error\ndata: {"code":"x","message":"m","retryable":true}\n\n', UpstreamInterruptedError),
+        (STREAM + b'event: error\ndata: {"code":"x","message":"m"}\n\n', UpstreamRefusedError),
+        (STREAM + b"data: " + b"x" * 2_000_000, UpstreamGarbledError),
+        (STREAM + b"data: x\n" * 300_000, UpstreamGarbledError),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            UpstreamInterruptedError,
+        ),
+    ],
+)
+async def test_wrong_answer_is_the_right_error(ask: Ask, raw: bytes, expected: type[Exception]) -> None:
+    async with answering(raw) as upstream:
+        with pytest.raises(expected) as raised:
+            await collect(upstream, ask())
+    assert type(raised.value) is expected
+
+
+async def test_nobody_listens(ask: Ask) -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(UpstreamUnavailableError):
+            await collect(HttpUpstream(session, "http://127.0.0.1:9"), ask())
+
+
+async def test_events_of_a_later_version_and_comments_are_passed_over(ask: Ask) -> None:
+    body = b': keep-alive\n\nevent: trace\ndata: {}\n\nevent: token\r\ndata: {"text":"a"}\r\n\r\n' + END
+    async with answering(STREAM + body) as upstream:
+        events = await collect(upstream, ask())
+    assert events[0] == UpstreamToken("a")
+    assert len(events) == 2
+
+
+async def test_error_body_that_hangs_does_not_hang_us(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pratique.orchestrator.upstream.http._CLOSE_SECONDS", 0.05)
+    released = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 x\r\ncontent-type: text/plain\r\ncontent-length: 100\r\n\r\n")
+        await released.wait()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, aiohttp.ClientSession() as session:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UpstreamUnavailableError):
+            await collect(HttpUpstream(session, f"http://127.0.0.1:{port}"), ask())
+        released.set()
+
+
+async def test_stream_that_was_never_opened(ask: Ask) -> None:
+    async with aiohttp.ClientSession() as session:
+        upstream = HttpUpstream(session, "http://127.0.0.1:9")
+        stream = upstream.open(ask())
+        with pytest.raises(UpstreamInterruptedError):
+            await stream.__anext__()
+        await stream.__aexit__(None, None, None)
+        await upstream.aclose()
+        assert session.closed
+
+
+async def test_deadline_and_names_travel_with_the_request(ask: Ask) -> None:
+    async with ScriptedModelServer(ScriptedUpstream()).running() as server, aiohttp.ClientSession() as session:
+        await collect(HttpUpstream(session, server.url), ask(timeout_seconds=12.5))
+        seen = server.headers_seen[0]
+    assert seen["x-pratique-conversation"] == "conv_1"
+    assert seen["x-pratique-request"] == "req_1"
+    assert seen["x-pratique-timeout-seconds"] == "12.500"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_messages_are_the_same_however_the_bytes_are_cut(size: int) -> None:
+    raw = b"\n: c\n\nevent: a\nid: 1\ndata: x\ndata: y\n\ndata\n\ndata:z\r\n\r\nevent: lonely\n\ndata: \n\nretry: 1\n\n"
+    parser = SseParser()
+    found = [message for at in range(0, len(raw), size) for message in parser.feed(raw[at : at + size])]
+    assert found == [
+        SseMessage("a", b"x\ny"),
+        SseMessage("message", b""),
+        SseMessage("message", b"z"),
+        SseMessage("message", b""),
+    ]
