@@ -1,0 +1,31 @@
+"""`python -m benchmarks [NAME [FLAGS…]]`: run one benchmark, or all in turn. Each is a module of this folder."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Return the worst exit code of what ran; 2 where there is no such benchmark."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    wanted, flags = sys.argv[1:2] or names, sys.argv[2:]
+    if not set(wanted) <= set(names):
+        print(f"error: there is no benchmark '{wanted[0]}'\nhint: known: {', '.join(names)}", file=sys.stderr)
+        return 2
+    codes = []
+    for name in wanted:
+        sys.argv = [f"benchmarks {name}", *flags]
+        try:
+            runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+            codes.append(0)
+        except SystemExit as end:
+            codes.append(end.code if isinstance(end.code, int) else int(bool(end.code)))
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
