@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +66,10 @@ class Stack:
         return time.monotonic()
 
     def wait_until_ready(self, *names: str, timeout: float = 120) -> None:
-        wait_for(lambda: all(self.service(name)["ready"] for name in names), f"{names} ready again", timeout=timeout)
+        """Ask the services themselves: their addresses outlive their deaths, and a probe is cheaper than a command."""
+        addresses = {service["name"]: service["address"] for service in self.status()["services"]}
+        for name in names:
+            wait_for(partial(is_ready, f"{addresses[name]}/readyz"), f"{name} ready again", timeout=timeout)
 
 
 def pratique(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -76,11 +82,19 @@ def pratique(*arguments: str, timeout: float = 120) -> subprocess.CompletedProce
     )
 
 
+def is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own service
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
+
+
 def wait_for(condition: Callable[[], bool], what: str, *, timeout: float = 30) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ import signal
 import time
 import urllib.request
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -42,7 +43,7 @@ class Watched:
     def longest_gap_after(self, moment: float) -> float:
         """Return the longest wait for a token that had not come by `moment`."""
         after = [at for at in self.token_times if at > moment]
-        return max((later - sooner for sooner, later in zip([moment, *after], after, strict=False)), default=0.0)
+        return max((later - sooner for sooner, later in pairwise([moment, *after])), default=0.0)
 
 
 async def watch(stream: ReplyStream, watched: Watched) -> None:
