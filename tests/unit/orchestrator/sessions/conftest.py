@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.conversations import BegunTurn, GenerationRecord, StoredConversation
     from pratique.orchestrator.sessions.feed import Feed
 
-LEASE_SECONDS = 0.12
+LEASE_SECONDS = 0.25
 
 
 class House:
@@ -71,13 +71,13 @@ class House:
                     max_tokens=100,
                     limits=self.limits,
                     max_bytes=self.max_bytes,
-                    writer=WriterSettings(window_seconds=0.002, renew_seconds=0.02, write_timeout_seconds=0.05),
+                    writer=WriterSettings(window_seconds=0.002, renew_seconds=0.02, write_timeout_seconds=0.1),
                 ),
             ),
             SessionsSettings(
                 max_running=self.max_running,
                 janitor=JanitorSettings(
-                    scan_seconds=0.02, store_scan_seconds=0.03, grace_seconds=0.2, unbegun_seconds=0.05
+                    scan_seconds=0.02, store_scan_seconds=0.03, grace_seconds=0.5, unbegun_seconds=0.1
                 ),
             ),
         )

@@ -10,7 +10,7 @@ import pytest
 from pratique.orchestrator.conversations import GenerationNotFoundError, GenerationStatus
 from pratique.orchestrator.protocol.events import FinishReason, TurnStatus
 from pratique.orchestrator.sessions.feed import FeedLostError
-from pratique.orchestrator.sessions.log.interface import LogUnavailableError
+from pratique.orchestrator.sessions.log.interface import LogLimits, LogUnavailableError
 from pratique.orchestrator.sessions.sessions import DrainingError, OverloadedError
 from pratique.orchestrator.upstream.interface import (
     UpstreamEnd,
@@ -203,7 +203,7 @@ async def test_cancel_here_stops_at_once_and_keeps_what_was_said(house: House, r
     feed = sessions.begin(begun.generation)
     await reader.read(feed, until=4)
     assert await sessions.cancel(await house.record(begun)) is True
-    await reader.read(feed, seconds=0.1)
+    await reader.read(feed, seconds=1)
     assert reader.ended.finish_reason is FinishReason.CANCELLED
     assert reader.text == "one-0 two-1 three-2" == await stored_text(house, begun)
     assert len(house.upstream.aborted) == 1
@@ -217,7 +217,7 @@ async def test_cancel_from_another_replica(house: House, reader: Reader) -> None
     await reader.read(here.begin(begun.generation), until=4)
     assert await there.cancel(await house.record(begun)) is True
     followed = await there.find(await house.record(begun))
-    await reader.read(followed, seconds=0.3)
+    await reader.read(followed, seconds=2)
     assert reader.ended.finish_reason is FinishReason.CANCELLED
     assert len(house.upstream.aborted) == 1
 
@@ -243,7 +243,7 @@ async def test_other_replica_follows_live(house: House, reader: Reader) -> None:
     feed = await there.find(await house.record(begun))
     await reader.read(feed, until=4)
     gate.set()
-    await reader.read(feed, seconds=0.5)
+    await reader.read(feed, seconds=2)
     assert reader.text == "one-0 two-1 three-2 end"
     assert not there.is_made_here(begun.generation_id)
 
@@ -317,6 +317,7 @@ async def test_drain_waits_for_replies_that_end_in_time(house: House, reader: Re
 
 
 async def test_drain_hands_over_what_does_not(house: House, reader: Reader) -> None:
+    house.log._limits = LogLimits(lease_seconds=30)
     house.upstream = ScriptedUpstream([[*cut_after(3)[:-1], Pause(0.1), Pause(0.1), Hang()]])
     here = await house.replica()
     begun = await house.say()
@@ -325,7 +326,7 @@ async def test_drain_hands_over_what_does_not(house: House, reader: Reader) -> N
     await house.replica()
     await here.drain(seconds=0.01)
     # Its readers here see the other replica go on, without a wait for the lease to run out.
-    await reader.read(feed, seconds=0.12)
+    await reader.read(feed, seconds=5)
     assert reader.kinds == ["Started", "Token", "Continued", "Token", "Ended"]
     assert reader.text == WHOLE == await stored_text(house, begun)
 

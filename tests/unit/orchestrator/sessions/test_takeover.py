@@ -146,7 +146,7 @@ async def test_readers_go_on_while_the_log_is_away_and_it_is_written_later(house
     await reader.read(feed, until=4)
     house.log.break_down()
     gates[0].set()
-    await reader.read(feed, until=6, seconds=0.5)
+    await reader.read(feed, until=6, seconds=2)
     house.log.break_down(is_down=False)
 
     async def has_caught_up() -> bool:
@@ -169,7 +169,7 @@ async def test_log_that_lost_everything_is_written_anew_from_memory(house: House
     house.log.lose_everything()
     other = await there.find(await house.record(begun))
     assert other is not None
-    await reader.read(other, until=4, seconds=1)
+    await reader.read(other, until=4, seconds=3)
     gate.set()
     await reader.read(other)
     assert reader.text == "one-0 two-1 three-2 end" == await stored_text(house, begun)
@@ -222,13 +222,13 @@ async def test_takeover_waits_for_a_store_that_is_away(house: House, reader: Rea
     record = await house.record(begun)
     await house.crash(0)
     house.store.unavailable = True
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     house.store.unavailable = False
     await reader.read(await there.find(record))
     assert reader.text == WHOLE
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 async def test_whatever_dies_whenever_nothing_is_lost_or_doubled(house: House, reader: Reader, seed: int) -> None:
     """Replicas and model servers die at random moments; every reader sees each event once, and what is stored."""
     dice = random.Random(seed)  # noqa: S311 - dice
