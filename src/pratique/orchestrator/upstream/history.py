@@ -1,7 +1,8 @@
 """A conversation → what the model server is asked. Pure.
 
 The reply belongs to one user turn: what stands before it is history, what stands after it is none of the model's
-business. A reply that was superseded is hidden by the store; an assistant turn without text was never said.
+business. Roles alternate, because many chat templates refuse anything else: a user turn whose reply failed without a
+word is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ def assemble_history(turns: Sequence[Turn], *, user_turn_id: str, limit: int) ->
     position = next((index for index, turn in enumerate(turns) if turn.turn_id == user_turn_id), None)
     if position is None:
         raise CallerError(f"Expected the user turn {user_turn_id} in the conversation; it is not there.")
-    earlier = [HistoryTurn(turn.role.value, turn.text) for turn in turns[:position] if turn.text][-limit:]
-    while earlier and earlier[0].role != Role.USER.value:
-        earlier.pop(0)
-    return turns[position].text, tuple(earlier)
+    answered: list[HistoryTurn] = []
+    for turn in turns[:position]:
+        if answered and answered[-1].role == turn.role.value:
+            answered.pop()
+        if turn.text:
+            answered.append(HistoryTurn(turn.role.value, turn.text))
+    if answered and answered[-1].role == Role.USER.value:
+        answered.pop()
+    newest = answered[-limit:]
+    while newest and newest[0].role != Role.USER.value:
+        newest.pop(0)
+    return turns[position].text, tuple(newest)

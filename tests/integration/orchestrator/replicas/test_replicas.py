@@ -158,6 +158,20 @@ async def test_valkey_killed_mid_reply_and_back_empty(house: House) -> None:
     assert "continued" not in [event["type"] for event in client.events]
 
 
+async def test_valkey_hangs_mid_reply(house: House) -> None:
+    here, there = await two(house)
+    client = await house.client()
+    async with client.socket(here) as socket:
+        await client.say(socket, "tell me a story", message_id="message-0001")
+        await client.read(socket, until_seq=15)
+        house.valkey.pause()
+        await client.read(socket, until_seq=40)
+        house.valkey.resume()
+        await client.read(socket)
+    assert client.text == WHOLE == (await client.stored_turn(there))["text"]
+    assert max(after - before for before, after in zip(client.times, client.times[1:], strict=False)) < 1.0
+
+
 async def test_others_can_neither_read_nor_resume_nor_cancel(house: House) -> None:
     here, there = await two(house)
     client, stranger = await house.client(), await house.client()

@@ -37,7 +37,7 @@ async def test_credentials_stay_here_and_one_client_prefers_one_server(service: 
             model="scripted",
             messages=[{"role": "user", "content": "hi"}],
             stream=True,
-            extra_headers={"cookie": "pratique_session=x", "connection": "close"},
+            extra_headers={"cookie": "pratique_session=x", "connection": "close", "x-pratique-conversation": "mine"},
         )
     seen = service.model.headers_seen[-1]
     assert not {"authorization", "cookie"} & set(seen)
@@ -83,6 +83,16 @@ async def test_without_a_good_key_nothing_is_relayed(service: Service, key: str)
     async with service.http.get("/v1/models") as response:
         # A session cookie is not a key.
         assert response.status == 401
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_websocket_handshake_is_refused(service: Service, has_key: bool) -> None:
+    await service.start()
+    headers = {"authorization": f"Bearer {service.key}"} if has_key else {}
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        async with service.http.ws_connect("/v1/realtime", headers=headers):
+            pass
+    assert refused.value.status == 403
 
 
 async def test_nobody_upstream_is_a_clean_503(service: Service) -> None:

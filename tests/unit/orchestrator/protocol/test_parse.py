@@ -107,7 +107,7 @@ def test_body_may_say_its_type_but_no_other() -> None:
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_input_is_a_frame_or_a_frame_error(data: bytes | str) -> None:
     try:
         parse_frame(data)
@@ -116,7 +116,7 @@ def test_any_input_is_a_frame_or_a_frame_error(data: bytes | str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_the_schema_allows_is_read_and_written_back(fuzz: Any, data: st.DataObject) -> None:
     frame = data.draw(fuzz.frames())
     Draft202012Validator(frame_schema()).validate(frame)

@@ -34,9 +34,20 @@ def test_limit_keeps_the_newest_and_begins_with_the_user() -> None:
     assert (query, [turn.content for turn in history]) == ("e", ["c", "d"])
 
 
-def test_turns_without_text_were_never_said() -> None:
+def test_question_whose_answer_was_empty_is_left_out() -> None:
     _, history = assemble_history(turns("a", "", "c"), user_turn_id="t2", limit=10)
-    assert [turn.content for turn in history] == ["a"]
+    assert history == ()
+
+
+def test_roles_alternate_although_replies_failed() -> None:
+    user, assistant = Role.USER, Role.ASSISTANT
+    said = [(user, "a"), (user, "b"), (assistant, "B"), (user, "c"), (user, "d"), (user, "e")]
+    made = [
+        Turn(turn_id=f"t{n}", role=role, text=text, status=TurnStatus.COMPLETE, created_at=0)
+        for n, (role, text) in enumerate(said)
+    ]
+    query, history = assemble_history(made, user_turn_id="t5", limit=10)
+    assert (query, [turn.content for turn in history]) == ("e", ["b", "B"])
 
 
 def test_turn_that_is_not_there() -> None:
