@@ -30,10 +30,11 @@ __all__ = ["OpenAiProxy"]
 _logger = get_logger("api")
 MAX_BODY_BYTES: Final = 8 * 2**20
 _MAX_BODY_SECONDS: Final = 30.0
-# Of one hop only (RFC 9110 7.6.1), what the next hop sets itself, and our credentials, which are not the engine's.
+# Of one hop only (RFC 9110 7.6.1), what the next hop sets itself, our credentials, which are not the engine's, and what
+# chooses the server, which is not the client's to say.
 _NOT_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host "
-    b"content-length authorization cookie expect accept-encoding".split()
+    b"content-length authorization cookie expect accept-encoding x-pratique-conversation".split()
 )
 _EDGE_STATUSES: Final = frozenset({502, 503, 504})
 _NOT_RETURNED: Final = frozenset(
@@ -56,6 +57,10 @@ class OpenAiProxy:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # Closed before it is accepted: the handshake is refused. The API here has no WebSockets.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         try:
             principal = self._runtime.authenticator.authenticate_key(headers_of(scope))
             body = await _read(receive)

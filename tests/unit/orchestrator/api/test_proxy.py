@@ -37,7 +37,7 @@ async def test_credentials_stay_here_and_one_client_prefers_one_server(service: 
             model="scripted",
             messages=[{"role": "user", "content": "hi"}],
             stream=True,
-            extra_headers={"cookie": "pratique_session=x", "connection": "close", "x-pratique-conversation": "mine"},
+            extra_headers={"cookie": "pratique_session=x", "connection": "close"},
         )
     seen = service.model.headers_seen[-1]
     assert not {"authorization", "cookie"} & set(seen)
@@ -83,6 +83,30 @@ async def test_without_a_good_key_nothing_is_relayed(service: Service, key: str)
     async with service.http.get("/v1/models") as response:
         # A session cookie is not a key.
         assert response.status == 401
+
+
+async def test_client_does_not_choose_the_server(service: Service) -> None:
+    heads: list[bytes] = []
+
+    async def model(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        writer.write(b"HTTP/1.1 204 x\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(model, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        # The model's state is asked for elsewhere.
+        await service.start(
+            inference_url=f"http://127.0.0.1:{port}", inference_status_urls=("model=http://127.0.0.1:9",)
+        )
+        headers = {"authorization": f"Bearer {service.key}", "x-pratique-conversation": "mine"}
+        async with service.http.get("/v1/models", headers=headers) as response:
+            assert response.status == 204
+    (head,) = heads
+    assert head.count(b"x-pratique-conversation: ") == 1
+    assert b"x-pratique-conversation: key_test" in head
 
 
 @pytest.mark.parametrize("has_key", [True, False])
