@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -421,3 +422,26 @@ async def test_sockets_leave_nothing_behind(service: Service) -> None:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
     assert len(asyncio.all_tasks()) <= before
+
+
+async def test_pings_of_a_client_that_never_reads_are_not_piled_up(service: Service) -> None:
+    await service.start()
+    pings = (b"\x89\xfd\0\0\0\0" + b"p" * 125) * 500
+    cookie = "; ".join(f"{one.key}={one.value}" for one in service.http.cookie_jar)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]), limit=4096)
+    writer.write(
+        f"GET /api/ws HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    num_sent = num_bytes = 0
+    while num_sent < 40_000_000:
+        writer.write(pings)
+        await writer.drain()
+        num_sent += len(pings)
+    with contextlib.suppress(TimeoutError):
+        while data := await asyncio.wait_for(reader.read(1 << 20), 0.5):
+            num_bytes += len(data)
+    writer.transport.abort()
+    # What the kernel keeps for both sides of a connection, not what was sent.
+    assert num_bytes < 20_000_000
