@@ -35,5 +35,5 @@ def test_no_two_shapes_begin_alike() -> None:
     assert [(shape.name, shape.prompt_tokens) for shape in BUILT_IN_SHAPES] == [
         ("short", 10),
         ("medium", 200),
-        ("long", 1000),
+        ("long", 512),
     ]

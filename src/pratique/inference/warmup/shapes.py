@@ -23,7 +23,7 @@ class Shape:
 BUILT_IN_SHAPES: Final = (
     Shape(name="short", prompt_tokens=10, output_tokens=4),
     Shape(name="medium", prompt_tokens=200, output_tokens=4),
-    Shape(name="long", prompt_tokens=1000, output_tokens=4),
+    Shape(name="long", prompt_tokens=512, output_tokens=4),
 )
 
 _WORD: Final = " tide"
