@@ -214,7 +214,7 @@ class _Connection:
         except CloseConnectionError:
             raise
         except PratiqueError as error:
-            self._refuse(error)
+            self._refuse(error, generation_id=generation_id)
 
     def _spawn(self, following: Coroutine[None, None, None], tasks: asyncio.TaskGroup) -> None:
         if self._num_tasks >= _MAX_FOLLOWED:
@@ -228,14 +228,16 @@ class _Connection:
     def _forget_task(self, _: asyncio.Task[None]) -> None:
         self._num_tasks -= 1
 
-    def _refuse(self, error: Exception, frame: ClientFrame | None = None) -> None:
+    def _refuse(
+        self, error: Exception, frame: ClientFrame | None = None, *, generation_id: GenerationId | None = None
+    ) -> None:
         said = event_error_of(error)
         self._runtime.instruments.frames_refused.labels(code=said.code).inc()
         self._stream.say(
             ErrorEvent(
                 error=said,
                 client_message_id=getattr(frame, "client_message_id", None),
-                generation_id=getattr(frame, "generation_id", None),
+                generation_id=getattr(frame, "generation_id", generation_id),
             )
         )
 

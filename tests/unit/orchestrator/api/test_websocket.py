@@ -407,6 +407,7 @@ async def test_deleted_conversation_ends_its_followers(service: Service) -> None
             assert response.status == 204
         refused = await socket.receive("error")
     assert refused["error"]["code"] == "conversation_not_found"
+    assert refused["generation_id"] == accepted["generation_id"]
     assert service.upstream.aborted or service.upstream.requests
 
 
