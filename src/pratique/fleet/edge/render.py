@@ -143,6 +143,8 @@ def _connection_manager(gate: Gate, folder: Path) -> dict[str, Any]:
         "normalize_path": True,
         "stream_idle_timeout": "0s",
         "request_timeout": "0s",
+        # Envoy waits a second before it closes a stream whose upstream died; whoever resumes would wait with it.
+        "delayed_close_timeout": "0.010s",
         "request_headers_timeout": "10s" if gate.is_public else "0s",
         "max_request_headers_kb": 32,
         "common_http_protocol_options": {

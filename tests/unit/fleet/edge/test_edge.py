@@ -89,6 +89,7 @@ def test_streams_have_no_time_limit_and_pools_no_panic(tmp_path: Path) -> None:
     config = edge()
     manager = render_listeners(config, tmp_path)["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     assert (manager["stream_idle_timeout"], manager["request_timeout"]) == ("0s", "0s")
+    assert manager["delayed_close_timeout"] == "0.010s", "a cut stream reaches its reader at once"
     assert manager["upgrade_configs"] == [{"upgrade_type": "websocket"}]
     cluster = render_clusters(config, tmp_path)["resources"][0]
     assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0.0}
