@@ -187,7 +187,9 @@ def errors_page() -> str:
     from pratique.core.errors import PratiqueError
     from pratique.orchestrator.protocol.errors import HTTP_STATUS
 
-    classes = [kind for kind in subclasses(PratiqueError) if kind.__module__.startswith("pratique.")]
+    found = (kind for kind in subclasses(PratiqueError) if kind.__module__.startswith("pratique."))
+    # Subclasses come in the order in which their modules were imported, which is not the same in every process.
+    classes = sorted(found, key=lambda kind: (kind.__module__, kind.__qualname__))
     codes = sorted({kind.code for kind in classes} | set(HTTP_STATUS) | set(WIRE_ERRORS) | set(BARE_CODES))
     rows = []
     for code in codes:
