@@ -29,7 +29,7 @@ interface Reader {
 }
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/;
-const HEADING = /^ {0,3}#{1,6}\s+(.*?)\s*#*\s*$/;
+const HEADING = /^ {0,3}#{1,6}\s+(.*)$/;
 const BULLET = /^\s*[-*+•]\s+(.*)$/;
 const NUMBER = /^\s*(\d{1,9})[.)]\s+(.*)$/;
 
@@ -55,11 +55,19 @@ function readBlock(reader: Reader): Block | null {
   const heading = HEADING.exec(line);
   if (heading) {
     reader.at += 1;
-    return { kind: "heading", inlines: parseInline(heading[1] ?? "") };
+    return { kind: "heading", inlines: parseInline(withoutClosing(heading[1] ?? "")) };
   }
   if (BULLET.test(line)) return readList(reader, false);
   if (NUMBER.test(line)) return readList(reader, true);
   return readParagraph(reader);
+}
+
+/** Leave out the number signs that may close a heading. Not a pattern: long runs of spaces would take it for ever. */
+function withoutClosing(heading: string): string {
+  const line = heading.trimEnd();
+  let end = line.length;
+  while (line[end - 1] === "#") end -= 1;
+  return line.slice(0, end).trimEnd();
 }
 
 function readCode(reader: Reader, fence: string, language: string): Block {
