@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 bin := .venv/bin
 
-.PHONY: help up down test check bench clean lock web
+.PHONY: help up down test coverage check bench clean lock web
 
 help: ## say what the targets do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -18,6 +18,10 @@ down: ## stop what `make up` started
 test: ## set up, and pass every test (ARGS="-k edge" passes flags to pytest)
 	@scripts/bootstrap build runtime engine-cpu dev web browser
 	@scripts/test $(ARGS)
+
+coverage: ## trace the unit and integration tiers and hold the coverage gate, as CI does
+	@scripts/bootstrap build runtime engine-cpu dev web
+	@.venv/bin/python scripts/tiers.py --coverage
 
 check: ## lint, types, import rules, size gates, documentation
 	@scripts/bootstrap build runtime engine-cpu dev web

@@ -124,6 +124,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def run(*flags: str, **environment: str) -> ServerProcess:
+            # Tracing triples vLLM's start; the server that all of a session share is traced and these are not.
+            environment = environment if "simulated" in flags else {"COVERAGE_PROCESS_CONFIG": "", **environment}
             server = ServerProcess(tmp_path, *flags, **environment)
             stack.callback(server.close)
             return server

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.integration.inference.conftest import ServerProcess
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240), pytest.mark.xdist_group("vllm")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 LONG = {"query": "Write a long story about the sea.", "max_tokens": 400}
 

@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.vllm,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("vllm"),
 ]
 
 Gone = Callable[[list[psutil.Process]], None]

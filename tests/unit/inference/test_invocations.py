@@ -102,6 +102,8 @@ async def test_history_that_does_not_fit_is_reported(launch: Launch) -> None:
         ({"query": "q", "history": [{"role": "system", "content": "x"}]}, "invalid_request", 400),
         ({"query": "q", "history": [{"role": "user", "content": "x", "name": "y"}]}, "invalid_request", 400),
         ({"query": "q", "stop": ["x"] * 9}, "invalid_request", 400),
+        ({"query": "q", "stop": [""]}, "invalid_request", 400),
+        ({"query": "q", "seed": 10**30}, "invalid_request", 400),
         ({"query": "q", "request_id": "x" * 200}, "invalid_request", 400),
         ({"query": "q", "max_tokens": 4000}, "context_length_exceeded", 400),
         ({"query": "word " * 3000}, "context_length_exceeded", 400),

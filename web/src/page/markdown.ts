@@ -28,7 +28,7 @@ interface Reader {
   at: number;
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/;
+const FENCE_MARK = /^ {0,3}(`{3,}|~{3,})/;
 const HEADING = /^ {0,3}#{1,6}\s+(.*)$/;
 const BULLET = /^\s*[-*+•]\s+(.*)$/;
 const NUMBER = /^\s*(\d{1,9})[.)]\s+(.*)$/;
@@ -50,8 +50,8 @@ function readBlock(reader: Reader): Block | null {
     reader.at += 1;
     return null;
   }
-  const fence = FENCE.exec(line);
-  if (fence) return readCode(reader, fence[1] ?? "", fence[2] ?? "");
+  const fence = fenceOf(line);
+  if (fence) return readCode(reader, fence.mark, fence.language);
   const heading = HEADING.exec(line);
   if (heading) {
     reader.at += 1;
@@ -60,6 +60,15 @@ function readBlock(reader: Reader): Block | null {
   if (BULLET.test(line)) return readList(reader, false);
   if (NUMBER.test(line)) return readList(reader, true);
   return readParagraph(reader);
+}
+
+/** Read the line that opens a code block. In two steps: one pattern for all of it would take long runs for ever. */
+function fenceOf(line: string): { readonly mark: string; readonly language: string } | null {
+  const opening = FENCE_MARK.exec(line);
+  if (!opening) return null;
+  const info = line.slice(opening[0].length).trimStart();
+  if (info.includes("`")) return null;
+  return { mark: opening[1] ?? "", language: /^[\w+#.-]*/.exec(info)?.[0] ?? "" };
 }
 
 /** Leave out the number signs that may close a heading. Not a pattern: long runs of spaces would take it for ever. */
@@ -103,7 +112,7 @@ function lineAt({ lines, at }: Reader, ahead = 0): string {
 }
 
 function continuesItem(line: string): boolean {
-  return /^\s{2,}\S/.test(line) && !FENCE.test(line);
+  return /^\s{2,}\S/.test(line) && fenceOf(line) === null;
 }
 
 function readParagraph(reader: Reader): Block {
@@ -118,11 +127,11 @@ function readParagraph(reader: Reader): Block {
 
 function startsBlock(line: string): boolean {
   // A number in the middle of a sentence that was wrapped is no list: only 1 begins one there.
-  return FENCE.test(line) || HEADING.test(line) || BULLET.test(line) || /^\s*1[.)]\s+/.test(line);
+  return fenceOf(line) !== null || HEADING.test(line) || BULLET.test(line) || /^\s*1[.)]\s+/.test(line);
 }
 
 const INLINE =
-  /(`+)(?!`)([^]*?[^`])\1(?!`)|\*\*(?=\S)([^*]*[^*\s])\*\*|(?<![\w*])\*(?=[^\s*])([^*\n]*[^*\s])\*(?![\w*])/g;
+  /(?<!`)(`+)(?!`)([^]*?[^`])\1(?!`)|\*\*(?=\S)([^*]*[^*\s])\*\*|(?<![\w*])\*(?=[^\s*])([^*\n]*[^*\s])\*(?![\w*])/g;
 
 function parseInline(text: string): Inline[] {
   const found: Inline[] = [];

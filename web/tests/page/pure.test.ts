@@ -114,6 +114,8 @@ describe("markdown", () => {
     for (const part of ["*", "**a", "`", "`a", "- ", "1. ", "# ", "```\n", " \n", "* a"])
       parseMarkdown(part.repeat(8_000));
     parseMarkdown(`# a${" ".repeat(32_000)}b`);
+    parseMarkdown(`~~~${"a".repeat(32_000)}\``);
+    parseMarkdown("`".repeat(32_000) + "a");
     expect(performance.now() - started).toBeLessThan(2_000);
   });
 });

@@ -35,8 +35,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_tokens: _Tokens = 512
     """Of what is new."""
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
-    stop: Annotated[tuple[str, ...], msgspec.Meta(max_length=8)] = ()
-    seed: int | None = None
+    stop: Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=8)] = ()
+    seed: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
     stream: bool = False
     request_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
     conversation_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None

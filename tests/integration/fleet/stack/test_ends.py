@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.integration.fleet.stack.conftest import Home
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.integration]
 
 SMALL = CONFIG.replace("inference = 2", "inference = 1").replace("orchestrators = 2", "orchestrators = 1")
 FAILING = SMALL.replace("load_seconds = 0.1", "load_seconds = 0.1, fail_load = true")

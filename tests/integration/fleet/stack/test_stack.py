@@ -22,7 +22,7 @@ from pratique.fleet.stack.control import ControlClient
 if TYPE_CHECKING:
     from tests.integration.fleet.stack.conftest import Home
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.integration]
 
 NAMES = ["api-key", "inference-0", "inference-1", "valkey", "edge", "orchestrator-0", "orchestrator-1"]
 
