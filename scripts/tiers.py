@@ -54,7 +54,8 @@ def run_tier(tier: Tier, *, is_traced: bool) -> Result:
     report = RESULTS / f"{tier.name}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", tier.folder, "-q"]
-    command += ["--cov", "--cov-append", "--cov-report="] if is_traced else ["--no-cov"]
+    # One tier alone does not reach the gate, which is for all of them: `_report_coverage` holds it.
+    command += ["--cov", "--cov-append", "--cov-report=", "--cov-fail-under=0"] if is_traced else ["--no-cov"]
     # By file: what a file's tests share (a stack, an engine) is started by one worker and once.
     command += [f"--junitxml={report}", f"-n{tier.workers}", "--dist=loadfile", "--durations=5"]
     print(f"\n── {tier.name} tier (budget {tier.budget_seconds} s)", flush=True)
