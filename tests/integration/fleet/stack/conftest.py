@@ -71,6 +71,8 @@ class Home:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell ignores Ctrl-C for what it runs in the background, and that is inherited; a terminal does not.
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - no thread of this process holds a lock by then
         )
 
     def status(self) -> dict[str, Any]:
@@ -128,3 +130,7 @@ def stack(make_home: Callable[..., Home]) -> Home:
     assert started.returncode == 0, started.stderr
     until(lambda: all(service["ready"] for service in home.status()["services"]), "every service is ready")
     return home
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
