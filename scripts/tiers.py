@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
             break
     has_coverage = not is_traced or _report_coverage()
     totals = [sum(getattr(result, key) for result in results) for key in ("passed", "failed", "skipped")]
-    _print_summary(results, totals)
+    _print_summary(results, totals, is_traced=is_traced)
     return int(totals[1] > 0 or not has_coverage)
 
 
@@ -107,10 +107,10 @@ def _report_coverage() -> bool:
     return subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=False).returncode == 0
 
 
-def _print_summary(results: list[Result], totals: list[int]) -> None:
-    print()
+def _print_summary(results: list[Result], totals: list[int], *, is_traced: bool) -> None:
+    print("\nTraced: the budgets are for runs without.\n" if is_traced else "")
     for result in results:
-        over = " OVER BUDGET" if result.seconds > result.tier.budget_seconds else ""
+        over = " OVER BUDGET" if result.seconds > result.tier.budget_seconds and not is_traced else ""
         print(
             f"{result.tier.name:12} {result.passed:5} passed {result.failed:3} failed {result.skipped:3} skipped"
             f"  {result.seconds:6.0f} s of {result.tier.budget_seconds} s{over}"
