@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pratique.fleet.processes import procfs
+from pratique.core import procfs
 from pratique.fleet.processes.logs import LineBuffer
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pratique.fleet.processes import procfs
+from pratique.core import procfs
+from pratique.fleet.processes.marker import has_marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +41,7 @@ def choose_left_behind(entries: list[procfs.ProcessEntry], sessions: set[int], m
     return {
         entry.pid
         for entry in entries
-        if not entry.is_zombie and (entry.session in sessions or procfs.has_marker(entry.pid, marker))
+        if not entry.is_zombie and (entry.session in sessions or has_marker(entry.pid, marker))
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from pratique.fleet.processes.procfs import list_processes
+from pratique.core.procfs import list_processes
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 import msgspec
 
+from pratique.core import procfs
 from pratique.fleet.errors import NoStackError, StackRunningError, StateDirError
-from pratique.fleet.processes import procfs
+from pratique.fleet.processes.marker import has_marker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +145,7 @@ def _clean(paths: StackPaths) -> None:
     key = f"{state_key(paths.root)}:"
 
     def left_behind(entries: list[procfs.ProcessEntry]) -> set[int]:
-        return {entry.pid for entry in entries if procfs.has_marker(entry.pid, key)}
+        return {entry.pid for entry in entries if has_marker(entry.pid, key)}
 
     if left := procfs.kill_until_gone(left_behind):
         raise StateDirError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pratique.fleet.edge import Affinity, EdgeConfig, EdgeFiles, Endpoint, Gate, HealthCheck, Pool, Share
 from pratique.fleet.edge.config import LOOPBACK
 from pratique.fleet.processes.child import Program
-from pratique.fleet.processes.procfs import MARKER
+from pratique.fleet.processes.marker import MARKER
 from pratique.fleet.processes.service import ServiceSpec
 
 if TYPE_CHECKING:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import msgspec
 
+from pratique.core import procfs
 from pratique.core.clock import Clock, SystemClock
 from pratique.core.events import get_logger
 from pratique.fleet.errors import StackFailedError, UnknownServiceError
-from pratique.fleet.processes import procfs
 from pratique.fleet.processes.errand import Errand
 from pratique.fleet.processes.guard import Guard
 from pratique.fleet.processes.logs import ServiceLog
+from pratique.fleet.processes.marker import has_marker
 from pratique.fleet.processes.memory import load_own_bytes, load_session_bytes
 from pratique.fleet.processes.service import Service, Snapshot
 from pratique.fleet.stack.control import ControlServer, Request
@@ -241,7 +242,7 @@ class Stack:
 
     def _sweep(self, marker: str, guardian: int) -> None:
         def left_behind(entries: list[procfs.ProcessEntry]) -> set[int]:
-            marked = {entry.pid for entry in entries if procfs.has_marker(entry.pid, marker)}
+            marked = {entry.pid for entry in entries if has_marker(entry.pid, marker)}
             return (marked | procfs.descendants(entries, os.getpid())) - {guardian}
 
         if left := procfs.kill_until_gone(left_behind):

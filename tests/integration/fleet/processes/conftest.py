@@ -11,9 +11,9 @@ import pytest
 from pratique.fleet.processes.child import Program
 from pratique.fleet.processes.guard import Guard
 from pratique.fleet.processes.logs import ServiceLog
+from pratique.fleet.processes.marker import MARKER
 from pratique.fleet.processes.policy import RestartPolicy
 from pratique.fleet.processes.probes import Health
-from pratique.fleet.processes.procfs import MARKER
 from pratique.fleet.processes.service import Service, ServiceSpec
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pratique.fleet.processes import procfs
+from pratique.core import procfs
 from pratique.fleet.processes.errand import Errand
 from pratique.fleet.processes.lifecycle import Phase
 from pratique.fleet.processes.logs import ServiceLog

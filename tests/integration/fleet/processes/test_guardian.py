@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pratique.fleet.processes import procfs
+from pratique.core import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ SUPERVISOR = """
 import asyncio, os, pathlib, sys
 from pratique.fleet.processes.child import Child, Program
 from pratique.fleet.processes.guard import Guard
-from pratique.fleet.processes.procfs import MARKER
+from pratique.fleet.processes.marker import MARKER
 
 CHILD = '''
 import os, pathlib, subprocess, sys, time

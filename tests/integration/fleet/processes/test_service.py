@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pratique.fleet.processes import procfs
+from pratique.core import procfs
 from pratique.fleet.processes.lifecycle import Phase
 
 if TYPE_CHECKING:

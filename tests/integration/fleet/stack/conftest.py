@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pratique.fleet.processes import procfs
+from pratique.core import procfs
+from pratique.fleet.processes.marker import has_marker
 from pratique.fleet.stack.home import is_locked, state_key
 from pratique.fleet.stack.settings import StackPaths
 
@@ -85,7 +86,7 @@ class Home:
     def processes(self) -> set[int]:
         """All processes of any stack in this folder, wherever they went."""
         key = state_key(self.root)
-        return {entry.pid for entry in procfs.list_processes() if procfs.has_marker(entry.pid, key)}
+        return {entry.pid for entry in procfs.list_processes() if has_marker(entry.pid, key)}
 
     def supervisors(self) -> set[int]:
         found = set()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pratique
+from pratique.core import procfs
 from pratique.fleet.errors import NoStackError, StackRunningError, StateDirError
-from pratique.fleet.processes import procfs
 from pratique.fleet.stack.home import (
     StackDescription,
     StateHome,

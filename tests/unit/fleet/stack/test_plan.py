@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pratique.fleet.processes.procfs import MARKER
+from pratique.fleet.processes.marker import MARKER
 from pratique.fleet.stack.plan import (
     Plan,
     PlannedService,

@@ -1,6 +1,7 @@
 """Which processes there are, from /proc, and how a whole set of them is ended.
 
-Standard library only: the guardian runs on it. Processes that end while they are looked at are simply not there.
+Standard library only: what runs on it (the guardian of a stack, the server host of the test kit) must start fast and
+need nothing. Processes that end while they are looked at are simply not there.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
 __all__ = [
-    "MARKER",
     "ProcessEntry",
     "descendants",
-    "has_marker",
     "is_alive",
     "kill_until_gone",
     "list_processes",
@@ -26,8 +25,6 @@ __all__ = [
     "reap_orphans",
 ]
 
-MARKER: Final = "PRATIQUE_FLEET_RUN"
-"""The environment variable that every process of a stack inherits; its value is "<state folder's key>:<run>"."""
 _PAUSE_SECONDS: Final = 0.01
 
 
@@ -67,16 +64,6 @@ def is_alive(pid: int) -> bool:
     """Whether a process of that id runs (a zombie does not)."""
     entry = read_process(pid)
     return entry is not None and not entry.is_zombie
-
-
-def has_marker(pid: int, value: str) -> bool:
-    """Whether the process was started with a marker that begins with `value`."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - as above
-            text = file.read()
-    except OSError:
-        return False
-    return f"\0{MARKER}={value}".encode() in b"\0" + text
 
 
 def descendants(entries: Iterable[ProcessEntry], root: int) -> set[int]:
