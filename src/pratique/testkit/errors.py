@@ -1,0 +1,78 @@
+"""Why the test kit does not go on.
+
+TestkitError
+├── (CallerError)
+│   └── TestkitUsageError       a flag, ini value, factory argument or script that means nothing        (exit 2)
+├── (EnvironmentFaultError)
+│   ├── ServiceMissingError     no back end of the service is here; says how to get each
+│   ├── ServiceStartError       it is here and did not get ready; carries the end of its log
+│   └── HostGoneError           the process that owns this run's servers does not answer
+└── (RefusedError)
+    ├── CapabilityMissingError  the back end does not show what the test needs
+    ├── CredentialsFoundError   real-looking credentials are within the tests' reach
+    └── NetworkBlockedError     a test reached for an address that is not allowed
+"""
+
+from __future__ import annotations
+
+from pratique.core.errors import CallerError, EnvironmentFaultError, PratiqueError, RefusedError
+
+__all__ = [
+    "CapabilityMissingError",
+    "CredentialsFoundError",
+    "HostGoneError",
+    "NetworkBlockedError",
+    "ServiceMissingError",
+    "ServiceStartError",
+    "TestkitError",
+    "TestkitUsageError",
+]
+
+
+class TestkitError(PratiqueError):
+    """Base of everything that the test kit raises on purpose."""
+
+    __test__ = False  # pytest takes names that begin with Test for tests
+
+
+class TestkitUsageError(TestkitError, CallerError):
+    """A flag, an ini value, an argument or a script means nothing to the test kit."""
+
+    code = "testkit_usage"
+    __test__ = False
+
+
+class ServiceMissingError(TestkitError, EnvironmentFaultError):
+    """None of a service's back ends is on this machine."""
+
+    code = "service_missing"
+
+
+class ServiceStartError(TestkitError, EnvironmentFaultError):
+    """A service was started and did not get ready; the message ends with its last log lines."""
+
+    code = "service_start_failed"
+
+
+class HostGoneError(TestkitError, EnvironmentFaultError):
+    """The process that owns the servers of this run does not answer."""
+
+    code = "host_gone"
+
+
+class CapabilityMissingError(TestkitError, RefusedError):
+    """The back end in use does not show the behaviour that a test needs."""
+
+    code = "capability_missing"
+
+
+class CredentialsFoundError(TestkitError, RefusedError):
+    """Credentials that look real are within the tests' reach."""
+
+    code = "credentials_found"
+
+
+class NetworkBlockedError(TestkitError, RefusedError):
+    """A test reached for an address that the guard does not allow."""
+
+    code = "network_blocked"

@@ -1,0 +1,233 @@
+"""One server that the host runs: started, watched, ended with all it started. A process here, a container beside.
+
+The port is reserved for the server's whole life by a socket of the host's that is bound to it and does not listen:
+the kernel gives such a port to nobody else, and a server that sets SO_REUSEADDR (all do, on Linux) can listen on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pratique.core import procfs
+from pratique.testkit.errors import ServiceStartError
+from pratique.testkit.host.launch import ProcessLaunch, Running
+from pratique.testkit.host.probes import is_ready, listens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["HOST", "ProcessServer", "Server", "read_tail", "reserve_port"]
+
+HOST: Final = "127.0.0.1"
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
+_ASK_EVERY_SECONDS: Final = 0.01
+_ATTEMPTS: Final = 3
+_TAIL_BYTES: Final = 32 * 1024
+_PORT_TAKEN: Final = re.compile(r"EADDRINUSE|[Aa]ddress (?:already )?in use|port is already in use|port is taken")
+
+
+class Server(Protocol):
+    """What the host can do with a server, whatever it runs in."""
+
+    key: str
+
+    async def start(self) -> Running:
+        """Return when it is ready. Raises ServiceStartError where it is not within its time."""
+
+    async def stop(self) -> None: ...
+
+    def abandon(self) -> None:
+        """End it at once, without a loop to wait in: pytest is gone."""
+
+    def is_alive(self) -> bool: ...
+
+    async def act(self, action: str) -> Running | None:
+        """Pause, resume, kill or restart it."""
+
+    def tail(self, lines: int) -> str: ...
+
+
+def reserve_port() -> socket.socket:
+    """Return a socket that keeps a free loopback port for whoever is told its number."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((HOST, 0))
+    return holder
+
+
+def read_tail(log: Path, lines: int) -> str:
+    """Return the last lines of a file, however large it is."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+class ProcessServer:
+    """A native process in a session of its own. Make and start it in the host's main thread.
+
+    The kernel ties a parent-death signal to the thread that started the process, not to its process.
+    """
+
+    def __init__(self, key: str, launch: ProcessLaunch, *, folder: Path, environment: Mapping[str, str]) -> None:
+        self.key = key
+        self._launch = launch
+        self._folder = folder
+        self._environment = environment
+        self._log = folder / "server.log"
+        self._holder: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        assert self._holder is not None  # noqa: S101 - asked only once it was started
+        port: int = self._holder.getsockname()[1]
+        return port
+
+    async def start(self) -> Running:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        failed = ""
+        for _ in range(_ATTEMPTS):
+            self._holder = self._holder or reserve_port()
+            began = time.monotonic()
+            self._spawn()
+            if await self._becomes_ready(began + self._launch.start_seconds):
+                return self._running(time.monotonic() - began)
+            failed = self._describe_failure(began)
+            await self.stop()
+            if not _PORT_TAKEN.search(failed):
+                break
+        raise ServiceStartError(failed, hint=f"The command was: {' '.join(self._launch.command)}")
+
+    async def stop(self) -> None:
+        await self._end()
+        self._release_port()
+
+    def abandon(self) -> None:
+        """Do nothing: the host kills all its descendants."""
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def act(self, action: str) -> Running | None:
+        match action:
+            case "pause":
+                self._signal(signal.SIGSTOP)
+            case "resume":
+                self._signal(signal.SIGCONT)
+            case "kill":
+                await self._end(grace_seconds=0)
+            case "restart":
+                await self._end(grace_seconds=0)
+                return await self.start()
+            case _:
+                raise ServiceStartError(f"Expected the action pause, resume, kill or restart; got '{action}'.")
+        return None
+
+    def tail(self, lines: int) -> str:
+        return read_tail(self._log, lines)
+
+    def _spawn(self) -> None:
+        for name, text in self._launch.files.items():
+            (self._folder / name).write_text(self._fill([text])[0], encoding="utf-8")
+        added = dict(zip(self._launch.environment, self._fill(self._launch.environment.values()), strict=True))
+        with self._log.open("ab") as log:
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - what the run's own services ask for
+                    self._fill(self._launch.command),
+                    env={**self._environment, **added},
+                    cwd=self._folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=_die_with_host,  # noqa: PLW1509 - one prctl; the host has one thread
+                )
+            except OSError as error:
+                self._release_port()
+                raise ServiceStartError(
+                    f"{self.key} could not be started: {error}.", hint=f"The command was: {self._launch.command[0]}"
+                ) from error
+
+    def _fill(self, texts: Iterable[str]) -> list[str]:
+        port, folder = str(self.port), str(self._folder)
+        return [text.replace("{port}", port).replace("{folder}", folder) for text in texts]
+
+    async def _becomes_ready(self, deadline: float) -> bool:
+        while self.is_alive() and time.monotonic() < deadline:
+            if await is_ready(HOST, self.port, self._launch.ready) and listens(self.port, self._pids()):
+                return True
+            await asyncio.sleep(_ASK_EVERY_SECONDS)
+        return False
+
+    def _describe_failure(self, began: float) -> str:
+        code = self._process.poll() if self._process else None
+        what = (
+            f"was not ready after {time.monotonic() - began:.1f} s" if code is None else f"ended with exit code {code}"
+        )
+        tail = self.tail(15)
+        return f"{self.key} {what}." + (f" Its last log lines:\n{tail}\n" if tail else " It logged nothing.")
+
+    def _pids(self) -> set[int]:
+        assert self._process is not None  # noqa: S101 - asked only while it runs
+        return {self._process.pid} | procfs.descendants(procfs.list_processes(), self._process.pid)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    async def _end(self, *, grace_seconds: float | None = None) -> None:
+        process, grace = self._process, self._launch.stop_seconds if grace_seconds is None else grace_seconds
+        if process is None:
+            return
+        pids = self._pids()
+        self._signal(signal.SIGCONT)
+        deadline = time.monotonic() + grace
+        if grace:
+            self._signal(signal.SIGTERM)
+        while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel sets no event
+            await asyncio.sleep(_ASK_EVERY_SECONDS)
+        # What it started may have left its session: the processes seen before, and whatever shares the session now.
+        left = procfs.kill_until_gone(
+            lambda entries: {entry.pid for entry in entries if entry.pid in pids or entry.session == process.pid},
+            within_seconds=5.0,
+        )
+        if not left:
+            process.wait()
+        self._process = None
+
+    def _release_port(self) -> None:
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
+
+    def _running(self, start_seconds: float) -> Running:
+        assert self._process is not None  # noqa: S101 - it is ready
+        return Running(
+            key=self.key,
+            host=HOST,
+            port=self.port,
+            pid=self._process.pid,
+            folder=str(self._folder),
+            log=str(self._log),
+            start_seconds=start_seconds,
+        )
+
+
+def _die_with_host() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

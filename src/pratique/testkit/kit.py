@@ -1,0 +1,258 @@
+"""The kit of one test process: gives endpoints, namespaces and private servers, and keeps the books for the summary."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import msgspec
+
+from pratique.testkit.errors import ServiceStartError, TestkitUsageError
+from pratique.testkit.host.launch import key_of
+from pratique.testkit.options import LeakMode, Options
+from pratique.testkit.services.choice import Chosen, choose_provider, first_given, is_url, read_candidates
+from pratique.testkit.services.interface import Backend, Connection, Endpoint, Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pratique.testkit.host.client import HostClient
+    from pratique.testkit.host.launch import Running
+    from pratique.testkit.services.interface import Service
+
+__all__ = ["Books", "Kit", "Leak", "LeakError", "PrivateServer", "Use"]
+
+E = TypeVar("E", bound=Endpoint)
+
+_URL_PROVIDER: Final = "url"
+
+
+class LeakError(AssertionError):
+    """A test left something behind, and leaks are errors in this run."""
+
+
+class Use(msgspec.Struct, frozen=True, kw_only=True):
+    """A service that was used, for the summary."""
+
+    service: str
+    title: str
+    backend: str
+    provider: str
+    version: str
+    start_seconds: float
+    gaps: dict[str, str]
+
+
+class Leak(msgspec.Struct, frozen=True, kw_only=True):
+    """What one test left behind."""
+
+    test: str
+    service: str
+    what: str
+
+
+class Books(msgspec.Struct, kw_only=True):
+    """What a process tells at its end."""
+
+    uses: dict[str, Use] = {}
+    leaks: list[Leak] = []
+    missing: dict[str, str] = {}
+    """Service → why no back end of it is here."""
+    refused: dict[str, int] = {}
+    """Service → tests that were skipped because it is missing."""
+
+    def add(self, other: Books) -> None:
+        """Take in the books of a worker."""
+        for key, use in other.uses.items():
+            known = self.uses.get(key)
+            if known is None or known.start_seconds == 0:
+                self.uses[key] = use
+        self.leaks += other.leaks
+        self.missing.update(other.missing)
+        for service, count in other.refused.items():
+            self.refused[service] = self.refused.get(service, 0) + count
+
+
+class PrivateServer(Generic[E]):
+    """A server of one test's own: stop it, pause it, fill it. It ends with the test."""
+
+    def __init__(self, host: HostClient, endpoint: E) -> None:
+        self._host = host
+        self.endpoint = endpoint
+        self.url = endpoint.url
+
+    @property
+    def key(self) -> str:
+        return self.endpoint.connection.key
+
+    def pause(self) -> None:
+        """Make it hang, as an overloaded machine would, until `resume`."""
+        self._host.signal(self.key, "pause")
+
+    def resume(self) -> None:
+        """End the hang."""
+        self._host.signal(self.key, "resume")
+
+    def kill(self) -> None:
+        """Kill it as a crash would. Its port stays reserved."""
+        self._host.signal(self.key, "kill")
+
+    def restart(self) -> None:
+        """Start it again (killed first where it runs), empty, on the same port; return when it is ready."""
+        self._host.signal(self.key, "restart")
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the end of its log."""
+        return self._host.tail(self.key, lines)
+
+    def stop(self) -> None:
+        """End it for good."""
+        self._host.stop(self.key)
+
+
+class Kit:
+    """One per process. `run` and `worker` make the names of namespaces unique."""
+
+    def __init__(
+        self, *, services: Mapping[str, Service[Any]], options: Options, host: HostClient, run: str, worker: str
+    ) -> None:
+        self.services = services
+        self.options = options
+        self.host = host
+        self.books = Books()
+        self._mark = f"pq{run}{worker}"
+        self._numbers = itertools.count(1)
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._chosen: dict[tuple[str, str], Chosen] = {}
+
+    def words_for(self, service: str, use: str | None = None) -> str:
+        """Return what was asked for: the factory's argument, or what flag, environment and ini say."""
+        self.service(service)
+        return first_given(use, self.options.back_ends.get(service))
+
+    def service(self, name: str) -> Service[Any]:
+        """Return a service.
+
+        Raises:
+            TestkitUsageError: there is none of that name.
+        """
+        if name not in self.services:
+            raise TestkitUsageError(f"There is no service '{name}'.", hint=f"Known: {', '.join(self.services)}.")
+        return self.services[name]
+
+    def choose(self, name: str, use: str | None = None) -> Chosen:
+        """Return who will provide a service. Starts nothing. Not for a service that is given by its URL."""
+        key = (name, self.words_for(name, use))
+        if key not in self._chosen:
+            candidates = read_candidates(name, self.service(name).providers, key[1])
+            self._chosen[key] = choose_provider(name, candidates)
+        return self._chosen[key]
+
+    def gaps(self, name: str, use: str | None = None) -> Mapping[str, str]:
+        """Return what the chosen provider lacks; of a server that was given by URL nothing is known to be missing."""
+        return {} if is_url(self.words_for(name, use)) else self.choose(name, use).provider.gaps
+
+    def endpoint(self, name: str, use: str | None = None) -> Endpoint:
+        """Return the shared endpoint of a service, started if this is the first to ask for it in the whole run.
+
+        Raises:
+            ServiceMissingError: no back end that was asked for is here.
+            ServiceStartError: it did not get ready.
+        """
+        words = self.words_for(name, use)
+        if (name, words) not in self._endpoints:
+            service = self.service(name)
+            if is_url(words):
+                connection = Connection(url=words, backend=Backend.URL, provider=_URL_PROVIDER)
+            else:
+                chosen = self.choose(name, use)
+                connection = _connection(
+                    chosen, self.host.ensure(key_of(name, chosen.found.launch), chosen.found.launch)
+                )
+            endpoint = service.connect(connection)
+            self._endpoints[name, words] = endpoint
+            self._note(service, endpoint)
+        return self._endpoints[name, words]
+
+    def warm_up(self, name: str, use: str | None = None) -> Running:
+        """Have the host start a service, unless it runs; return its shared server when it is ready."""
+        launch = self.choose(name, use).found.launch
+        return self.host.ensure(key_of(name, launch), launch)
+
+    def launch(self, name: str, use: str | None = None) -> PrivateServer[Any]:
+        """Start a server for one test; whoever asks for it stops it.
+
+        Raises:
+            TestkitUsageError: the service is given by its URL, so that there is nothing to start.
+        """
+        words = self.words_for(name, use)
+        if is_url(words):
+            raise TestkitUsageError(
+                f"A private server of '{name}' cannot be started: the run has it at {words}.",
+                hint="Name a back end in the call, for example use='process'.",
+            )
+        chosen = self.choose(name, use)
+        running = self.host.ensure(f"{name}-{self.new_name()}", chosen.found.launch)
+        endpoint = self.service(name).connect(_connection(chosen, running))
+        return PrivateServer(self.host, endpoint)
+
+    def new_name(self) -> str:
+        """Return a name that nobody else in this run, nor in one beside it, has."""
+        return f"{self._mark}n{next(self._numbers)}"
+
+    @contextlib.contextmanager
+    def namespace(self, endpoint: Endpoint, owner: str) -> Iterator[Namespace]:
+        """Open a namespace for `owner` (a test's id), and look for leaks when it is closed.
+
+        Raises:
+            LeakError: something was left behind, and leaks are errors.
+        """
+        namespace = self.service(endpoint.service).namespace(endpoint, self.new_name())
+        namespace.open()
+        left: list[str] = []
+        try:
+            yield namespace
+        finally:
+            try:
+                left = [] if self.options.leaks is LeakMode.OFF else namespace.leaks()
+            finally:
+                namespace.close()
+            self.books.leaks += [Leak(test=owner, service=endpoint.service, what=what) for what in left]
+        if left and self.options.leaks is LeakMode.ERROR:
+            raise LeakError(f"{owner} left behind in {endpoint.service}: {'; '.join(left)}")
+
+    def _note(self, service: Service[Any], endpoint: Endpoint) -> None:
+        use = Use(
+            service=service.name,
+            title=service.title,
+            backend=endpoint.backend.value,
+            provider=endpoint.provider,
+            version=endpoint.version,
+            start_seconds=endpoint.connection.start_seconds,
+            gaps=dict(endpoint.connection.gaps),
+        )
+        self.books.uses[f"{service.name}/{endpoint.provider}"] = use
+
+    def tail_of(self, endpoint: Endpoint, lines: int = 20) -> str:
+        """Return the end of a server's log, or "" where there is none to be had."""
+        if not endpoint.connection.key:
+            return ""
+        try:
+            return self.host.tail(endpoint.connection.key, lines)
+        except ServiceStartError:
+            return ""
+
+
+def _connection(chosen: Chosen, running: Running) -> Connection:
+    provider = chosen.provider
+    return Connection(
+        url=f"{provider.scheme}://{running.host}:{running.port}",
+        backend=provider.backend,
+        provider=provider.name,
+        version=chosen.found.version,
+        start_seconds=running.start_seconds,
+        gaps=provider.gaps,
+        key=running.key,
+        log=running.log,
+    )

@@ -1,0 +1,101 @@
+"""The plugin's flags and ini values, read once into one frozen value.
+
+A service's back end is taken from the first of: the factory's argument, the flag `--pratique-NAME`, the environment
+variable `PRATIQUE_TEST_NAME`, the ini value `pratique_NAME`; else the first provider that is here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pratique.testkit.errors import TestkitUsageError
+from pratique.testkit.services.choice import first_given
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pytest
+
+__all__ = ["LeakMode", "Options", "add_options", "read_options"]
+
+_REUSE_IDLE_SECONDS: Final = 600.0
+
+
+class LeakMode(enum.StrEnum):
+    """What becomes of a leak: nothing, a line in the summary, a failed test."""
+
+    OFF = "off"
+    REPORT = "report"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What was asked for."""
+
+    back_ends: Mapping[str, str]
+    """Service → URL, back end, provider or `auto`."""
+    is_required: bool = False
+    """A service that is missing fails its tests instead of skipping them."""
+    leaks: LeakMode = LeakMode.REPORT
+    reuse_seconds: float | None = None
+    """Servers outlive the run, until nobody has used them for so long. None: they end with it."""
+
+
+def add_options(parser: pytest.Parser, services: Iterable[str]) -> None:
+    """Declare flags and ini values."""
+    group = parser.getgroup("pratique", "pratique: real dependencies")
+    for name in services:
+        where = f"URL of a running one, or a back end: auto, process, container, or a provider's name (service {name})"
+        group.addoption(f"--pratique-{name.replace('_', '-')}", dest=f"pratique_{name}", metavar="WHERE", help=where)
+        parser.addini(f"pratique_{name}", where, default="")
+    group.addoption(
+        "--pratique-require",
+        action="store_true",
+        default=None,
+        help="Fail tests whose service is missing, instead of skipping them.",
+    )
+    parser.addini("pratique_require", "As --pratique-require.", type="bool", default=False)
+    modes = [mode.value for mode in LeakMode]
+    group.addoption(
+        "--pratique-leaks", choices=modes, help="What becomes of what a test leaves behind: off, report, error."
+    )
+    parser.addini("pratique_leaks", "As --pratique-leaks.", default=LeakMode.REPORT.value)
+    group.addoption(
+        "--pratique-reuse",
+        nargs="?",
+        type=float,
+        const=_REUSE_IDLE_SECONDS,
+        metavar="SECONDS",
+        help="Keep servers for the next runs, until they have been idle for so long (600). "
+        "`pratique testkit down` ends them.",
+    )
+
+
+def read_options(config: pytest.Config, services: Iterable[str], environment: Mapping[str, str]) -> Options:
+    """Read them.
+
+    Raises:
+        TestkitUsageError: a value means nothing.
+    """
+    leaks = str(config.getoption("pratique_leaks") or config.getini("pratique_leaks"))
+    if leaks not in set(LeakMode):
+        raise TestkitUsageError(
+            f"The ini value pratique_leaks is '{leaks}'.", hint=f"Expected one of: {', '.join(LeakMode)}."
+        )
+    require = config.getoption("pratique_require")
+    return Options(
+        back_ends={
+            name: first_given(
+                config.getoption(f"pratique_{name}"),
+                environment.get(f"PRATIQUE_TEST_{name.upper()}"),
+                str(config.getini(f"pratique_{name}")),
+            )
+            for name in services
+        },
+        is_required=bool(config.getini("pratique_require") if require is None else require),
+        leaks=LeakMode(leaks),
+        reuse_seconds=config.getoption("pratique_reuse"),
+    )

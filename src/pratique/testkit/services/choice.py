@@ -1,0 +1,71 @@
+"""Which provider serves a run: the words of an argument, a flag, the environment or an ini file, and what is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pratique.testkit.errors import ServiceMissingError, TestkitUsageError
+from pratique.testkit.services.interface import Backend, Found, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["AUTO", "Chosen", "choose_provider", "first_given", "is_url", "read_candidates"]
+
+AUTO: Final = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A provider that is here."""
+
+    provider: Provider
+    found: Found
+
+
+def is_url(words: str) -> bool:
+    """Whether a server is named by its address."""
+    return "://" in words
+
+
+def first_given(*sources: str | None) -> str:
+    """Return the first source that says something: factory argument, flag, environment, ini, in this order."""
+    return next((source for source in sources if source), AUTO)
+
+
+def read_candidates(service: str, providers: Sequence[Provider], words: str) -> list[Provider]:
+    """Return the providers that the words allow, in order of preference.
+
+    Raises:
+        TestkitUsageError: the words name nothing that the service has.
+    """
+    if words == AUTO:
+        return list(providers)
+    candidates = [provider for provider in providers if words in (provider.name, provider.backend.value)]
+    if not candidates:
+        names = [AUTO, *(backend.value for backend in Backend if backend is not Backend.URL)]
+        known = ", ".join([*names, *(provider.name for provider in providers)])
+        raise TestkitUsageError(
+            f"'{words}' is no back end of the service '{service}'.", hint=f"Expected a URL or one of: {known}."
+        )
+    return candidates
+
+
+def choose_provider(service: str, candidates: Sequence[Provider]) -> Chosen:
+    """Return the first candidate that is on this machine.
+
+    Raises:
+        ServiceMissingError: none is; with what each of them said.
+    """
+    said: list[str] = []
+    for provider in candidates:
+        try:
+            return Chosen(provider=provider, found=provider.find())
+        except ServiceMissingError as error:
+            said.append(f"{provider.name} ({provider.backend}): {error}")
+    reasons = "".join(f"\n  - {reason}" for reason in said)
+    raise ServiceMissingError(
+        f"No back end of '{service}' is here:{reasons}",
+        hint=f"Or name a running one: --pratique-{service}=URL.",
+    )
