@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +27,11 @@ from pratique.orchestrator.protocol.events import Conversation, EventError, Fini
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from pratique.testkit.kit import PrivateServer
+    from pratique.testkit.services.valkey import ValkeyNamespace
+
+    Launch = Callable[[str], PrivateServer[Any]]
 
 pytestmark = pytest.mark.integration
 
@@ -70,26 +74,21 @@ async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 5) -
 
 
 @pytest.fixture
-def namespace() -> str:
-    return f"test-{uuid.uuid4().hex}"
-
-
-@pytest.fixture
-async def raw(valkey_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(valkey_url, socket_timeout=5) as client:
+async def raw(valkey: ValkeyNamespace) -> AsyncIterator[Redis]:
+    async with valkey.async_client() as client:
         yield client
 
 
 class TestContract:
     @pytest.fixture(params=["memory", "valkey"])
     async def caches(
-        self, request: pytest.FixtureRequest, valkey_url: str, namespace: str
+        self, request: pytest.FixtureRequest, valkey: ValkeyNamespace
     ) -> AsyncIterator[tuple[SharedCache, SharedCache]]:
         hub = MemoryHub()
         made: list[SharedCache] = [
             MemorySharedCache(hub, origin=origin)
             if request.param == "memory"
-            else ValkeySharedCache(valkey_url, origin=origin, namespace=namespace)
+            else ValkeySharedCache(valkey.url, origin=origin, namespace=valkey.name)
             for origin in "ab"
         ]
         yield made[0], made[1]
@@ -154,8 +153,8 @@ class TestContract:
 
 class TestValkey:
     @pytest.fixture
-    async def cache(self, valkey_url: str, namespace: str) -> AsyncIterator[ValkeySharedCache]:
-        made = ValkeySharedCache(valkey_url, origin="a", namespace=namespace, settings=QUICK)
+    async def cache(self, valkey: ValkeyNamespace) -> AsyncIterator[ValkeySharedCache]:
+        made = ValkeySharedCache(valkey.url, origin="a", namespace=valkey.name, settings=QUICK)
         yield made
         await made.aclose()
 
@@ -241,8 +240,8 @@ class TestValkey:
                 pass
         await cache.aclose()
 
-    async def test_a_hanging_server_is_noticed_within_the_deadline(self, launch_valkey: Callable[[], Any]) -> None:
-        server = launch_valkey()
+    async def test_a_hanging_server_is_noticed_within_the_deadline(self, pratique_launch: Launch) -> None:
+        server = pratique_launch("valkey")
         cache = ValkeySharedCache(server.url, origin="a", settings=QUICK)
         async with cache.listen() as listener:
             await cache.write(snapshot(1))
@@ -309,9 +308,9 @@ class Talk:
 
 
 class TestTwoReplicas:
-    async def test_a_write_on_one_is_seen_on_the_other(self, valkey_url: str, namespace: str) -> None:
+    async def test_a_write_on_one_is_seen_on_the_other(self, valkey: ValkeyNamespace) -> None:
         talk = Talk()
-        async with two_replicas(talk.store, valkey_url, namespace) as (a, b):
+        async with two_replicas(talk.store, valkey.url, valkey.name) as (a, b):
             old = await talk.say()
             key = old.conversation_id
             await a.reader.written(old)
@@ -335,16 +334,16 @@ class TestTwoReplicas:
             await eventually(a_sees_it, 2)
 
     async def test_a_crash_and_a_hang_of_the_server_fail_no_read_and_lose_no_write(
-        self, launch_valkey: Callable[[], Any], namespace: str
+        self, pratique_launch: Launch
     ) -> None:
         talk = Talk()
-        server = launch_valkey()
-        async with two_replicas(talk.store, server.url, namespace) as (a, b):
+        server = pratique_launch("valkey")
+        async with two_replicas(talk.store, server.url, "pratique") as (a, b):
             said = await talk.say()
             key = said.conversation_id
             for replica in (a, b):
                 await replica.reader.written(said)
-            for lose, restore in ((server.stop, server.start), (server.pause, server.resume)):
+            for lose, restore in ((server.kill, server.restart), (server.pause, server.resume)):
                 await asyncio.to_thread(lose)
                 said = await talk.say(key)
                 async with asyncio.timeout(1):
@@ -379,9 +378,9 @@ class TestTwoReplicas:
                 await eventually(b_sees_the_next)
             assert b.count(L2_MISS) > 0
 
-    async def test_the_store_away_what_valkey_holds_is_still_read(self, valkey_url: str, namespace: str) -> None:
+    async def test_the_store_away_what_valkey_holds_is_still_read(self, valkey: ValkeyNamespace) -> None:
         talk = Talk()
-        async with two_replicas(talk.store, valkey_url, namespace) as (a, b):
+        async with two_replicas(talk.store, valkey.url, valkey.name) as (a, b):
             said = await talk.say()
             await a.reader.written(said)
             talk.store.unavailable = True

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from pratique.testkit.kit import PrivateServer
+
 
 class Replica:
     """One `pratique serve orchestrator` process."""
@@ -147,7 +149,7 @@ class Client:
 class House:
     """The replicas, their model, and people."""
 
-    def __init__(self, model: ScriptedModelServer, valkey: Any, folder: Path) -> None:
+    def __init__(self, model: ScriptedModelServer, valkey: PrivateServer[Any], folder: Path) -> None:
         self.model = model
         self.valkey = valkey
         self.folder = folder
@@ -193,12 +195,12 @@ def upstream() -> ScriptedUpstream:
 
 
 @pytest.fixture
-async def house(upstream: ScriptedUpstream, launch_valkey: Callable[[], Any], tmp_path: Path) -> AsyncIterator[House]:
-    valkey = launch_valkey()
+async def house(
+    upstream: ScriptedUpstream, pratique_launch: Callable[[str], PrivateServer[Any]], tmp_path: Path
+) -> AsyncIterator[House]:
     async with ScriptedModelServer(upstream).running() as model:
-        made = House(model, valkey, tmp_path)
+        made = House(model, pratique_launch("valkey"), tmp_path)
         try:
             yield made
         finally:
             await made.aclose()
-            valkey.stop()

@@ -147,9 +147,9 @@ async def test_valkey_killed_mid_reply_and_back_empty(house: House) -> None:
     async with client.socket(here) as socket:
         await client.say(socket, "tell me a story", message_id="message-0001")
         await client.read(socket, until_seq=15)
-        house.valkey.stop()
+        house.valkey.kill()
         await client.read(socket, until_seq=25)
-        house.valkey.start()
+        house.valkey.restart()
         await client.read(socket, until_seq=50)
     async with client.socket(there) as socket:
         await client.resume(socket)

@@ -25,6 +25,8 @@ from pratique.orchestrator.sessions.log.valkey import ValkeyLog
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pratique.testkit.services.valkey import ValkeyNamespace
+
 pytestmark = pytest.mark.integration
 
 LEASE_SECONDS = 0.15
@@ -34,11 +36,11 @@ LIMITS = LogLimits(lease_seconds=LEASE_SECONDS, ttl_seconds=0.3, abandoned_secon
 @pytest.fixture(params=["memory", "valkey"])
 async def log(request: pytest.FixtureRequest) -> AsyncIterator[GenerationLog]:
     made: GenerationLog
-    made = (
-        MemoryLog(limits=LIMITS)
-        if request.param == "memory"
-        else ValkeyLog(request.getfixturevalue("valkey_url"), limits=LIMITS)
-    )
+    if request.param == "memory":
+        made = MemoryLog(limits=LIMITS)
+    else:
+        valkey: ValkeyNamespace = request.getfixturevalue("valkey")
+        made = ValkeyLog(valkey.url, limits=LIMITS, namespace=valkey.name)
     yield made
     await made.aclose()
 

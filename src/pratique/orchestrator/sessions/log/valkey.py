@@ -1,9 +1,9 @@
 """The generation log in Valkey (or Redis): one stream and one hash per reply, shared by all replicas.
 
-    pratique:gen:<id>:log    stream; the entry of event n has the id n-0, so a reader's cursor is its position
-    pratique:gen:<id>:meta   hash: epoch, until (lease, ms), last (seq), ended, cancel
-    pratique:gens            sorted set of the replies without an end, by when their lease runs out
-    pratique:wake:<reader>   stream that ends one replica's blocking read
+    <namespace>:gen:<id>:log    stream; the entry of event n has the id n-0, so a reader's cursor is its position
+    <namespace>:gen:<id>:meta   hash: epoch, until (lease, ms), last (seq), ended, cancel
+    <namespace>:gens            sorted set of the replies without an end, by when their lease runs out
+    <namespace>:wake:<reader>   stream that ends one replica's blocking read
 
 Every decision is a script on the server, by the server's clock: replicas' clocks need not agree, and between looking
 and writing nobody can come in. Following all replies of a replica is one blocking read on a connection of its own.
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["ValkeyLog"]
 
 _MAX_CONNECTIONS: Final = 32
-_INDEX: Final = "pratique:gens"
 _NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 # KEYS: meta, log, index. ARGV: id, floor, lease ms, abandoned ms.
@@ -129,13 +128,14 @@ redis.call('HSET', KEYS[1], 'cancel', '1')
 return {1}
 """
 
-# KEYS: index. ARGV: limit. What was abandoned for so long that its log is gone leaves the index here.
+# KEYS: index. ARGV: limit, what the keys of replies begin with. What was abandoned for so long that its log is gone
+# leaves the index here.
 _EXPIRED: Final = (
     _NOW
     + """
 local found = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])) do
-  if redis.call('EXISTS', 'pratique:gen:' .. id .. ':meta') == 1 then
+  if redis.call('EXISTS', ARGV[2] .. id .. ':meta') == 1 then
     found[#found + 1] = id
   else
     redis.call('ZREM', KEYS[1], id)
@@ -156,6 +156,7 @@ class ValkeyLog:
         limits: LogLimits | None = None,
         timeout_seconds: float = 1.0,
         ids: IdSource | None = None,
+        namespace: str = "pratique",
     ) -> None:
         """Make a log over the server at `url`; connections are opened when they are needed.
 
@@ -164,6 +165,7 @@ class ValkeyLog:
             limits: lives of leases and logs.
             timeout_seconds: for each command; the blocking read has its own on top.
             ids: names this reader's wake stream.
+            namespace: what every key begins with.
         """
         self._limits = limits or LogLimits()
         self._url = url
@@ -175,7 +177,9 @@ class ValkeyLog:
         self._cancel = self._client.register_script(_CANCEL)
         self._expired = self._client.register_script(_EXPIRED)
         self._follower: redis.asyncio.Redis | None = None
-        self._wake_key = f"pratique:wake:{(ids or RandomIds()).new('reader')}"
+        self._generation_prefix = f"{namespace}:gen:"
+        self._index = f"{namespace}:gens"
+        self._wake_key = f"{namespace}:wake:{(ids or RandomIds()).new('reader')}"
         self._wake_seen = b"0-0"
 
     async def acquire(self, generation_id: GenerationId, *, floor: int) -> Lease:
@@ -186,7 +190,7 @@ class ValkeyLog:
             _ms(self._limits.abandoned_seconds),
         ]
         with _translated():
-            said = await self._acquire(keys=_keys(generation_id), args=arguments)
+            said = await self._acquire(keys=self._keys(generation_id), args=arguments)
         if said[0] == b"held":
             raise LeaseHeldError(f"The reply {generation_id} is being made elsewhere.")
         if said[0] == b"ended":
@@ -200,17 +204,17 @@ class ValkeyLog:
         return await self._write(lease, entries, may_create=1)
 
     async def release(self, lease: Lease) -> None:
-        meta, _, index = _keys(lease.generation_id)
+        meta, _, index = self._keys(lease.generation_id)
         with _translated():
             await self._release(keys=[meta, index], args=[lease.generation_id, lease.epoch])
 
     async def request_cancel(self, generation_id: GenerationId) -> bool:
         with _translated():
-            said = await self._cancel(keys=[_keys(generation_id)[0]])
+            said = await self._cancel(keys=[self._keys(generation_id)[0]])
         return bool(said[0])
 
     async def read(self, generation_id: GenerationId, *, after_seq: int) -> LogPage:
-        meta, log, _ = _keys(generation_id)
+        meta, log, _ = self._keys(generation_id)
         with _translated():
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.hmget(meta, ["last", "ended"])
@@ -226,7 +230,7 @@ class ValkeyLog:
     ) -> Mapping[GenerationId, Sequence[LogEntry]]:
         if self._follower is None:
             self._follower = self._connect(self._timeout_seconds + timeout_seconds)
-        streams: dict[Any, Any] = {_keys(name)[1]: f"{seq}-0" for name, seq in cursors.items()}
+        streams: dict[Any, Any] = {self._keys(name)[1]: f"{seq}-0" for name, seq in cursors.items()}
         streams[self._wake_key] = self._wake_seen
         with _translated():
             answer: Any = await self._follower.xread(streams, block=_ms(timeout_seconds))
@@ -236,7 +240,7 @@ class ValkeyLog:
             if name == self._wake_key:
                 self._wake_seen = rows[-1][0]
             else:
-                found[GenerationId(name.removeprefix("pratique:gen:").removesuffix(":log"))] = _entries(rows)
+                found[GenerationId(name.removeprefix(self._generation_prefix).removesuffix(":log"))] = _entries(rows)
         return found
 
     async def wake(self) -> None:
@@ -248,7 +252,7 @@ class ValkeyLog:
 
     async def expired(self, *, limit: int) -> Sequence[GenerationId]:
         with _translated():
-            said = await self._expired(keys=[_INDEX], args=[limit])
+            said = await self._expired(keys=[self._index], args=[limit, self._generation_prefix])
         return [GenerationId(name.decode()) for name in said]
 
     async def missing(self, generation_ids: Sequence[GenerationId]) -> Sequence[GenerationId]:
@@ -257,12 +261,12 @@ class ValkeyLog:
         with _translated():
             async with self._client.pipeline(transaction=False) as pipe:
                 for name in generation_ids:
-                    pipe.exists(_keys(name)[0])
+                    pipe.exists(self._keys(name)[0])
                 answers = await pipe.execute()
         return [name for name, there in zip(generation_ids, answers, strict=True) if not there]
 
     async def forget(self, generation_id: GenerationId) -> None:
-        meta, log, index = _keys(generation_id)
+        meta, log, index = self._keys(generation_id)
         with _translated():
             async with self._client.pipeline(transaction=True) as pipe:
                 pipe.delete(meta, log)
@@ -285,7 +289,7 @@ class ValkeyLog:
         for entry in entries:
             arguments += [entry.seq, entry.data, int(entry.is_end)]
         with _translated():
-            said = await self._append(keys=_keys(lease.generation_id), args=arguments)
+            said = await self._append(keys=self._keys(lease.generation_id), args=arguments)
         if said[0] == b"missing":
             raise LogMissingError(f"There is no log of {lease.generation_id}.")
         if said[0] == b"fenced":
@@ -294,6 +298,10 @@ class ValkeyLog:
             last = int(said[1])
             raise LogGapError(f"The log ends at {last}; event {entries[0].seq} does not follow.", last_seq=last)
         return WriteReceipt(cancel_requested=bool(said[1]))
+
+    def _keys(self, generation_id: GenerationId) -> list[str]:
+        name = f"{self._generation_prefix}{generation_id}"
+        return [f"{name}:meta", f"{name}:log", self._index]
 
     def _connect(self, timeout_seconds: float) -> redis.asyncio.Redis:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
@@ -307,10 +315,6 @@ class ValkeyLog:
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         return redis.asyncio.Redis.from_pool(pool)
-
-
-def _keys(generation_id: GenerationId) -> list[str]:
-    return [f"pratique:gen:{generation_id}:meta", f"pratique:gen:{generation_id}:log", _INDEX]
 
 
 def _entries(rows: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> tuple[LogEntry, ...]:
