@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from pratique.testkit.ports import reserved_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,22 +98,15 @@ def wait_for(condition: Callable[[], bool], what: str, *, timeout: float = 30) -
         time.sleep(0.05)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def run_stack(state_dir: Path, *flags: str) -> Iterator[Stack]:
-    port = free_port()
-    started = pratique("up", "--detach", "--port", str(port), "--state-dir", str(state_dir), *flags, timeout=300)
-    try:
-        assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"
-        yield Stack(url=f"http://127.0.0.1:{port}", state_dir=state_dir)
-    finally:
-        stopped = pratique("down", "--state-dir", str(state_dir))
-    assert stopped.returncode == 0, stopped.stderr
+    with reserved_port() as port:
+        started = pratique("up", "--detach", "--port", str(port), "--state-dir", str(state_dir), *flags, timeout=300)
+        try:
+            assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"
+            yield Stack(url=f"http://127.0.0.1:{port}", state_dir=state_dir)
+        finally:
+            stopped = pratique("down", "--state-dir", str(state_dir))
+        assert stopped.returncode == 0, stopped.stderr
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """One server that the host runs: started, watched, ended with all it started. A process here, a container beside.
 
-The port is reserved for the server's whole life by a socket of the host's that is bound to it and does not listen:
-the kernel gives such a port to nobody else, and a server that sets SO_REUSEADDR (all do, on Linux) can listen on it.
+Its port is reserved for its whole life, restarts included (`pratique.testkit.ports`).
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from pratique.core import procfs
 from pratique.testkit.errors import ServiceStartError
 from pratique.testkit.host.launch import ProcessLaunch, Running
 from pratique.testkit.host.probes import is_ready, listens
+from pratique.testkit.ports import LOOPBACK, reserve_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["HOST", "ProcessServer", "Server", "read_tail", "reserve_port"]
+__all__ = ["ProcessServer", "Server", "read_tail"]
 
-HOST: Final = "127.0.0.1"
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 _ASK_EVERY_SECONDS: Final = 0.01
@@ -56,14 +55,6 @@ class Server(Protocol):
         """Pause, resume, kill or restart it."""
 
     def tail(self, lines: int) -> str: ...
-
-
-def reserve_port() -> socket.socket:
-    """Return a socket that keeps a free loopback port for whoever is told its number."""
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind((HOST, 0))
-    return holder
 
 
 def read_tail(log: Path, lines: int) -> str:
@@ -169,7 +160,7 @@ class ProcessServer:
 
     async def _becomes_ready(self, deadline: float) -> bool:
         while self.is_alive() and time.monotonic() < deadline:
-            if await is_ready(HOST, self.port, self._launch.ready) and listens(self.port, self._pids()):
+            if await is_ready(LOOPBACK, self.port, self._launch.ready) and listens(self.port, self._pids()):
                 return True
             await asyncio.sleep(_ASK_EVERY_SECONDS)
         return False
@@ -220,7 +211,7 @@ class ProcessServer:
         assert self._process is not None  # noqa: S101 - it is ready
         return Running(
             key=self.key,
-            host=HOST,
+            host=LOOPBACK,
             port=self.port,
             pid=self._process.pid,
             folder=str(self._folder),

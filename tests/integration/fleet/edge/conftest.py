@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import random
 import signal
-import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -16,27 +14,21 @@ import pytest
 from aiohttp import web
 
 from pratique.fleet.edge import Affinity, EdgeConfig, EdgeFiles, Endpoint, Gate, HealthCheck, Pool, Share, find_envoy
+from pratique.testkit.ports import reserved_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-
-def free_port() -> int:
-    """A port that the kernel gives to nobody as an outgoing one, so that it stays free until it is used."""
-    while True:
-        port = random.randrange(12_000, 32_000)  # noqa: S311 - no secret
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
+    Ports = Callable[[], int]
 
 
 class Replica:
     """A small service on a port that it keeps over stop and start."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, port: int) -> None:
         self.name = name
-        self.port = free_port()
+        self.port = port
         self.ready = True
         self.requests = 0
         self.accepting = asyncio.Event()
@@ -91,11 +83,11 @@ class Replica:
 class Edge:
     """One Envoy process and its files."""
 
-    def __init__(self, folder: Path, replicas: list[Replica]) -> None:
+    def __init__(self, folder: Path, replicas: list[Replica], ports: Ports) -> None:
         self.files = EdgeFiles(folder)
         self.folder = folder
-        self.port = free_port()
-        self.admin_port = free_port()
+        self.port = ports()
+        self.admin_port = ports()
         self.url = f"http://127.0.0.1:{self.port}"
         self.pools: tuple[Pool, ...] = (self.pool("replicas", replicas),)
         self.shares: tuple[Share, ...] = (Share(pool="replicas"),)
@@ -169,14 +161,21 @@ class Client:
 
 
 @pytest.fixture
-def make_edge() -> Callable[[Path], Edge]:
-    """Return an edge with nobody behind it, not started."""
-    return lambda folder: Edge(folder, [])
+def ports() -> Iterator[Ports]:
+    """Return ports that stay free until the test ends, whoever stops and starts on them."""
+    with contextlib.ExitStack() as kept:
+        yield lambda: kept.enter_context(reserved_port())
 
 
 @pytest.fixture
-async def replicas() -> AsyncIterator[list[Replica]]:
-    started = [Replica("replica-0"), Replica("replica-1")]
+def make_edge(ports: Ports) -> Callable[[Path], Edge]:
+    """Return an edge with nobody behind it, not started."""
+    return lambda folder: Edge(folder, [], ports)
+
+
+@pytest.fixture
+async def replicas(ports: Ports) -> AsyncIterator[list[Replica]]:
+    started = [Replica("replica-0", ports()), Replica("replica-1", ports())]
     for replica in started:
         await replica.start()
     yield started
@@ -186,8 +185,8 @@ async def replicas() -> AsyncIterator[list[Replica]]:
 
 
 @pytest.fixture
-async def edge(tmp_path: Path, replicas: list[Replica]) -> AsyncIterator[Edge]:
-    made = Edge(tmp_path, replicas)
+async def edge(tmp_path: Path, replicas: list[Replica], ports: Ports) -> AsyncIterator[Edge]:
+    made = Edge(tmp_path, replicas, ports)
     made.start()
     yield made
     made.stop()

@@ -63,9 +63,9 @@ async def test_replica_that_is_not_ready_gets_nothing_and_comes_back(client: Cli
 
 
 async def test_replica_that_was_never_ready_never_gets_a_request(
-    edge: Edge, client: Client, replicas: list[Replica]
+    edge: Edge, client: Client, replicas: list[Replica], ports: Callable[[], int]
 ) -> None:
-    late = type(replicas[0])("replica-2")
+    late = type(replicas[0])("replica-2", ports())
     late.ready = False
     await late.start()
     try:
