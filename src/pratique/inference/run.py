@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import uvloop
 
@@ -63,7 +62,7 @@ def build(settings: InferenceSettings) -> ModelServer:
         from pratique.inference.engines.simulated import SimulatedEngine
 
         engine: Engine = SimulatedEngine(settings.simulated, model="simulated", max_model_len=settings.max_model_len)
-        return ModelServer(settings, engine, artifacts=Artifacts(), timings=Path(os.devnull))
+        return ModelServer(settings, engine, artifacts=Artifacts(), timings=None)
     from pratique.inference.engines.vllm import VllmEngine
 
     root = settings.model_root or default_model_root(os.environ)

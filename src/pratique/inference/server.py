@@ -71,7 +71,7 @@ class ModelServer:
         engine: Engine,
         *,
         artifacts: Artifacts,
-        timings: Path,
+        timings: Path | None,
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
@@ -80,7 +80,7 @@ class ModelServer:
         self.engine = engine
         self.metrics = Metrics()
         self.lifecycle = Lifecycle(clock, age_seconds=time.time() - psutil.Process().create_time())
-        self.phases = Phases(clock, expected_seconds=load_last_timings(timings))
+        self.phases = Phases(clock, expected_seconds=load_last_timings(timings) if timings else {})
         self.gate = Gate(
             GateParts(
                 lifecycle=self.lifecycle,
@@ -249,7 +249,8 @@ class ModelServer:
         self.phases.timings["ready"] = round(self.lifecycle.age_seconds(), 3)
         for phase, seconds in self.phases.timings.items():
             self.metrics.gauge(PHASE_SECONDS).labels(phase=phase).set(seconds)
-        save_timings(self._timings, {phase: self.phases.timings.get(phase, 0.0) for phase in PHASES})
+        if self._timings is not None:
+            save_timings(self._timings, {phase: self.phases.timings.get(phase, 0.0) for phase in PHASES})
         _LOG.info("ready", **self.phases.timings)
 
     def _fail(self, error: PratiqueError) -> None:

@@ -17,10 +17,13 @@ from pratique.inference.errors import (
     WarmupError,
     WarmupTimeoutError,
 )
+from pratique.inference.run import build
 from pratique.inference.server import Artifacts
 
 if TYPE_CHECKING:
     from tests.unit.inference.conftest import Launch, Running
+
+    from pratique.inference.settings import InferenceSettings
 
 pytestmark = pytest.mark.unit
 
@@ -177,3 +180,8 @@ async def test_nothing_is_left_running(launch: Launch) -> None:
     running.stop.set()
     await running.task
     assert asyncio.all_tasks() - before == set()
+
+
+def test_a_simulated_server_keeps_no_file_of_its_starts(make_settings: Callable[..., InferenceSettings]) -> None:
+    """A file that stood for "nowhere" was replaced: as root, that was the device /dev/null."""
+    assert build(make_settings())._timings is None
