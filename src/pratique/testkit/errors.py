@@ -6,6 +6,10 @@ TestkitError
 ├── (EnvironmentFaultError)
 │   ├── ServiceMissingError     no back end of the service is here; says how to get each
 │   ├── ServiceStartError       it is here and did not get ready; carries the end of its log
+│   ├── ServiceGoneError        it was ready and does not answer any more, or has forgotten what it was told
+│   ├── TargetUnreachableError  nobody answers where a proxy is to lead
+│   ├── UnexpectedAnswerError   a server answers a client of the kit with something else than expected
+│   ├── ToolsInstallError       npm could not install what the services need
 │   └── HostGoneError           the process that owns this run's servers does not answer
 └── (RefusedError)
     ├── CapabilityMissingError  the back end does not show what the test needs
@@ -22,10 +26,14 @@ __all__ = [
     "CredentialsFoundError",
     "HostGoneError",
     "NetworkBlockedError",
+    "ServiceGoneError",
     "ServiceMissingError",
     "ServiceStartError",
+    "TargetUnreachableError",
     "TestkitError",
     "TestkitUsageError",
+    "ToolsInstallError",
+    "UnexpectedAnswerError",
 ]
 
 
@@ -52,6 +60,34 @@ class ServiceStartError(TestkitError, EnvironmentFaultError):
     """A service was started and did not get ready; the message ends with its last log lines."""
 
     code = "service_start_failed"
+
+
+class ServiceGoneError(TestkitError, EnvironmentFaultError):
+    """A service that was ready does not answer any more, or has forgotten what it was told."""
+
+    code = "service_gone"
+
+
+class TargetUnreachableError(TestkitError, EnvironmentFaultError):
+    """Nobody answers where a proxy of TCP faults is to lead."""
+
+    code = "target_unreachable"
+
+
+class UnexpectedAnswerError(TestkitError, EnvironmentFaultError):
+    """A server answered one of the kit's own clients with something else than was expected."""
+
+    code = "unexpected_answer"
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ToolsInstallError(TestkitError, EnvironmentFaultError):
+    """What the services need from npm could not be installed."""
+
+    code = "tools_install_failed"
 
 
 class HostGoneError(TestkitError, EnvironmentFaultError):

@@ -1,0 +1,213 @@
+"""The hooks of the tiers. Marks are read once for each test, when it is collected; reports carry its place.
+
+Under xdist the workers sort (all alike) and hold tests to their limits; the controller, which sees every report, adds
+up and holds the tiers to their budgets.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from pratique.testkit.errors import TestkitError, TestkitUsageError
+from pratique.testkit.tiers.ledger import Ledger, Phase, over_limit
+from pratique.testkit.tiers.policy import (
+    BUDGETS,
+    LIMITS,
+    Order,
+    Place,
+    Speed,
+    Tier,
+    TierOptions,
+    place_of,
+    rank,
+    read_seconds,
+    read_sla,
+    read_tiers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["TIER_MARKERS", "TierBooks", "TierHooks", "add_tier_options", "read_tier_options", "start_tiers"]
+
+TIER_MARKERS: Final = (
+    "unit: needs nothing outside its process; runs first",
+    "integration: needs real services, started for the run",
+    "staging: needs a real endpoint; skipped unless --pratique-staging says that there is one",
+    "e2e: needs the whole stack; runs last",
+    "fast: its call ends within a second (ini pratique_limits)",
+    "slow: its call may take a minute (ini pratique_limits)",
+    "sla(seconds): the test fails if its call takes longer",
+)
+_PLACE: Final = pytest.StashKey[Place]()
+_SLA: Final = pytest.StashKey[float | str]()
+"""Seconds; or, in a worker, what is wrong with them."""
+_REPORTED: Final = "pratique_place"
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+
+
+def add_tier_options(parser: pytest.Parser) -> None:
+    """Declare flags and ini values."""
+    group = parser.getgroup("pratique", "pratique: real dependencies")
+    group.addoption("--pratique-tier", metavar="TIERS", help="Run these tiers only: unit,integration,staging,e2e.")
+    budgets = "Seconds that tiers may take, as unit=30,integration.fast=180; none: no limit."
+    group.addoption("--pratique-budgets", metavar="TIER=SECONDS", help=budgets)
+    parser.addini("pratique_budgets", budgets, default="", type="string")
+    limits = "Seconds that one test's call may take, as fast=1,unit=1,slow=60; none: no limit."
+    parser.addini("pratique_limits", limits, default="", type="string")
+    enforce = "Fail tests that take longer than they may, and the run where a tier takes longer than its budget."
+    group.addoption("--pratique-enforce", action="store_true", default=None, help=enforce)
+    parser.addini("pratique_enforce", enforce, type="bool", default=False)
+    staging = "There is an endpoint for the staging tests: run them."
+    group.addoption("--pratique-staging", action="store_true", default=None, help=staging)
+    parser.addini("pratique_staging", staging, type="bool", default=False)
+    parser.addini("pratique_order", "Sort tests: tiers, speed (within tiers too) or off.", default=Order.TIERS.value)
+    parser.addini("pratique_tier_default", "The tier of tests without a mark of one.", default="")
+
+
+def read_tier_options(config: pytest.Config, environment: Mapping[str, str]) -> TierOptions:
+    """Read them.
+
+    Raises:
+        TestkitUsageError: a value means nothing.
+    """
+    order = str(config.getini("pratique_order"))
+    if order not in set(Order):
+        raise TestkitUsageError(f"The ini value pratique_order is '{order}'.", hint=f"Expected: {', '.join(Order)}.")
+    default = read_tiers(str(config.getini("pratique_tier_default")), "The ini value pratique_tier_default")
+    if len(default) > 1:
+        raise TestkitUsageError("The ini value pratique_tier_default names several tiers.", hint="Expected one.")
+    selected = read_tiers(config.getoption("pratique_tier") or "", "--pratique-tier")
+    budgets = read_seconds(str(config.getini("pratique_budgets")), BUDGETS, "The ini value pratique_budgets")
+    enforce, staging = config.getoption("pratique_enforce"), config.getoption("pratique_staging")
+    in_environment = environment.get("PRATIQUE_TEST_STAGING", "").lower() in _TRUE
+    return TierOptions(
+        order=Order(order),
+        default=next(iter(default), None),
+        selected=selected,
+        budgets=read_seconds(config.getoption("pratique_budgets") or "", budgets, "--pratique-budgets"),
+        limits=read_seconds(str(config.getini("pratique_limits")), LIMITS, "The ini value pratique_limits"),
+        is_enforced=bool(config.getini("pratique_enforce") if enforce is None else enforce),
+        has_staging=bool(staging or in_environment or config.getini("pratique_staging") or Tier.STAGING in selected),
+    )
+
+
+def start_tiers(config: pytest.Config, environment: Mapping[str, str]) -> None:
+    """Register the marks and the hooks. An option that means nothing ends the run as pytest's own do."""
+    try:
+        options = read_tier_options(config, environment)
+    except TestkitError as error:
+        raise pytest.UsageError(str(error)) from error
+    if options.order is not Order.OFF and hasattr(config.option, "loadscopereorder"):
+        # xdist's loadfile and loadscope hand out the largest files first, unless told to keep the order.
+        config.option.loadscopereorder = False
+    config.pluginmanager.register(TierHooks(options), "pratique-tiers")
+    if not hasattr(config, "workerinput"):  # the controller gets every report
+        config.pluginmanager.register(TierBooks(options), "pratique-tier-books")
+
+
+class TierHooks:
+    """Where tests run: sorts them, holds them to their time."""
+
+    def __init__(self, options: TierOptions) -> None:
+        self._options = options
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Read the marks, select, sort."""
+        options = self._options
+        for item in items:
+            self._read_marks(item)
+        if options.selected:
+            left_out = [item for item in items if item.stash[_PLACE].tier not in options.selected]
+            items[:] = [item for item in items if item.stash[_PLACE].tier in options.selected]
+            if left_out:
+                config.hook.pytest_deselected(items=left_out)
+        if options.order is not Order.OFF:
+            items.sort(key=lambda item: rank(item.stash[_PLACE], options.order))
+
+    def _read_marks(self, item: pytest.Item) -> None:
+        marks = list(item.iter_markers())
+        place = place_of((mark.name for mark in marks), self._options.default)
+        item.stash[_PLACE] = place
+        sla = next((mark for mark in marks if mark.name == "sla"), None)
+        if sla is not None:
+            try:
+                item.stash[_SLA] = read_sla(sla.args, sla.kwargs, item.nodeid)
+            except TestkitError as error:
+                if not hasattr(item.config, "workerinput"):
+                    raise pytest.UsageError(str(error)) from error
+                item.stash[_SLA] = str(error)  # xdist takes a usage error of a worker for a crash, and tells nothing
+        if place.tier is Tier.STAGING and not self._options.has_staging:
+            item.add_marker(pytest.mark.skip(reason="staging: pass --pratique-staging where there is an endpoint"))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Hold a test that passed to its time."""
+        sla = item.stash.get(_SLA, None)
+        if isinstance(sla, str):
+            pytest.fail(sla, pytrace=False)
+        started = time.perf_counter()
+        result = yield
+        seconds = time.perf_counter() - started
+        if sla is not None and seconds > sla:
+            pytest.fail(f"sla: expected the call within {sla:g} s, it took {seconds:.3f} s", pytrace=False)
+        if self._options.is_enforced and _PLACE in item.stash:
+            problem = over_limit(item.stash[_PLACE], seconds, self._options)
+            if problem:
+                pytest.fail(f"{problem} (pratique_enforce)", pytrace=False)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+        """Let the report say where its test belongs."""
+        made: Any = yield
+        place = item.stash.get(_PLACE, None)
+        if place is not None and (place.tier or place.speed):
+            setattr(made, _REPORTED, (place.tier and place.tier.value, place.speed and place.speed.value))
+        return made  # type: ignore[no-any-return]
+
+
+class TierBooks:
+    """Where reports come together: adds up, holds tiers to their budgets."""
+
+    def __init__(self, options: TierOptions) -> None:
+        self._options = options
+        self._ledger = Ledger(options)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up."""
+        told = getattr(report, _REPORTED, None)
+        if told is None:
+            return
+        tier, speed = told
+        self._ledger.add(
+            Phase(
+                test=report.nodeid,
+                place=Place(tier=tier and Tier(tier), speed=speed and Speed(speed)),
+                is_call=report.when == "call",
+                outcome=report.outcome,
+                start=report.start,
+                stop=report.stop,
+                seconds=report.duration,
+            )
+        )
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run, where budgets are enforced."""
+        if self._options.is_enforced and self._ledger.overruns() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - not typed
+        """Say what each tier took, and who was late."""
+        lines, overruns = self._ledger.lines(), self._ledger.overruns()
+        if lines:
+            terminalreporter.section("tiers")
+            for line in lines:
+                terminalreporter.write_line(line)
+        if overruns and self._options.is_enforced:
+            said = f"FAILED: over budget (pratique_enforce): {'; '.join(overruns)}"
+            terminalreporter.write_line(said, red=True, bold=True)
