@@ -1,0 +1,82 @@
+"""A small client of WireMock's admin API: deadlines, and errors of the kit's own. Nothing is asked twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from pratique.testkit.errors import ServiceGoneError, UnexpectedAnswerError
+from pratique.testkit.services import http
+from pratique.testkit.services.choice import without_password
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["WireMockAdmin"]
+
+_SECONDS: Final = 10.0
+_SHOWN: Final = 200
+_FINE: Final = range(200, 300)
+
+
+class WireMockAdmin:
+    """Talks to one WireMock. Each call has a connection of its own, so threads may share it."""
+
+    def __init__(self, url: str, *, timeout_seconds: float = _SECONDS) -> None:
+        self.url = url
+        self._timeout_seconds = timeout_seconds
+
+    def version(self) -> str:
+        """Return WireMock's version."""
+        answer = self.ask("GET", "/__admin/health")
+        try:
+            return str(msgspec.json.decode(answer)["version"])
+        except (msgspec.MsgspecError, KeyError, TypeError) as error:
+            raise UnexpectedAnswerError(
+                f"{without_password(self.url)} is no WireMock of version 3.5 or later; it says {answer[:_SHOWN]!r}."
+            ) from error
+
+    def add_stubs(self, stubs: Sequence[dict[str, Any]]) -> None:
+        """Add stubs; of two that match the same, the last added wins."""
+        options = {"duplicatePolicy": "OVERWRITE", "deleteAllNotInImport": False}
+        self.ask("POST", "/__admin/mappings/import", {"mappings": list(stubs), "importOptions": options})
+
+    def remove_stubs(self, expression: str, value: str) -> None:
+        """Remove the stubs whose metadata has a value at a JSON path."""
+        pattern = {"matchesJsonPath": {"expression": expression, "equalTo": value}}
+        self.ask("POST", "/__admin/mappings/remove-by-metadata", pattern)
+
+    def put_file(self, name: str, content: bytes) -> None:
+        """Keep a body that stubs name by `bodyFileName`."""
+        self.ask("PUT", f"/__admin/files/{name}", content)
+
+    def remove_file(self, name: str) -> None:
+        """Remove such a body."""
+        self.ask("DELETE", f"/__admin/files/{name}")
+
+    def journal(self) -> bytes:
+        """Return the requests that came, the latest first, as JSON."""
+        return self.ask("GET", "/__admin/requests")
+
+    def forget_requests(self, url_pattern: str) -> None:
+        """Remove requests from the journal."""
+        self.ask("POST", "/__admin/requests/remove", {"urlPattern": url_pattern})
+
+    def ask(self, method: str, path: str, body: Any = None) -> bytes:  # noqa: ANN401 - any JSON value, or bytes as they are
+        """Send a request, return the body of its answer.
+
+        Raises:
+            ServiceGoneError: nobody answers, or not in time.
+            UnexpectedAnswerError: the answer is an error.
+        """
+        sent = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        url, kind = self.url.rstrip("/") + path, {"Content-Type": "application/json"}
+        try:
+            answer = http.ask(method, url, body=sent, headers=kind, seconds=self._timeout_seconds)
+        except OSError as error:
+            raise ServiceGoneError(
+                f"WireMock does not answer {method} {without_password(url)}: {error}.",
+                hint="Was it killed, by the test or for want of memory? Its last log lines are below a failed test.",
+            ) from error
+        return answer.expect(*_FINE).body
