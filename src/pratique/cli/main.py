@@ -57,11 +57,20 @@ class _RootGroup(LazyGroup):
         "model": Target(
             help="Import and list models.", module="pratique.cli.model", attribute="app", extra="inference"
         ),
+        "secrets": Target(
+            help="Find secrets in files, staged changes and history.", module="pratique.cli.secrets", attribute="app"
+        ),
         "apikey": Target(
             help="Create, list and revoke API keys.",
             module="pratique.cli.apikey",
             attribute="app",
             extra="orchestrator",
+        ),
+        "testkit": Target(
+            help="The test kit's servers: what is here, what is kept running.",
+            module="pratique.cli.testkit",
+            attribute="app",
+            extra="testkit",
         ),
     }
 

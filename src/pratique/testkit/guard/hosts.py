@@ -1,0 +1,106 @@
+"""Which hosts a run may reach: this machine always, others where they were named. Decides; resolves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pratique.testkit.errors import TestkitUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Hosts", "is_local", "parse_hosts", "parse_ip"]
+
+Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+_SHORT_IP: Final = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
+_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_LOCAL_NAMES: Final = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+_EVERYWHERE: Final = "*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hosts:
+    """Hosts beyond this machine that were allowed."""
+
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    names: frozenset[str] = frozenset()
+    is_everywhere: bool = False
+
+    def allows(self, host: str) -> bool:
+        """Judge a host as a program gives it: a name or an address."""
+        if self.is_everywhere or is_local(host):
+            return True
+        ip = parse_ip(host)
+        if ip is None:
+            return _plain(host) in self.names
+        return any(ip in network for network in self.networks)
+
+    def with_more(self, more: Hosts) -> Hosts:
+        """Return what either allows."""
+        return Hosts(
+            networks=self.networks + more.networks,
+            names=self.names | more.names,
+            is_everywhere=self.is_everywhere or more.is_everywhere,
+        )
+
+
+def is_local(host: str) -> bool:
+    """Whether it is this machine by whatever name: loopback, the unspecified address, `*.localhost`."""
+    ip = parse_ip(host)
+    if ip is not None:
+        return ip.is_loopback or ip.is_unspecified
+    name = _plain(host)
+    return name in _LOCAL_NAMES or name.endswith(".localhost")
+
+
+def parse_ip(host: str) -> Ip | None:
+    """Return the address that a host is, short and odd spellings included; None for a name."""
+    with contextlib.suppress(ValueError):
+        ip = ipaddress.ip_address(host.strip("[]"))
+        return getattr(ip, "ipv4_mapped", None) or ip
+    if _SHORT_IP.fullmatch(host):
+        with contextlib.suppress(OSError):
+            return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None
+
+
+def parse_hosts(given: Iterable[str], *, where: str) -> Hosts:
+    """Read names, addresses and networks (`10.0.0.0/8`), several in one text where commas part them; `*` is everywhere.
+
+    Raises:
+        TestkitUsageError: one is none of these.
+    """
+    networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    names: set[str] = set()
+    is_everywhere = False
+    for word in (part.strip() for text in given for part in text.split(",")):
+        if word == _EVERYWHERE:
+            is_everywhere = True
+        elif not word:
+            continue
+        elif (network := _parse_network(word)) is not None:
+            networks.append(network)
+        elif _NAME.fullmatch(word):
+            names.add(_plain(word))
+        else:
+            raise TestkitUsageError(
+                f"'{word}' in {where} is not a host.",
+                hint="Expected a name, an address, a network such as 10.0.0.0/8, or * for all; no scheme, no port.",
+            )
+    return Hosts(networks=tuple(networks), names=frozenset(names), is_everywhere=is_everywhere)
+
+
+def _parse_network(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(word.strip("[]"), strict=False)
+    except ValueError:
+        return None
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")

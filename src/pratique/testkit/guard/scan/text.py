@@ -1,0 +1,94 @@
+"""One text, scanned: every rule at every anchor, the most telling rule where several see the same, comments that allow.
+
+Texts are bytes read as Latin-1, one character a byte: no content is invalid, lower case is as long as upper case, and
+every secret that a rule knows is ASCII.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from pratique.testkit.guard.looks import fingerprint, mask
+from pratique.testkit.guard.scan.model import Finding, Hit, Place
+from pratique.testkit.guard.scan.rules import RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pratique.testkit.guard.scan.model import Rule
+
+__all__ = ["MAX_HITS", "decode", "find_hits", "is_allowed_inline", "make_finding"]
+
+MAX_HITS: Final = 1000
+"""In one text; a text with more of them is no less found."""
+_ALLOW: Final = re.compile(r"pratique: allow-secret[ \t:(\-]{1,8}[A-Za-z][^\n]{2,200}")
+_NUL_SHARE: Final = 0.3
+_LOOK: Final = 4096
+
+
+def decode(content: bytes) -> str | None:
+    """Return the text of some content, or None where it is binary. UTF-16 is known by its mark or its many zeros."""
+    head = content[:_LOOK]
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _from_utf16(content, "utf-16")
+    if b"\0" not in head:
+        return content.decode("latin-1")
+    for codec, zeros, others in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+        if zeros.count(0) > _NUL_SHARE * len(head) and b"\0" not in others:
+            return _from_utf16(content, codec)
+    return None
+
+
+def _from_utf16(content: bytes, codec: str) -> str:
+    return content.decode(codec, "replace").encode("utf-8", "replace").decode("latin-1")
+
+
+def find_hits(text: str) -> list[Hit]:
+    """Return the secrets of a text, in their order."""
+    lower = text.lower()
+    taken: list[tuple[int, int]] = []
+    hits: list[Hit] = []
+    # The rules stand from the most to the least telling: what one has taken is not told again by the next.
+    for rule in RULES:
+        for start, end in _spans(rule, lower if rule.ignores_case else text, text):
+            if any(start < other_end and other_start < end for other_start, other_end in taken):
+                continue
+            taken.append((start, end))
+            line = text.count("\n", 0, start) + 1
+            hits.append(Hit(rule=rule, start=start, end=end, line=line, secret=text[start:end]))
+            if len(hits) >= MAX_HITS:
+                return hits
+    return sorted(hits, key=lambda hit: hit.start)
+
+
+def _spans(rule: Rule, haystack: str, text: str) -> Iterator[tuple[int, int]]:
+    for anchor in rule.anchors:
+        at = haystack.find(anchor)
+        while at >= 0:
+            found = rule.find(text, at)
+            if found:
+                yield found
+            at = haystack.find(anchor, max(at + len(anchor), found[1] if found else 0))
+
+
+def is_allowed_inline(text: str, hit: Hit) -> bool:
+    """Whether the hit's line says `pratique: allow-secret` and why."""
+    begin = text.rfind("\n", 0, hit.start) + 1
+    end = text.find("\n", hit.end)
+    # A line of megabytes is no line that somebody commented.
+    begin, end = max(begin, hit.start - _LOOK), min(end if end >= 0 else len(text), hit.end + _LOOK)
+    return _ALLOW.search(text, begin, end) is not None
+
+
+def make_finding(hit: Hit, place: Place, *, first_line: int = 1) -> Finding:
+    """Return what may be said of a hit."""
+    return Finding(
+        rule=hit.rule.id,
+        meaning=hit.rule.meaning,
+        advice=hit.rule.advice,
+        place=place,
+        line=hit.line + first_line - 1,
+        shown=mask(hit.secret, prefix=hit.secret[: hit.rule.shows]),
+        fingerprint=fingerprint(hit.secret),
+    )
