@@ -2,7 +2,9 @@
 
     pratique_NAME    session: the endpoint of a service, shared by the whole run
     NAME             function: a namespace of it, for one test
+    upstream         function: an HTTP upstream to script, a namespace of pratique_wiremock
     pratique_launch  function: starts servers of a test's own
+    tcp_faults       function: puts a faulty connection in front of any TCP server
 
 Factories, in the manner of pytest-redis, make more of them, in a conftest.py:
 
@@ -21,12 +23,13 @@ import pytest
 from pratique.testkit.errors import ServiceMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from pratique.testkit.choreography.tcp import TcpFaults
     from pratique.testkit.kit import Kit, PrivateServer
     from pratique.testkit.services.interface import Endpoint, Namespace
 
-__all__ = ["KIT", "kit_of", "namespace_fixture", "server_fixture", "server_of"]
+__all__ = ["KIT", "Launcher", "kit_of", "namespace_fixture", "server_fixture", "server_of"]
 
 KIT: Final = pytest.StashKey["Kit"]()
 _SERVER: Final = "pratique_server"
@@ -94,26 +97,69 @@ def _give_up(kit: Kit, service: str, error: ServiceMissingError) -> NoReturn:
     kit.books.missing[service] = str(error)
     if kit.options.is_required:
         pytest.fail(str(error), pytrace=False)
-    kit.books.refused[service] = kit.books.refused.get(service, 0) + 1
     pytest.skip(str(error))
 
 
+class Launcher:
+    """Starts servers for one test: `pratique_launch("valkey")`. They end with it."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self.servers: list[PrivateServer[Any]] = []
+
+    def __call__(self, service: str, use: str | None = None) -> PrivateServer[Any]:
+        """Return a server of the test's own, to stop, pause or fill."""
+        try:
+            server = self._kit.launch(service, use)
+        except ServiceMissingError as error:
+            _give_up(self._kit, service, error)
+        self.servers.append(server)
+        return server
+
+    def stop(self) -> None:
+        """End those that still run."""
+        with contextlib.ExitStack() as stack:
+            for server in self.servers:
+                stack.callback(server.stop)
+
+
 @pytest.fixture
-def pratique_launch(pytestconfig: pytest.Config) -> Iterator[Callable[..., PrivateServer[Any]]]:
+def pratique_launch(pytestconfig: pytest.Config) -> Iterator[Launcher]:
     """Start a server for one test that stops, pauses or fills it: `pratique_launch("valkey")`."""
-    kit = kit_of(pytestconfig)
-    with contextlib.ExitStack() as stack:
+    launcher = Launcher(kit_of(pytestconfig))
+    yield launcher
+    launcher.stop()
 
-        def launch(service: str, use: str | None = None) -> PrivateServer[Any]:
-            try:
-                server = kit.launch(service, use)
-            except ServiceMissingError as error:
-                _give_up(kit, service, error)
-            stack.callback(server.stop)
-            return server
 
-        yield launch
+@pytest.fixture
+def tcp_faults() -> Iterator[TcpFaults]:
+    """Put a faulty connection before any TCP server; it heals, and is gone, with the test."""
+    from pratique.testkit.choreography.tcp import TcpFaults
+
+    with TcpFaults() as faults:
+        yield faults
 
 
 pratique_valkey = server_fixture("valkey")
 valkey = namespace_fixture("pratique_valkey")
+
+pratique_dynamodb = server_fixture("dynamodb")
+dynamodb = namespace_fixture("pratique_dynamodb")
+pratique_s3 = server_fixture("s3")
+s3 = namespace_fixture("pratique_s3")
+pratique_sqs = server_fixture("sqs")
+sqs = namespace_fixture("pratique_sqs")
+pratique_kinesis = server_fixture("kinesis")
+kinesis = namespace_fixture("pratique_kinesis")
+pratique_opensearch = server_fixture("opensearch")
+opensearch = namespace_fixture("pratique_opensearch")
+
+pratique_registry = server_fixture("registry")
+registry = namespace_fixture("pratique_registry")
+
+pratique_model_server = server_fixture("model_server")
+model_server = namespace_fixture("pratique_model_server")
+pratique_real_model_server = server_fixture("model_server", use="vllm")
+
+pratique_wiremock = server_fixture("wiremock")
+upstream = namespace_fixture("pratique_wiremock")

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
-from pratique.testkit.errors import ServiceStartError, TestkitUsageError
-from pratique.testkit.host.launch import key_of
+from pratique.testkit.errors import TestkitError, TestkitUsageError
+from pratique.testkit.host.launch import Launch, key_of
 from pratique.testkit.options import LeakMode, Options
-from pratique.testkit.services.choice import Chosen, choose_provider, first_given, is_url, read_candidates
+from pratique.testkit.services.choice import (
+    AUTO,
+    Chosen,
+    choose_provider,
+    first_given,
+    is_url,
+    read_candidates,
+)
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Namespace
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from pratique.testkit.host.launch import Running
     from pratique.testkit.services.interface import Service
 
-__all__ = ["Books", "Kit", "Leak", "LeakError", "PrivateServer", "Use"]
+__all__ = ["Asked", "Books", "Kit", "Leak", "LeakError", "PrivateServer", "Use"]
 
 E = TypeVar("E", bound=Endpoint)
 
@@ -61,6 +68,8 @@ class Books(msgspec.Struct, kw_only=True):
     """Service → why no back end of it is here."""
     refused: dict[str, int] = {}
     """Service → tests that were skipped because it is missing."""
+    deaths: list[str] = []
+    """Shared servers that died and were started again."""
 
     def add(self, other: Books) -> None:
         """Take in the books of a worker."""
@@ -69,9 +78,20 @@ class Books(msgspec.Struct, kw_only=True):
             if known is None or known.start_seconds == 0:
                 self.uses[key] = use
         self.leaks += other.leaks
+        self.deaths += other.deaths
         self.missing.update(other.missing)
         for service, count in other.refused.items():
             self.refused[service] = self.refused.get(service, 0) + count
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A shared server as the host is asked for it."""
+
+    key: str
+    launch: Launch
+    label: str
+    starts: int = 1
+    """How often it had been started when this process last heard."""
 
 
 class PrivateServer(Generic[E]):
@@ -81,6 +101,7 @@ class PrivateServer(Generic[E]):
         self._host = host
         self.endpoint = endpoint
         self.url = endpoint.url
+        self._is_stopped = False
 
     @property
     def key(self) -> str:
@@ -107,8 +128,10 @@ class PrivateServer(Generic[E]):
         return self._host.tail(self.key, lines)
 
     def stop(self) -> None:
-        """End it for good."""
-        self._host.stop(self.key)
+        """End it for good. It does no harm to do so twice."""
+        if not self._is_stopped:
+            self._host.stop(self.key)
+            self._is_stopped = True
 
 
 class Kit:
@@ -121,9 +144,10 @@ class Kit:
         self.options = options
         self.host = host
         self.books = Books()
-        self._mark = f"pq{run}{worker}"
+        self._mark = f"pq{run}{worker.removeprefix('g')}"
         self._numbers = itertools.count(1)
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
+        self._asked: dict[str, Asked] = {}
         self._chosen: dict[tuple[str, str], Chosen] = {}
 
     def words_for(self, service: str, use: str | None = None) -> str:
@@ -166,10 +190,7 @@ class Kit:
             if is_url(words):
                 connection = Connection(url=words, backend=Backend.URL, provider=_URL_PROVIDER)
             else:
-                chosen = self.choose(name, use)
-                connection = _connection(
-                    chosen, self.host.ensure(key_of(name, chosen.found.launch), chosen.found.launch)
-                )
+                connection = _connection(self.choose(name, use), self.warm_up(name, use))
             endpoint = service.connect(connection)
             self._endpoints[name, words] = endpoint
             self._note(service, endpoint)
@@ -177,24 +198,35 @@ class Kit:
 
     def warm_up(self, name: str, use: str | None = None) -> Running:
         """Have the host start a service, unless it runs; return its shared server when it is ready."""
-        launch = self.choose(name, use).found.launch
-        return self.host.ensure(key_of(name, launch), launch)
+        asked = self.asked_for(name, use)
+        running = self.host.ensure(asked.key, asked.launch, label=asked.label)
+        self._asked[running.key] = msgspec.structs.replace(asked, starts=running.starts)
+        return running
+
+    def begin(self, name: str, use: str | None = None) -> None:
+        """As `warm_up`, without waiting for it."""
+        asked = self.asked_for(name, use)
+        self.host.begin(asked.key, asked.launch, label=asked.label)
+
+    def asked_for(self, name: str, use: str | None = None) -> Asked:
+        """Return what the host is asked for, for a shared service."""
+        chosen = self.choose(name, use)
+        key = key_of(chosen.provider.server or name, chosen.found.launch)
+        return Asked(key=key, launch=chosen.found.launch, label=f"{name}/{chosen.provider.name}")
 
     def launch(self, name: str, use: str | None = None) -> PrivateServer[Any]:
         """Start a server for one test; whoever asks for it stops it.
 
-        Raises:
-            TestkitUsageError: the service is given by its URL, so that there is nothing to start.
+        Where the run has the service at a URL, the private one is whatever can be started here.
         """
         words = self.words_for(name, use)
-        if is_url(words):
-            raise TestkitUsageError(
-                f"A private server of '{name}' cannot be started: the run has it at {words}.",
-                hint="Name a back end in the call, for example use='process'.",
-            )
-        chosen = self.choose(name, use)
+        chosen = self.choose(name, AUTO if is_url(words) else use)
         running = self.host.ensure(f"{name}-{self.new_name()}", chosen.found.launch)
-        endpoint = self.service(name).connect(_connection(chosen, running))
+        try:
+            endpoint = self.service(name).connect(_connection(chosen, running))
+        except BaseException:
+            self.host.stop(running.key)
+            raise
         return PrivateServer(self.host, endpoint)
 
     def new_name(self) -> str:
@@ -208,8 +240,7 @@ class Kit:
         Raises:
             LeakError: something was left behind, and leaks are errors.
         """
-        namespace = self.service(endpoint.service).namespace(endpoint, self.new_name())
-        namespace.open()
+        namespace = self._open_namespace(endpoint, owner)
         left: list[str] = []
         try:
             yield namespace
@@ -221,6 +252,30 @@ class Kit:
             self.books.leaks += [Leak(test=owner, service=endpoint.service, what=what) for what in left]
         if left and self.options.leaks is LeakMode.ERROR:
             raise LeakError(f"{owner} left behind in {endpoint.service}: {'; '.join(left)}")
+
+    def _open_namespace(self, endpoint: Endpoint, owner: str) -> Namespace:
+        service = self.service(endpoint.service)
+        namespace = service.namespace(endpoint, self.new_name())
+        try:
+            namespace.open()
+        except Exception:
+            if not self._is_started_again(endpoint, owner):
+                raise
+            # What went wrong is that a test, or an accident, has ended the shared server.
+            namespace = service.namespace(endpoint, self.new_name())
+            namespace.open()
+        return namespace
+
+    def _is_started_again(self, endpoint: Endpoint, owner: str) -> bool:
+        asked = self._asked.get(endpoint.connection.key)
+        if asked is None:
+            return False
+        running = self.host.ensure(asked.key, asked.launch, label=asked.label)
+        self._asked[asked.key] = msgspec.structs.replace(asked, starts=running.starts)
+        if running.starts == asked.starts:
+            return False
+        self.books.deaths.append(f"{endpoint.service}: had died before {owner}, and was started again, empty")
+        return True
 
     def _note(self, service: Service[Any], endpoint: Endpoint) -> None:
         use = Use(
@@ -240,7 +295,7 @@ class Kit:
             return ""
         try:
             return self.host.tail(endpoint.connection.key, lines)
-        except ServiceStartError:
+        except TestkitError:
             return ""
 
 

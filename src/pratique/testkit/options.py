@@ -7,16 +7,20 @@ variable `PRATIQUE_TEST_NAME`, the ini value `pratique_NAME`; else the first pro
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pratique.testkit.errors import TestkitUsageError
-from pratique.testkit.services.choice import first_given
+from pratique.testkit.services.choice import first_given, is_url, read_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     import pytest
+
+    from pratique.testkit.services.interface import Service
 
 __all__ = ["LeakMode", "Options", "add_options", "read_options"]
 
@@ -74,7 +78,9 @@ def add_options(parser: pytest.Parser, services: Iterable[str]) -> None:
     )
 
 
-def read_options(config: pytest.Config, services: Iterable[str], environment: Mapping[str, str]) -> Options:
+def read_options(
+    config: pytest.Config, services: Mapping[str, Service[Any]], environment: Mapping[str, str]
+) -> Options:
     """Read them.
 
     Raises:
@@ -85,17 +91,24 @@ def read_options(config: pytest.Config, services: Iterable[str], environment: Ma
         raise TestkitUsageError(
             f"The ini value pratique_leaks is '{leaks}'.", hint=f"Expected one of: {', '.join(LeakMode)}."
         )
+    reuse = config.getoption("pratique_reuse")
+    if reuse is not None and not 0 < reuse < math.inf:
+        raise TestkitUsageError(f"--pratique-reuse is {reuse}.", hint="Expected a number of seconds above 0.")
+    back_ends = {
+        name: first_given(
+            config.getoption(f"pratique_{name}"),
+            environment.get(f"PRATIQUE_TEST_{name.upper()}"),
+            str(config.getini(f"pratique_{name}")),
+        )
+        for name in services
+    }
+    for name, words in back_ends.items():
+        if not is_url(words):
+            read_candidates(name, services[name].providers, words)  # says what is wrong with them
     require = config.getoption("pratique_require")
     return Options(
-        back_ends={
-            name: first_given(
-                config.getoption(f"pratique_{name}"),
-                environment.get(f"PRATIQUE_TEST_{name.upper()}"),
-                str(config.getini(f"pratique_{name}")),
-            )
-            for name in services
-        },
+        back_ends=back_ends,
         is_required=bool(config.getini("pratique_require") if require is None else require),
         leaks=LeakMode(leaks),
-        reuse_seconds=config.getoption("pratique_reuse"),
+        reuse_seconds=reuse,
     )

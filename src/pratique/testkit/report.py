@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pytest
 
 from pratique.testkit.errors import ServiceMissingError
-from pratique.testkit.services.choice import is_url
+from pratique.testkit.fixtures import Launcher
+from pratique.testkit.services.choice import is_url, without_password
+from pratique.testkit.services.interface import Endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from pratique.testkit.host.launch import Running, Statuses
     from pratique.testkit.kit import Books, Kit, Use
-    from pratique.testkit.services.interface import Endpoint
+    from pratique.testkit.services.interface import Provider
 
-__all__ = ["Reporting", "failure_sections", "header_lines", "refuse_gaps", "summary"]
+__all__ = [
+    "Reporting",
+    "failure_sections",
+    "header_lines",
+    "refuse_gaps",
+    "started_lines",
+    "summary",
+    "wanted_lines",
+]
 
 _TAIL_LINES = 20
 
@@ -35,16 +46,70 @@ def header_lines(kit: Kit) -> list[str]:
     for name in kit.services:
         words = kit.words_for(name)
         if is_url(words):
-            here.append(f"{name}: {words}")
+            here.append(f"{name} at {without_password(words)}")
             continue
         try:
             chosen = kit.choose(name)
         except ServiceMissingError:
             missing.append(name)
             continue
-        here.append(f"{name}: {chosen.provider.name} {chosen.found.version}")
-    lines = [f"pratique: started on request: {', '.join(here)}"] if here else []
-    return lines + ([f"pratique: missing, `pratique testkit tools` says why: {', '.join(missing)}"] if missing else [])
+        here.append(f"{name} ({chosen.provider.name} {chosen.found.version})")
+    lines = [f"pratique: at hand, started where a test asks: {', '.join(here)}"] if here else []
+    return lines + ([f"pratique: not here, `pratique testkit tools` says why: {', '.join(missing)}"] if missing else [])
+
+
+def wanted_lines(kit: Kit, wanted: Iterable[tuple[str, str | None]], status: Statuses | None) -> list[str]:
+    """Return what the collected tests need, and how it stands with each; `status` is None where no host runs."""
+    return [f"pratique: {_wanted(kit, name, use, status)}" for name, use in wanted]
+
+
+def _wanted(kit: Kit, name: str, use: str | None, status: Statuses | None) -> str:
+    words = kit.words_for(name, use)
+    if is_url(words):
+        return f"{name} at {without_password(words)}"
+    try:
+        chosen = kit.choose(name, use)
+    except ServiceMissingError:
+        return f"{name} is not here: its tests {'fail' if kit.options.is_required else 'are skipped'}"
+    asked = kit.asked_for(name, use)
+    if status is not None and asked.label in status.labels.get(asked.key, ()):
+        return _standing(name, chosen.provider, chosen.found.version, _find(status, asked.key))
+    return _line(name, chosen.provider, chosen.found.version, "starts with the first test that asks")
+
+
+def started_lines(kit: Kit, status: Statuses) -> list[str]:
+    """Return how it stands with each service that the host was asked for, by whomever."""
+    lines = []
+    for key, labels in status.labels.items():
+        for label in labels:
+            name, _, provider_name = label.partition("/")
+            known = kit.services[name].providers if name in kit.services else ()
+            for provider in known:
+                if provider.name == provider_name:
+                    standing = _standing(name, provider, _version_of(provider), _find(status, key))
+                    lines.append(f"pratique: {standing}")
+    return lines
+
+
+def _version_of(provider: Provider) -> str:
+    try:
+        return provider.find().version
+    except ServiceMissingError:  # removed meanwhile
+        return ""
+
+
+def _find(status: Statuses, key: str) -> Running | None:
+    return next((running for running in status.servers if running.key == key), None)
+
+
+def _standing(name: str, provider: Provider, version: str, running: Running | None) -> str:
+    return _line(name, provider, version, f"ready after {running.start_seconds:.2f} s" if running else "starting")
+
+
+def _line(name: str, provider: Provider, version: str, standing: str) -> str:
+    gaps = f"; does not show: {', '.join(sorted(provider.gaps))}" if provider.gaps else ""
+    who = f"{provider.name} {version}".rstrip()
+    return f"{name} is {who} ({provider.backend}), {standing}{gaps}"
 
 
 def refuse_gaps(kit: Kit, needed: Sequence[str], behind: Iterable[tuple[str, str | None]]) -> None:
@@ -73,33 +138,63 @@ def _refuse(kit: Kit, reason: str) -> None:
     pytest.skip(reason)
 
 
-def failure_sections(kit: Kit, endpoint: Endpoint, value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - any fixture's value
-    """Return what stands below a failed test."""
-    said = value.report() if isinstance(value, Reporting) else []
-    tail = kit.tail_of(endpoint, _TAIL_LINES)
-    title = f"{endpoint.service} ({endpoint.provider} {endpoint.version}): last log lines"
-    return [*said, *([(title, tail)] if tail else [])]
+def failure_sections(kit: Kit, values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what stands below a failed test: for each service among its fixtures' values, once."""
+    sections: dict[tuple[str, str], None] = {}
+    for value in values.values():
+        for endpoint in _endpoints_of(value):
+            title = f"{endpoint.service} ({endpoint.provider} {endpoint.version}): last log lines"
+            for section in (*_said_by(value), (title, kit.tail_of(endpoint, _TAIL_LINES))):
+                if section[1]:
+                    sections[section] = None
+    return list(sections)
 
 
-def summary(books: Books) -> Iterable[tuple[str, list[str]]]:
-    """Return the sections of the terminal summary."""
-    if books.uses:
+def _endpoints_of(value: object) -> list[Endpoint]:
+    if isinstance(value, Launcher):
+        return [server.endpoint for server in value.servers]
+    try:
+        endpoint = value if isinstance(value, Endpoint) else getattr(value, "endpoint", None)
+        return [endpoint] if isinstance(endpoint, Endpoint) else []
+    except Exception:  # noqa: BLE001 - any fixture's value: a lazy proxy raises what it likes
+        return []
+
+
+def _said_by(value: object) -> list[tuple[str, str]]:
+    if not isinstance(value, Reporting):
+        return []
+    try:
+        return value.report()
+    except Exception as error:  # noqa: BLE001 - the test's own failure has to be told all the same
+        return [(f"report of {type(value).__name__}", f"failed with {type(error).__name__}: {error}")]
+
+
+def summary(books: Books, *, is_quiet: bool) -> Iterable[tuple[str, list[str]]]:
+    """Return the sections of the terminal summary; a quiet one has only what should not be."""
+    if books.uses and not is_quiet:
         yield "services", [line for _, use in sorted(books.uses.items()) for line in _use_lines(use)]
     if books.missing:
         yield (
-            "services that are missing",
+            "services that are not here",
             [
-                f"{service}: {books.refused.get(service, 0)} tests skipped. {why}"
+                f"{service}: {_count(books.refused.get(service, 0), 'test')} skipped. {why}"
                 for service, why in sorted(books.missing.items())
             ],
         )
+    if books.deaths:
+        yield "services that died", books.deaths
     if books.leaks:
         yield "left behind", [f"{leak.test}: {leak.service}: {leak.what}" for leak in books.leaks]
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _use_lines(use: Use) -> list[str]:
     started = f", ready after {use.start_seconds:.2f} s" if use.start_seconds else ""
+    version = f" {use.version}" if use.version else ""
     return [
-        f"{use.service}: {use.provider} {use.version} ({use.backend}{started})",
+        f"{use.service}: {use.provider}{version} ({use.backend}{started})",
         *(f"    does not show {name}: {meaning}" for name, meaning in sorted(use.gaps.items())),
     ]

@@ -58,6 +58,7 @@ def test_system_prompt_from_its_file_or_from_the_settings(tmp_path: Path) -> Non
         read_system_prompt(OrchestratorSettings(system_prompt_file=tmp_path / "nowhere"))
 
 
+@pytest.mark.allow_hosts("no.such.host.invalid")
 def test_port_that_is_taken_says_so() -> None:
     with bind("127.0.0.1", 0) as taken, pytest.raises(ListenError, match="in use"):
         bind("127.0.0.1", taken.getsockname()[1])

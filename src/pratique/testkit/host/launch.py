@@ -6,10 +6,14 @@ In commands, environments and files `{port}` and `{folder}` stand for the server
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 
 __all__ = [
+    "BACKLOG",
+    "MARKER",
+    "REQUEST_BYTES",
     "Action",
     "ContainerLaunch",
     "Ensure",
@@ -32,6 +36,13 @@ __all__ = [
     "TcpReady",
     "key_of",
 ]
+
+BACKLOG: Final = 1024
+"""Connections that may wait for the host; beyond it, a client tries again."""
+MARKER: Final = "PRATIQUE_TESTKIT_HOST"
+"""In the environment of every server: the folder of its host, so that none is missed and none of another run is hit."""
+REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""The host reads no longer line."""
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -98,6 +109,8 @@ class Ensure(_Value, frozen=True, tag="ensure"):
 
     key: str
     launch: Launch
+    label: str = ""
+    """For whom, as `SERVICE/PROVIDER`: one server may have several services."""
 
 
 class Signal(_Value, frozen=True, tag="signal"):
@@ -146,12 +159,19 @@ class Running(_Value, frozen=True, tag="running"):
     log: str
     start_seconds: float
     """From its start to ready."""
+    starts: int = 1
+    """More than 1: it was killed or died, and was started again on the same port, empty."""
 
 
 class Statuses(_Value, frozen=True, tag="statuses"):
-    """All servers that are ready."""
+    """All servers that run."""
 
     servers: tuple[Running, ...]
+    """Those that are ready."""
+    starting: tuple[str, ...]
+    """The keys of those that are not ready yet."""
+    labels: dict[str, tuple[str, ...]]
+    """For whom each of them is, by key."""
     pid: int
     """Of the host."""
 

@@ -1,16 +1,17 @@
 """Pytest's end of the host: the controller (or the only process, without xdist) owns it, workers get its address.
 
-1. A Unix socket listens from the start; its path is what workers are told. Nothing runs yet.
-2. The first connection, from whichever worker needs a server first, makes a thread here start the host and hand the
-   socket over, as systemd activates services. A run that needs no server starts nothing.
+1. Nothing is there until a server is asked for: no folder, no socket, no thread.
+2. In the only process, the first request starts the host. With xdist, a Unix socket listens as soon as there is a
+   worker, its path is what workers are told, and the first of them to connect makes a thread here start the host and
+   hand the socket over, as systemd activates services.
 3. `close` says the word and waits. Without the word, the host sees the pipe close and kills.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import secrets
 import select
 import shutil
 import socket
@@ -22,145 +23,161 @@ from pathlib import Path
 from typing import IO, Final
 
 from pratique.testkit.errors import HostGoneError
-from pratique.testkit.host.client import HostClient
+from pratique.testkit.host.client import HostClient, short_path
+from pratique.testkit.host.launch import BACKLOG
+from pratique.testkit.host.remains import kill_marked, lock_folder, sweep
 
-__all__ = ["OwnedHost", "ReusedHost"]
+__all__ = ["PREFIX", "OwnedHost", "listen", "start_host"]
 
-_BACKLOG: Final = 128
+PREFIX: Final = "pratique-testkit-run-"
 _CLOSE_SECONDS: Final = 15.0
 _MODULE: Final = "pratique.testkit.host.supervisor"
-_PREFIX: Final = "pratique-testkit-"
 
 
-def _listen(address: Path) -> socket.socket:
+def listen(address: Path) -> socket.socket:
+    """Return the socket that a host will take requests from."""
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(address))
-    listener.listen(_BACKLOG)
+    with short_path(address) as path:
+        listener.bind(path)
+    listener.listen(BACKLOG)
     return listener
 
 
-def _start_host(
+def start_host(
     folder: Path, listener: socket.socket, *words: str, fds: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
+    """Start a host that takes over the socket.
+
+    Raises:
+        HostGoneError: no process could be started.
+    """
     command = [sys.executable, "-P", "-m", _MODULE, "--listen", str(listener.fileno()), "--folder", str(folder), *words]
-    with (folder / "host.log").open("ab") as log:
-        # In a session of its own: Ctrl-C in the terminal is for pytest, which then ends the host in order.
-        return subprocess.Popen(  # noqa: S603 - our own module
-            command,
-            pass_fds=(listener.fileno(), *fds),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/",
-        )
+    try:
+        with (folder / "host.log").open("ab") as log:
+            # In a session of its own: Ctrl-C in the terminal is for pytest, which then ends the host in order.
+            return subprocess.Popen(  # noqa: S603 - our own module
+                command,
+                pass_fds=(listener.fileno(), *fds),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+    except OSError as error:
+        raise HostGoneError(f"The host of this run's servers could not be started: {error}.") from error
 
 
 class OwnedHost:
-    """A host that ends with this process."""
+    """A host that ends with this process. Making one does nothing yet."""
 
     def __init__(self) -> None:
-        _sweep()
-        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self.client = HostClient(self.folder / "host.sock")
-        self._owner_lock = _lock(self.folder)
-        self._listener = _listen(self.client.address)
-        self._wake_read, self._wake_write = os.pipe()
+        self.folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(6)}"
+        self.client = HostClient(self.folder / "host.sock", prepare=self._prepare)
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._owner_lock: IO[str] | None = None
+        self._listener: socket.socket | None = None
         self._lifeline = -1
         self._process: subprocess.Popen[bytes] | None = None
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._activate, name="pratique-testkit-host", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._wake: tuple[int, int] | None = None
+        self._is_closed = False
 
-    @property
-    def is_started(self) -> bool:
-        """Whether a server has been asked for."""
-        return self._process is not None
+    def serve_workers(self) -> None:
+        """Have the host start when a worker first connects."""
+        with self._lock:
+            if self._thread is None:
+                self._open()
+                self._wake = os.pipe()
+                self._thread = threading.Thread(target=self._activate, name="pratique-testkit-host", daemon=True)
+                self._thread.start()
+
+    def was_asked(self) -> bool:
+        """Whether anybody has asked for a server so far."""
+        with self._lock:
+            if self._process is not None or self._listener is None:
+                return self._process is not None
+            return bool(select.select([self._listener], [], [], 0)[0])
 
     def close(self) -> None:
-        """End the host and all its servers, in order. Does nothing in a process that was forked off the owner."""
-        if os.getpid() != self._pid:
+        """End the host and all its servers, in order. Does nothing a second time, nor in a process forked off this."""
+        if os.getpid() != self._pid or self._is_closed:
             return
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"x")
-        self._thread.join(_CLOSE_SECONDS)
-        self._listener.close()
-        if self._process is not None:
-            with contextlib.suppress(OSError):
-                os.write(self._lifeline, b"x")
-            os.close(self._lifeline)
-            self._wait(self._process)
-        for fd in (self._wake_read, self._wake_write):
-            os.close(fd)
-        self._owner_lock.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._is_closed = True
+        self._stop_thread()
+        with self._lock:
+            if self._listener is not None:
+                self._listener.close()
+            if self._process is not None:
+                self._end(self._process)
+            if self._owner_lock is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self._owner_lock.close()
 
-    def _activate(self) -> None:
-        ready, _, _ = select.select([self._listener.fileno(), self._wake_read], [], [])
-        if self._wake_read in ready:
+    def _prepare(self) -> None:
+        if os.getpid() != self._pid or self._is_closed:
+            return
+        with self._lock:
+            if self._process is None:
+                self._open()
+                self._start()
+
+    def _open(self) -> None:
+        if self._owner_lock is None:
+            sweep(PREFIX)
+            try:
+                self.folder.mkdir(mode=0o700)
+                self._owner_lock = lock_folder(self.folder)
+                self._listener = listen(self.client.address)
+            except OSError as error:
+                raise HostGoneError(
+                    f"The host of this run's servers cannot have its folder {self.folder}: {error}.",
+                    hint="It is made in the folder for temporary files; TMPDIR names another one.",
+                ) from error
+
+    def _start(self) -> None:
+        listener = self._listener
+        if listener is None:
             return
         lifeline_read, self._lifeline = os.pipe()
         words = ("--lifeline", str(lifeline_read), "--owner", str(self._pid))
-        self._process = _start_host(self.folder, self._listener, *words, fds=(lifeline_read,))
-        os.close(lifeline_read)
-        # Only the host may accept now: were it killed, whoever connects must be refused and not wait for nobody.
-        self._listener.close()
+        try:
+            self._process = start_host(self.folder, listener, *words, fds=(lifeline_read,))
+        finally:
+            os.close(lifeline_read)
+            # Only the host may accept now: were it killed, whoever connects must be refused and not wait for nobody.
+            listener.close()
+            self._listener = None
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+    def _activate(self) -> None:
+        listener, wake = self._listener, self._wake
+        if listener is None or wake is None:
+            return
+        ready, _, _ = select.select([listener.fileno(), wake[0]], [], [])
+        if wake[0] not in ready:
+            # Where it cannot be started, the socket is closed, and those who ask are told.
+            with self._lock, contextlib.suppress(HostGoneError):
+                if self._process is None:
+                    self._start()
+
+    def _stop_thread(self) -> None:
+        if self._thread is None or self._wake is None:
+            return
+        os.write(self._wake[1], b"x")
+        self._thread.join(_CLOSE_SECONDS)
+        for fd in self._wake:
+            os.close(fd)
+        self._wake = None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._lifeline, b"x")
         try:
             process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()  # its servers die with it
             process.wait()
-
-
-class ReusedHost:
-    """A host that outlives the run, for quick runs one after another; it ends when it has been idle."""
-
-    def __init__(self, folder: Path, *, idle_seconds: float) -> None:
-        self.client = HostClient(folder / "host.sock")
-        self._folder = folder
-        self._idle_seconds = idle_seconds
-        self._lease: socket.socket | None = None
-
-    def open(self) -> None:
-        """Connect to the host that is there, or start one. Two runs that begin together get the same one."""
-        self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._folder.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with contextlib.suppress(HostGoneError):
-                self._lease = self.client.lease()
-                return
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir(mode=0o700)
-            with _listen(self.client.address) as listener:
-                _start_host(self._folder, listener, "--idle", str(self._idle_seconds))
-            self._lease = self.client.lease()
-
-    @property
-    def is_started(self) -> bool:
-        """Whether there is one."""
-        return self._lease is not None
-
-    def close(self) -> None:
-        """Leave it to itself."""
-        if self._lease is not None:
-            self._lease.close()
-            self._lease = None
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Hold a lock for as long as this process lives. It appears under its name only when it is held."""
-    making = folder / "owner.lock.new"
-    lock = making.open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    making.rename(folder / "owner.lock")
-    return lock
-
-
-def _sweep() -> None:
-    """Remove the folders of runs that were killed before they had a host to do it."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/owner.lock"):
-        with contextlib.suppress(OSError), lock.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+        os.close(self._lifeline)
+        if process.returncode != 0:
+            kill_marked(self.folder)

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import signal
 import socket
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from pratique.core import procfs
 from pratique.testkit.errors import ServiceStartError
 from pratique.testkit.host.launch import ProcessLaunch, Running
 from pratique.testkit.host.probes import is_ready, listens
+from pratique.testkit.host.remains import die_with_parent
 from pratique.testkit.ports import LOOPBACK, reserve_port
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessServer", "Server", "read_tail"]
 
-_PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None)
 _ASK_EVERY_SECONDS: Final = 0.01
+_KILL_SECONDS: Final = 5.0
 _ATTEMPTS: Final = 3
 _TAIL_BYTES: Final = 32 * 1024
 _PORT_TAKEN: Final = re.compile(r"EADDRINUSE|[Aa]ddress (?:already )?in use|port is already in use|port is taken")
@@ -82,6 +82,7 @@ class ProcessServer:
         self._log = folder / "server.log"
         self._holder: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_port_taken = False
 
     @property
     def port(self) -> int:
@@ -89,8 +90,17 @@ class ProcessServer:
         port: int = self._holder.getsockname()[1]
         return port
 
+    @property
+    def pid(self) -> int:
+        """The process whose exit code is taken here, 0 where there is none."""
+        return self._process.pid if self._process is not None else 0
+
     async def start(self) -> Running:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Start it, or start it again: on the same port, since tests know it."""
+        if not self._launch.command:
+            raise ServiceStartError(f"{self.key} could not be started: its command is empty.")
+        await self._end(grace_seconds=0)
+        is_known = self._holder is not None
         failed = ""
         for _ in range(_ATTEMPTS):
             self._holder = self._holder or reserve_port()
@@ -99,7 +109,9 @@ class ProcessServer:
             if await self._becomes_ready(began + self._launch.start_seconds):
                 return self._running(time.monotonic() - began)
             failed = self._describe_failure(began)
-            await self.stop()
+            await self._end()
+            if not is_known:
+                self._release_port()
             if not _PORT_TAKEN.search(failed):
                 break
         raise ServiceStartError(failed, hint=f"The command was: {' '.join(self._launch.command)}")
@@ -116,6 +128,8 @@ class ProcessServer:
 
     async def act(self, action: str) -> Running | None:
         match action:
+            case "pause" | "resume" if not self.is_alive():
+                raise ServiceStartError(f"{self.key} does not run: expected a running server to {action}.")
             case "pause":
                 self._signal(signal.SIGSTOP)
             case "resume":
@@ -123,7 +137,6 @@ class ProcessServer:
             case "kill":
                 await self._end(grace_seconds=0)
             case "restart":
-                await self._end(grace_seconds=0)
                 return await self.start()
             case _:
                 raise ServiceStartError(f"Expected the action pause, resume, kill or restart; got '{action}'.")
@@ -133,49 +146,65 @@ class ProcessServer:
         return read_tail(self._log, lines)
 
     def _spawn(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._write_files()
+            with self._log.open("ab") as log:
+                self._process = self._popen(log)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._release_port()
+            raise ServiceStartError(
+                f"{self.key} could not be started: {error}.", hint=f"The command was: {' '.join(self._launch.command)}"
+            ) from error
+
+    def _write_files(self) -> None:
         for name, text in self._launch.files.items():
-            (self._folder / name).write_text(self._fill([text])[0], encoding="utf-8")
+            file = self._folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(self._fill([text])[0], encoding="utf-8")
+
+    def _popen(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         added = dict(zip(self._launch.environment, self._fill(self._launch.environment.values()), strict=True))
-        with self._log.open("ab") as log:
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - what the run's own services ask for
-                    self._fill(self._launch.command),
-                    env={**self._environment, **added},
-                    cwd=self._folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    preexec_fn=_die_with_host,  # noqa: PLW1509 - one prctl; the host has one thread
-                )
-            except OSError as error:
-                self._release_port()
-                raise ServiceStartError(
-                    f"{self.key} could not be started: {error}.", hint=f"The command was: {self._launch.command[0]}"
-                ) from error
+        return subprocess.Popen(  # noqa: S603 - what the run's own services ask for
+            self._fill(self._launch.command),
+            env={**self._environment, **added},
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - one prctl; the host has one thread
+        )
 
     def _fill(self, texts: Iterable[str]) -> list[str]:
         port, folder = str(self.port), str(self._folder)
         return [text.replace("{port}", port).replace("{folder}", folder) for text in texts]
 
     async def _becomes_ready(self, deadline: float) -> bool:
+        self._is_port_taken = False
         while self.is_alive() and time.monotonic() < deadline:
-            if await is_ready(LOOPBACK, self.port, self._launch.ready) and listens(self.port, self._pids()):
-                return True
+            if await is_ready(LOOPBACK, self.port, self._launch.ready):
+                # A server may leave its parent; all that it starts stay descendants of this process.
+                if listens(self.port, procfs.descendants(procfs.list_processes(), os.getpid())):
+                    return True
+                self._is_port_taken = self.is_alive()
+                return False
             await asyncio.sleep(_ASK_EVERY_SECONDS)
         return False
 
     def _describe_failure(self, began: float) -> str:
+        if self._is_port_taken:
+            return f"{self.key} cannot listen: its port is taken, another program answers at {LOOPBACK}:{self.port}."
         code = self._process.poll() if self._process else None
-        what = (
-            f"was not ready after {time.monotonic() - began:.1f} s" if code is None else f"ended with exit code {code}"
-        )
+        if code is None:
+            what = f"was not ready after {time.monotonic() - began:.1f} s"
+        else:
+            what = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
         tail = self.tail(15)
         return f"{self.key} {what}." + (f" Its last log lines:\n{tail}\n" if tail else " It logged nothing.")
 
     def _pids(self) -> set[int]:
-        assert self._process is not None  # noqa: S101 - asked only while it runs
-        return {self._process.pid} | procfs.descendants(procfs.list_processes(), self._process.pid)
+        return {self.pid} | procfs.descendants(procfs.list_processes(), self.pid) if self.pid else set()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
@@ -194,12 +223,12 @@ class ProcessServer:
         while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel sets no event
             await asyncio.sleep(_ASK_EVERY_SECONDS)
         # What it started may have left its session: the processes seen before, and whatever shares the session now.
-        left = procfs.kill_until_gone(
+        procfs.kill_until_gone(
             lambda entries: {entry.pid for entry in entries if entry.pid in pids or entry.session == process.pid},
-            within_seconds=5.0,
+            within_seconds=_KILL_SECONDS,
         )
-        if not left:
-            process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_KILL_SECONDS)
         self._process = None
 
     def _release_port(self) -> None:
@@ -218,7 +247,3 @@ class ProcessServer:
             log=str(self._log),
             start_seconds=start_seconds,
         )
-
-
-def _die_with_host() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from pratique.testkit.errors import ServiceMissingError, TestkitUsageError
 from pratique.testkit.services.interface import Backend, Found, Provider
@@ -11,7 +12,7 @@ from pratique.testkit.services.interface import Backend, Found, Provider
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AUTO", "Chosen", "choose_provider", "first_given", "is_url", "read_candidates"]
+__all__ = ["AUTO", "Chosen", "choose_provider", "first_given", "is_url", "read_candidates", "without_password"]
 
 AUTO: Final = "auto"
 
@@ -27,6 +28,18 @@ class Chosen:
 def is_url(words: str) -> bool:
     """Whether a server is named by its address."""
     return "://" in words
+
+
+def without_password(url: str) -> str:
+    """Return the URL as it may be shown: what is said ends up in logs."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "a URL that cannot be read"
+    user, at, host = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    shown = f"{name}:***{at}{host}" if ":" in user else parts.netloc
+    return urlunsplit(parts._replace(netloc=shown))
 
 
 def first_given(*sources: str | None) -> str:

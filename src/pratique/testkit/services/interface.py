@@ -49,6 +49,8 @@ class Provider:
     """Capability → how this provider differs from the real service in it."""
     scheme: str = "http"
     """Of the URL that leads to it."""
+    server: str = ""
+    """Names what it starts, where one server has several services: those that name the same share it. Else alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

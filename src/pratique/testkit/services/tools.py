@@ -19,7 +19,7 @@ def tools_folder() -> Path:
     """Return the folder that `pratique testkit tools --install` installs into: PRATIQUE_TESTKIT_TOOLS, or the cache."""
     given = os.environ.get("PRATIQUE_TESTKIT_TOOLS")
     if given:
-        return Path(given)
+        return Path(given).absolute()  # servers run in folders of their own
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "pratique" / "testkit-tools"
 

