@@ -279,6 +279,67 @@ def lifecycle_page() -> str:
     )
 
 
+def testkit_page() -> str:
+    """What the pytest plugin adds: fixtures, markers, flags, ini values; its services and what each does not show."""
+    from _pytest.config.argparsing import Parser
+
+    from pratique.testkit import fixtures, plugin
+
+    parser = Parser(_ispytest=True)
+    plugin.pytest_addoption(parser)
+    marks = [line.partition(": ") for line in plugin.MARKERS]
+    flags = [option for group in parser._groups for option in group.options]  # noqa: SLF001 - pytest has no other view
+    rows = {
+        "Fixtures": table(("fixture", "scope", "what it is"), [row for _, row in sorted(fixture_rows(fixtures))]),
+        "Markers": table(("marker", "meaning"), [(f"`{name}`", text) for name, _, text in marks]),
+        "Flags": table(
+            ("flag", "meaning"), [(f"`{flag.names()[-1]}`", str(flag.attrs().get("help"))) for flag in flags]
+        ),
+        "Ini values": table(
+            ("name", "meaning"),
+            [(f"`{name}`", str(entry[0])) for name, entry in sorted(parser._inidict.items())],  # noqa: SLF001 - as above
+        ),
+    }
+    text = ["# Test kit\n", paragraphs(plugin.__doc__), paragraphs(fixtures.__doc__)]
+    text += [f"## {title}\n\n{body}" for title, body in rows.items()]
+    return "\n".join([*text, "## Services\n", *service_sections()])
+
+
+def fixture_rows(module: Any) -> list[tuple[str, tuple[str, ...]]]:  # noqa: ANN401 - a module
+    """Return the fixtures of a module: name, scope, meaning."""
+    from _pytest.fixtures import FixtureFunctionDefinition
+
+    found = [(name, value) for name, value in vars(module).items() if isinstance(value, FixtureFunctionDefinition)]
+    return [
+        (name, (f"`{name}`", str(value._fixture_function_marker.scope), summary(value._get_wrapped_function())))  # noqa: SLF001 - as above
+        for name, value in found
+    ]
+
+
+def service_sections() -> list[str]:
+    """Return a section for each service of the test kit: its providers and their gaps."""
+    from pratique.testkit.services.catalogue import make_services
+
+    text = []
+    for name, service in make_services().items():
+        text += [f"### {name}\n", f"{service.title}. A running one: `--pratique-{name.replace('_', '-')}=URL`.\n"]
+        providers = [
+            (
+                f"`{provider.name}`",
+                provider.backend.value,
+                ", ".join(f"`{gap}`" for gap in provider.gaps) or "none known",
+            )
+            for provider in service.providers
+        ]
+        text.append(table(("provider", "back end", "does not show"), providers))
+        rows = []
+        for capability, meaning in service.capabilities.items():
+            gaps = [f"{one.name}: {one.gaps[capability]}" for one in service.providers if capability in one.gaps]
+            rows.append((f"`{capability}`", meaning, "; ".join(gaps)))
+        text.append(table(("for `needs(…)`", "meaning", "gaps"), rows))
+    return text
+
+
 def cli_page() -> str:
     """Every command, argument and flag."""
     import typer
@@ -316,6 +377,7 @@ PAGES = SimpleNamespace(
     metrics=metrics_page,
     protocol=protocol_page,
     settings=settings_page,
+    testkit=testkit_page,
 )
 
 
