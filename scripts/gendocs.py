@@ -10,6 +10,7 @@ written in this file but the order of things and the text between the tables.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -30,8 +31,9 @@ FOLDER = ROOT / "docs" / "reference"
 NOTICE = "<!-- Made from the code: `python scripts/gendocs.py` writes it again. -->\n"
 
 
+@functools.cache
 def import_everything() -> None:
-    """Import every module of the product, so that every subclass and every metric is known."""
+    """Import every module of the product, once, so that every subclass and every metric is known."""
     import pratique
 
     for module in pkgutil.walk_packages(pratique.__path__, "pratique."):

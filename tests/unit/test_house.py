@@ -6,6 +6,7 @@ Everything here looks at the checkout as it is, so a rule that is broken anywher
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 import subprocess
@@ -42,6 +43,7 @@ def name_of(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
+@functools.cache
 def parse(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
 
@@ -161,6 +163,7 @@ print(seen or "", heavy or "", threading.active_count() - 1 or "")
 """
 
 
+@pytest.mark.slow
 def test_importing_everything_starts_nothing() -> None:
     """No process, socket, thread, written file; and nothing heavy is imported before it is asked for."""
     done = subprocess.run(
