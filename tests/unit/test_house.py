@@ -96,6 +96,15 @@ def names_of(tree: ast.Module) -> Names:
             names.defined.add(node.target.id)
         elif isinstance(node, ast.Import | ast.ImportFrom) and getattr(node, "module", "") != "__future__":
             names.imported.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+    if "__getattr__" in names.defined:  # exports what it imports when asked (PEP 562): declared for type checkers
+        names.imported = {
+            alias.asname or alias.name
+            for block in tree.body
+            if isinstance(block, ast.If)
+            for node in block.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
     return names
 
 

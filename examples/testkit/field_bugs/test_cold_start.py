@@ -21,8 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pratique.testkit.fixtures import Launcher
-    from pratique.testkit.kit import PrivateServer
+    from pratique.testkit import Launcher, PrivateServer
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pratique.testkit.services.valkey import ValkeyNamespace
+    from pratique.testkit import ValkeyNamespace
 
 pytestmark = [pytest.mark.integration, pytest.mark.fast]
 

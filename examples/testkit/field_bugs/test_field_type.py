@@ -21,7 +21,7 @@ from pratique.testkit.services.exchanges import ReplayServer, ask_again, drift, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pratique.testkit.services.opensearch import OpenSearchEndpoint, OpenSearchNamespace
+    from pratique.testkit import OpenSearchEndpoint, OpenSearchNamespace
 
 pytestmark = [pytest.mark.integration, pytest.mark.fast]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from pratique.testkit.fixtures import namespace_fixture, server_fixture
+from pratique.testkit import namespace_fixture, server_fixture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pratique.testkit.services.aws.dynamodb import DynamoDBNamespace
+    from pratique.testkit import DynamoDBNamespace
 
 pytestmark = [pytest.mark.integration, pytest.mark.fast]
 

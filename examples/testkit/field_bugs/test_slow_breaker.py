@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pratique.testkit import SlaError, within
 from pratique.testkit.choreography import at_most, fail
-from pratique.testkit.timing import SlaError, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pratique.testkit.choreography.upstream import Upstream
+    from pratique.testkit import Upstream
 
 pytestmark = pytest.mark.integration
 
