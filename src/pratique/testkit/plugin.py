@@ -56,12 +56,11 @@ _WANTED: Final = pytest.StashKey[list[tuple[str, str | None]]]()
 _ONLY_SHOW: Final = ("collectonly", "showfixtures", "show_fixtures_per_test", "setupplan")
 _COLLECTING: Final = pytest.StashKey[int]()
 """Workers that have not collected yet."""
-MARKERS: Final = (
+_OWN_MARKERS: Final = (
     "needs(capability, ...): skip the test where the back end does not show this behaviour as the real service does",
-    *TIER_MARKERS,
-    *GUARD_MARKERS,
 )
-"""All that the plugin registers: name and arguments, a colon, what it does."""
+MARKERS: Final = (*_OWN_MARKERS, *TIER_MARKERS, *GUARD_MARKERS)
+"""All that is registered, here and in the rooms: name and arguments, a colon, what it does."""
 
 
 def _is_installed() -> bool:
@@ -82,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the kit of this process; in the controller, the host as well."""
     if not _is_installed():
         return
-    for line in MARKERS:
+    for line in _OWN_MARKERS:
         config.addinivalue_line("markers", line)
     services = make_services()
     try:

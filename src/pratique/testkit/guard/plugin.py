@@ -106,6 +106,8 @@ def start_guard(config: pytest.Config, service_urls: Iterable[str]) -> None:
     Raises:
         pytest.UsageError: credentials that look real are within reach, or an option means nothing.
     """
+    for line in GUARD_MARKERS:
+        config.addinivalue_line("markers", line)
     try:
         options = read_guard_options(config, service_urls)
         if not options.is_on:

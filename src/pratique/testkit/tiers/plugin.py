@@ -97,6 +97,8 @@ def read_tier_options(config: pytest.Config, environment: Mapping[str, str]) -> 
 
 def start_tiers(config: pytest.Config, environment: Mapping[str, str]) -> None:
     """Register the marks and the hooks. An option that means nothing ends the run as pytest's own do."""
+    for line in TIER_MARKERS:
+        config.addinivalue_line("markers", line)
     try:
         options = read_tier_options(config, environment)
     except TestkitError as error:
