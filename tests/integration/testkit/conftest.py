@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _MARK = "PRATIQUE_INNER_RUN"
 _RUN_SECONDS = 60.0
+_ONLY_OURS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pratique.testkit.plugin,xdist.plugin"}
+"""An inner run takes a quarter of a second then, and two with every plugin that happens to be installed."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class InnerRun:
         self.process = subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**os.environ, "TMPDIR": str(self.temporary), _MARK: self.mark, **environment},
+            env={**quiet_environment(), "TMPDIR": str(self.temporary), _MARK: self.mark, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -83,6 +85,12 @@ class InnerRun:
             self.process.communicate(timeout=_RUN_SECONDS)
 
 
+def quiet_environment() -> dict[str, str]:
+    """Return this process's environment for an inner run: our plugin and xdist only, services from this machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PRATIQUE_TEST_")}
+    return {**kept, **_ONLY_OURS}
+
+
 def environ(pid: int) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -95,6 +103,15 @@ def wait_until(is_so: Callable[[], bool], *, seconds: float = 10.0) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def quiet_inner_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the runs that pytester makes."""
+    for name in [name for name in os.environ if name.startswith("PRATIQUE_TEST_")]:
+        monkeypatch.delenv(name)
+    for name, value in _ONLY_OURS.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(name="wait_until")

@@ -50,6 +50,7 @@ QUIET = "-p no:cacheprovider -p no:cov -p no:randomly --strict-markers --strict-
 def write_ini(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     monkeypatch.delenv("PRATIQUE_TEST_STAGING", raising=False)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTEST_PLUGINS", "xdist.plugin")  # of our plugin the hooks of CONFTEST only
 
     def write(ini: str) -> None:
         pytester.makeini(f"[pytest]\naddopts = {QUIET}\nfilterwarnings = error\n{ini}")

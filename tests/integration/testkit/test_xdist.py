@@ -109,9 +109,12 @@ def test_tests_without_services_leave_the_process_without_threads_and_folders(in
     assert code == 0, output
 
 
-def test_plugin_that_is_turned_off_is_not_there(inner: Callable[..., Any]) -> None:
-    plain = "def test_plain(request):\n    assert not request.config.pluginmanager.hasplugin('pratique')\n"
-    code, output = inner(test_a=plain).start("-p", "no:pratique").finish()
+def test_plugin_is_there_by_its_entry_point_and_can_be_turned_off(inner: Callable[..., Any]) -> None:
+    plain = "def test_plain(request):\n    assert request.config.pluginmanager.hasplugin('pratique') is {}\n"
+    as_installed = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "PYTEST_PLUGINS": ""}
+    code, output = inner(test_a=plain.format(True)).start(**as_installed).finish()
+    assert code == 0, output
+    code, output = inner(test_a=plain.format(False)).start("-p", "no:pratique", **as_installed).finish()
     assert code == 0, output
     assert "pratique:" not in output
 
