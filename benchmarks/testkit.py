@@ -184,9 +184,9 @@ def _work_in(namespace: Any) -> None:  # noqa: ANN401 - each service's own
     works: dict[str, Callable[[], object]] = {
         "valkey": lambda: namespace.client().set(namespace.key("a"), 1),
         "dynamodb": lambda: namespace.create_table("orders", key="pk:S"),
-        "s3": lambda: namespace.client().put_object(Bucket=namespace.bucket("files"), Key="a", Body=b"x"),
-        "sqs": lambda: namespace.queue("jobs"),
-        "kinesis": lambda: namespace.stream("events"),
+        "s3": lambda: namespace.create_bucket("files"),
+        "sqs": lambda: namespace.create_queue("jobs"),
+        "kinesis": lambda: namespace.create_stream("events"),
     }
     works.get(namespace.endpoint.service, lambda: None)()
 

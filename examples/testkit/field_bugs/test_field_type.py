@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import pytest
 
-from pratique.testkit.services.exchanges import ReplayServer, ask_again, drift, load_recording
+from pratique.testkit.recording import ReplayServer, ask_again, drift, load_recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ that fails at once it answers with its fallback in no time. In the field the ups
 three of them are 14.4 s, and the promise was 10 s. Only the number of attempts was bounded. The fix bounds what all
 attempts take together, and gives each its share of it.
 
-Here ten times as fast: 0.48 s, an SLA of 1 s.
+Here five times as fast: 0.96 s, an SLA of 2 s.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-SLA_SECONDS = 1.0
-SLOW_SECONDS = 0.48
+SLA_SECONDS = 2.0
+SLOW_SECONDS = 0.96
 ATTEMPTS = 3
 FALLBACK = "please try again in a minute"
 
@@ -51,7 +51,7 @@ class Breaker:
 def call_naively(fetch: Callable[[str, float], str], url: str, breaker: Breaker) -> str:
     while not breaker.is_open:
         try:
-            return fetch(url, 0.5)  # as long as half the SLA, for each of three
+            return fetch(url, 1.0)  # as long as half the SLA, for each of three
         except OSError:
             breaker.failures += 1
     return FALLBACK
@@ -108,7 +108,7 @@ def test_the_naive_code_passes_on_a_mock() -> None:
 
 
 def test_the_naive_code_fails_on_a_slow_upstream(slow: Upstream) -> None:
-    with pytest.raises(SlaError, match="Expected an answer within 1 s"):
+    with pytest.raises(SlaError, match="Expected an answer within 2 s"):
         check(call_naively, fetch_over_http, slow.url)
     slow.verify(count=ATTEMPTS)
 
@@ -119,4 +119,4 @@ def test_the_fix_passes_on_a_mock() -> None:
 
 def test_the_fix_passes_on_a_slow_upstream(slow: Upstream) -> None:
     check(call, fetch_over_http, slow.url)
-    slow.verify(count=ATTEMPTS, gaps=at_most(0.4))
+    slow.verify(count=ATTEMPTS, gaps=at_most(0.9))
