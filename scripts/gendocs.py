@@ -286,25 +286,34 @@ def testkit_page() -> str:
     from _pytest.config.argparsing import Parser
 
     from pratique.testkit import fixtures, plugin
+    from pratique.testkit.services.catalogue import make_services
 
     parser = Parser(_ispytest=True)
     plugin.pytest_addoption(parser)
+    services = make_services()
+    backs = {f"pratique_{name}" for name in services}
     marks = [line.partition(": ") for line in plugin.MARKERS]
     flags = [option for group in parser._groups for option in group.options]  # noqa: SLF001 - pytest has no other view
+    inis = sorted(parser._inidict.items())  # noqa: SLF001 - as above
     rows = {
         "Fixtures": table(("fixture", "scope", "what it is"), [row for _, row in sorted(fixture_rows(fixtures))]),
         "Markers": table(("marker", "meaning"), [(f"`{name}`", text) for name, _, text in marks]),
         "Flags": table(
-            ("flag", "meaning"), [(f"`{flag.names()[-1]}`", str(flag.attrs().get("help"))) for flag in flags]
+            ("flag", "meaning"),
+            [(f"`{one.names()[-1]}`", str(one.attrs().get("help"))) for one in flags if one.dest not in backs],
         ),
         "Ini values": table(
-            ("name", "meaning"),
-            [(f"`{name}`", str(entry[0])) for name, entry in sorted(parser._inidict.items())],  # noqa: SLF001 - as above
+            ("name", "meaning", "default"),
+            [
+                (f"`{name}`", str(entry[0]), f"`{entry[2]}`" if entry[2] else "")
+                for name, entry in inis
+                if name not in backs
+            ],
         ),
     }
-    text = ["# Test kit\n", paragraphs(plugin.__doc__), paragraphs(fixtures.__doc__)]
+    text = ["# Test kit\n", paragraphs((FOLDER / "_testkit.md.in").read_text("utf-8")), paragraphs(fixtures.__doc__)]
     text += [f"## {title}\n\n{body}" for title, body in rows.items()]
-    return "\n".join([*text, "## Services\n", *service_sections()])
+    return "\n".join([*text, "## Services\n", *service_sections(services)])
 
 
 def fixture_rows(module: Any) -> list[tuple[str, tuple[str, ...]]]:  # noqa: ANN401 - a module
@@ -318,28 +327,60 @@ def fixture_rows(module: Any) -> list[tuple[str, tuple[str, ...]]]:  # noqa: ANN
     ]
 
 
-def service_sections() -> list[str]:
-    """Return a section for each service of the test kit: its providers and their gaps."""
-    from pratique.testkit.services.catalogue import make_services
-
+def service_sections(services: Any) -> list[str]:  # noqa: ANN401 - by name, each of its own type
+    """Return a section for each service: what its fixtures offer, its providers and their gaps."""
     text = []
-    for name, service in make_services().items():
-        text += [f"### {name}\n", f"{service.title}. A running one: `--pratique-{name.replace('_', '-')}=URL`.\n"]
+    for name, service in services.items():
+        flag = f"--pratique-{name.replace('_', '-')}"
+        text += [
+            f"### {name}\n",
+            f"{service.title}. Where from: `{flag}`, `PRATIQUE_TEST_{name.upper()}`, `pratique_{name}`.\n",
+        ]
         providers = [
             (
                 f"`{provider.name}`",
                 provider.backend.value,
-                ", ".join(f"`{gap}`" for gap in provider.gaps) or "none known",
+                ", ".join(f"`{gap}`" for gap in provider.gaps) or "nothing known",
             )
             for provider in service.providers
         ]
         text.append(table(("provider", "back end", "does not show"), providers))
+        for role, kind in types_of(service).items():
+            text += [f"The {role}, `{kind.__name__}`:\n", table(("member", "what it does"), members_of(kind))]
         rows = []
         for capability, meaning in service.capabilities.items():
             gaps = [f"{one.name}: {one.gaps[capability]}" for one in service.providers if capability in one.gaps]
             rows.append((f"`{capability}`", meaning, "; ".join(gaps)))
-        text.append(table(("for `needs(…)`", "meaning", "gaps"), rows))
+        if rows:
+            text.append(table(("for `needs(…)`", "meaning", "gaps"), rows))
     return text
+
+
+def types_of(service: Any) -> dict[str, Any]:  # noqa: ANN401 - a service of the test kit
+    """Return the types of a service's endpoint and namespace."""
+    found = {}
+    for role, method, attribute in (
+        ("endpoint", "connect", "endpoint_type"),
+        ("namespace", "namespace", "namespace_type"),
+    ):
+        named = getattr(service, attribute, None)
+        found[role] = named or sys.modules[type(service).__module__].__dict__.get(
+            str(getattr(type(service), method).__annotations__["return"])
+        )
+    return {role: kind for role, kind in found.items() if isinstance(kind, type)}
+
+
+def members_of(kind: type) -> list[tuple[str, str]]:
+    """Return the public methods and properties of a class, its bases' included, each with its first sentence."""
+    hidden = {"open", "close", "leaks", "connection", "service"}  # for the kit, not for tests
+    rows = []
+    for name, member in inspect.getmembers(kind, lambda one: inspect.isfunction(one) or isinstance(one, property)):
+        if not name.startswith("_") and name not in hidden:
+            signature = (
+                "" if isinstance(member, property) else "(…)" if len(inspect.signature(member).parameters) > 1 else "()"
+            )
+            rows.append((f"`{name}{signature}`", summary(member)))
+    return rows
 
 
 def cli_page() -> str:
