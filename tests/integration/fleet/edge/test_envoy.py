@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.integration.fleet.edge.conftest import Client, Edge, Replica
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.fast]
 
 
 def test_envoy_accepts_the_bootstrap(tmp_path: Path, make_edge: Callable[[Path], Edge]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pratique.fleet.processes.child import Program
     from pratique.fleet.processes.guard import Guard
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.fast]
 
 IMPORT = """
 import json, pathlib, time

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.fast]
 
 # A supervisor with one child; the child starts a grandchild in its session, and one in a session of its own.
 SUPERVISOR = """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pratique.fleet.processes.guard import Guard
     from pratique.fleet.processes.service import Service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.fast]
 
 READY = "import pathlib, time; pathlib.Path('ready').touch(); print('hello', flush=True); time.sleep(600)"
 STUBBORN = (

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Launch = Callable[[str], PrivateServer[Any]]
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.fast]
 
 A = ConversationId("conv_a")
 QUICK = CacheSettings(

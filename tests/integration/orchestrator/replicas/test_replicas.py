@@ -147,9 +147,9 @@ async def test_valkey_killed_mid_reply_and_back_empty(house: House) -> None:
     async with client.socket(here) as socket:
         await client.say(socket, "tell me a story", message_id="message-0001")
         await client.read(socket, until_seq=15)
-        house.valkey.kill()
+        await asyncio.to_thread(house.valkey.kill)
         await client.read(socket, until_seq=25)
-        house.valkey.restart()
+        await asyncio.to_thread(house.valkey.restart)
         await client.read(socket, until_seq=50)
     async with client.socket(there) as socket:
         await client.resume(socket)
@@ -164,9 +164,9 @@ async def test_valkey_hangs_mid_reply(house: House) -> None:
     async with client.socket(here) as socket:
         await client.say(socket, "tell me a story", message_id="message-0001")
         await client.read(socket, until_seq=15)
-        house.valkey.pause()
+        await asyncio.to_thread(house.valkey.pause)
         await client.read(socket, until_seq=40)
-        house.valkey.resume()
+        await asyncio.to_thread(house.valkey.resume)
         await client.read(socket)
     assert client.text == WHOLE == (await client.stored_turn(there))["text"]
     assert max(after - before for before, after in zip(client.times, client.times[1:], strict=False)) < 1.0

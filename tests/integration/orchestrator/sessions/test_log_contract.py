@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pratique.testkit.services.valkey import ValkeyNamespace
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.fast]
 
 LEASE_SECONDS = 0.15
 LIMITS = LogLimits(lease_seconds=LEASE_SECONDS, ttl_seconds=0.3, abandoned_seconds=30)
