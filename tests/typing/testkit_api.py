@@ -10,13 +10,16 @@ from pratique.testkit import (
     DynamoDBNamespace,
     Endpoint,
     Launcher,
+    ModelServerNamespace,
     PrivateServer,
+    RegistryNamespace,
     S3Namespace,
     SQSNamespace,
     TcpFaults,
     Upstream,
     ValkeyEndpoint,
     ValkeyNamespace,
+    WireMockEndpoint,
     eventually,
     eventually_async,
     namespace_fixture,
@@ -25,6 +28,9 @@ from pratique.testkit import (
     within,
 )
 from pratique.testkit.choreography import at_most, exhausted, fail, lognormal, ok, reset, sse
+from pratique.testkit.choreography.admin import WireMockAdmin
+from pratique.testkit.services.modelclient import ModelClient
+from pratique.testkit.services.registryclient import RegistryClient
 
 __all__: list[str] = []
 
@@ -43,11 +49,21 @@ def stores(valkey: ValkeyNamespace, dynamodb: DynamoDBNamespace, s3: S3Namespace
     assert_type(sqs.create_queue("jobs.fifo"), str)
 
 
+def servers(registry: RegistryNamespace, model_server: ModelServerNamespace, wiremock: WireMockEndpoint) -> None:
+    assert_type(registry.client(), RegistryClient)
+    assert_type(registry.url, str)
+    assert_type(model_server.client(), ModelClient)
+    assert_type(model_server.endpoint.client(), ModelClient)
+    assert_type(wiremock.client(), WireMockAdmin)
+
+
 def failures(upstream: Upstream, tcp_faults: TcpFaults, pratique_launch: Launcher) -> None:
     upstream.script(fail(503, after=4.8), fail(503, retry_after=1), reset(), ok(json={"a": 1}))
     upstream.on("POST", "/v1/chat").script(sse([{"token": "a"}], broken_after=1), then=exhausted())
     upstream.script(ok(text="slow", after=lognormal(median=0.2, sigma=0.5)))
-    upstream.verify(count=3, gaps=at_most(0.5))
+    upstream.verify(count=3, gaps=at_most(0.5), waits=at_most(0.5))
+    with upstream.reached(0):
+        pass
     proxy = tcp_faults(upstream)
     with proxy.latency(0.2, jitter=0.05), within(1.0):
         assert_type(proxy.url, str)

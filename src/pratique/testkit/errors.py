@@ -8,6 +8,7 @@ TestkitError
 │   ├── ServiceStartError       it is here and did not get ready; carries the end of its log
 │   ├── ServiceGoneError        it was ready and does not answer any more, or has forgotten what it was told
 │   ├── TargetUnreachableError  nobody answers where a proxy is to lead
+│   ├── ProxyStuckError         the thread that carries a test's connections does not answer
 │   ├── UnexpectedAnswerError   a server answers a client of the kit with something else than expected
 │   ├── ToolsInstallError       npm could not install what the services need
 │   └── HostGoneError           the process that owns this run's servers does not answer
@@ -15,6 +16,22 @@ TestkitError
     ├── CapabilityMissingError  the back end does not show what the test needs
     ├── CredentialsFoundError   real-looking credentials are within the tests' reach
     └── NetworkBlockedError     a test reached for an address that is not allowed
+
+Outside it, as they are of the test and not of the kit: a test that fails has an AssertionError.
+
+AssertionError
+├── kit.LeakError               a test left something behind, and leaks are errors
+└── timing.SlaError             something took longer than it may, or did not come true
+
+Outside it, as `pratique secrets` works without the kit's extra:
+
+PratiqueError
+├── (CallerError)
+│   └── guard.scan.model.ScanUsageError         a path, a range or an allow file means nothing          (exit 2)
+├── (EnvironmentFaultError)
+│   └── guard.scan.model.ScanFailedError        git failed: whether there are secrets is not known      (exit 3)
+└── (RefusedError)
+    └── guard.scan.hook.ForeignHookError        there is a hook that somebody else wrote                (exit 1)
 """
 
 from __future__ import annotations
@@ -26,6 +43,7 @@ __all__ = [
     "CredentialsFoundError",
     "HostGoneError",
     "NetworkBlockedError",
+    "ProxyStuckError",
     "ServiceGoneError",
     "ServiceMissingError",
     "ServiceStartError",
@@ -72,6 +90,12 @@ class TargetUnreachableError(TestkitError, EnvironmentFaultError):
     """Nobody answers where a proxy of TCP faults is to lead."""
 
     code = "target_unreachable"
+
+
+class ProxyStuckError(TestkitError, EnvironmentFaultError):
+    """The thread that carries connections under TCP faults does not answer."""
+
+    code = "proxy_stuck"
 
 
 class UnexpectedAnswerError(TestkitError, EnvironmentFaultError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from pratique.testkit.errors import ServiceGoneError, UnexpectedAnswerError
+from pratique.testkit.errors import UnexpectedAnswerError
 from pratique.testkit.services import http
 from pratique.testkit.services.choice import without_password
 
@@ -72,11 +72,6 @@ class WireMockAdmin:
         """
         sent = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         url, kind = self.url.rstrip("/") + path, {"Content-Type": "application/json"}
-        try:
+        with http.answering("WireMock", self.url):
             answer = http.ask(method, url, body=sent, headers=kind, seconds=self._timeout_seconds)
-        except OSError as error:
-            raise ServiceGoneError(
-                f"WireMock does not answer {method} {without_password(url)}: {error}.",
-                hint="Was it killed, by the test or for want of memory? Its last log lines are below a failed test.",
-            ) from error
         return answer.expect(*_FINE).body

@@ -31,7 +31,7 @@ from pratique.testkit.choreography.shaping import (
     require_rate,
 )
 from pratique.testkit.choreography.target import Target, reach, read_target
-from pratique.testkit.errors import TestkitUsageError
+from pratique.testkit.errors import ProxyStuckError, TestkitUsageError
 from pratique.testkit.ports import LOOPBACK
 from pratique.testkit.timing import require_seconds
 
@@ -205,6 +205,7 @@ class _LoopThread:
 
         Raises:
             TestkitUsageError: the thread is gone, or another process's.
+            ProxyStuckError: the thread does not get to it.
         """
         if self._process != os.getpid() or self._is_closed or self._loop is None:
             work.close()
@@ -216,7 +217,12 @@ class _LoopThread:
             raise TestkitUsageError(
                 "The proxy is closed: its test has ended.", hint="Make one in each test, with the fixture tcp_faults."
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_CALL_SECONDS)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(_CALL_SECONDS)
+        except TimeoutError as error:
+            future.cancel()
+            raise _stuck() from error
 
     def close(self) -> None:
         """End all relays and the thread."""
@@ -241,7 +247,8 @@ class _LoopThread:
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), name="pratique-tcp-faults", daemon=True)
         self._thread.start()
-        started.wait(_CALL_SECONDS)
+        if not started.wait(_CALL_SECONDS):
+            raise _stuck()
 
     def _serve(self, started: threading.Event) -> None:
         # Not the loop of the policy: uvloop, where it is in use, keeps sockets to itself.
@@ -268,6 +275,13 @@ class _LoopThread:
 
     async def _cancel(self) -> None:
         self._ended.set()
+
+
+def _stuck() -> ProxyStuckError:
+    return ProxyStuckError(
+        f"The thread of the TCP proxies has not answered within {_CALL_SECONDS:g} s.",
+        hint="The machine is overloaded, or something holds the interpreter's lock.",
+    )
 
 
 _LOOPS: Final[weakref.WeakSet[_LoopThread]] = weakref.WeakSet()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from pratique.testkit.choreography.stubs import METADATA
+from pratique.testkit.choreography.waits import gap_between, is_before_answer
 from pratique.testkit.errors import UnexpectedAnswerError
 
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     from pratique.testkit.choreography.steps import Step
     from pratique.testkit.choreography.stubs import Script
 
-__all__ = ["Attempt", "find_problems", "gaps_of", "near_misses", "read_attempts", "read_journal", "render"]
+__all__ = [
+    "Attempt",
+    "find_problems",
+    "gaps_of",
+    "near_misses",
+    "read_attempts",
+    "read_journal",
+    "render",
+]
 
 _NEAR: Final = 3
 _SHOWN_BYTES: Final = 60
@@ -260,10 +269,9 @@ def _line(one: Attempt) -> str:
 
 
 def _overtaken(before: Attempt | None, one: Attempt) -> str:
-    if before is None or one.came_seconds >= before.came_seconds + before.delay_seconds:
+    if before is None or not is_before_answer(before, one):
         return ""
-    waited = one.came_seconds - before.came_seconds
-    return f"  [attempt {before.number} was given up within {waited:.3f} s, or overtaken]"
+    return f"  [attempt {before.number} was given up within {gap_between(before, one):.3f} s, or overtaken]"
 
 
 def _path_of(entry: _Entry) -> str:

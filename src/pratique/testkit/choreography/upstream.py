@@ -10,6 +10,7 @@ Its URL has a path of its own, and so has each of its clients; stubs, scenarios 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,9 +33,12 @@ from pratique.testkit.choreography.timeline import (
     read_journal,
     render,
 )
+from pratique.testkit.choreography.waits import wrong_waits
 from pratique.testkit.errors import ServiceGoneError, TestkitUsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pratique.testkit.choreography.admin import WireMockAdmin
     from pratique.testkit.choreography.steps import Step
     from pratique.testkit.services.interface import Endpoint
@@ -144,6 +148,7 @@ class Upstream:
         *,
         count: int | Range | None = None,
         gaps: float | Range | None = None,
+        waits: float | Range | None = None,
         json: Any = _UNSET,  # noqa: ANN401 - any JSON value
         method: str | None = None,
         path: str | None = None,
@@ -154,6 +159,9 @@ class Upstream:
         Args:
             count: how many there are.
             gaps: of what length, in seconds, each time is from one's coming to the next one's.
+            waits: for how long, in seconds, each client waited for an answer that came later than that: its time-out.
+                It is seen by the next attempt, which comes before the slow answer was due; so an answer must be slower
+                than time-out and pause together, and another attempt come after it.
             json: the body of each.
             method: which ones; with `path` and `client`, all of them where left out.
             path: as above.
@@ -169,11 +177,27 @@ class Upstream:
         if count is not None and len(attempts) not in as_range(count):
             wrong.append(f"expected {as_range(count)} attempts, got {len(attempts)}")
         wrong += [] if gaps is None else _wrong_gaps(attempts, as_range(gaps))
+        wrong += [] if waits is None else wrong_waits(attempts, as_range(waits))
         if json is not _UNSET:
             wrong += [f"attempt {one.number}: {said}" for one in attempts if (said := _compare(one, json))]
         if wrong:
             raise AssertionError(_tell(wrong, everything))
         return attempts
+
+    @contextlib.contextmanager
+    def reached(self, count: int | Range) -> Iterator[None]:
+        """Hold the block to the number of attempts that come meanwhile, of all clients: none from an open breaker.
+
+        Raises:
+            AssertionError: it is another; the timeline is in the message.
+        """
+        before = len(self._read())
+        yield
+        everything = self._read()
+        came = len(everything) - before
+        if came not in as_range(count):
+            wrong = f"expected {as_range(count)} attempts in this block, got {came}, from attempt {before + 1} on"
+            raise AssertionError(_tell([wrong], everything))
 
     def verify_all_used(self) -> None:
         """Raise AssertionError where a step of a script answered nothing."""
@@ -191,18 +215,25 @@ class Upstream:
         return sections + [("near misses", missed) for missed in [near_misses(attempts, self._current())] if missed]
 
     def open(self) -> None:
-        self._admin.add_stubs([compile_marker(self.name)])
-        self._admin.ask("GET", f"/{self.name}")
+        with contextlib.ExitStack() as half_way:
+            half_way.callback(self._remove_stubs)
+            self._admin.add_stubs([compile_marker(self.name)])
+            self._admin.ask("GET", f"/{self.name}")
+            half_way.pop_all()
 
     def leaks(self) -> list[str]:
         """Return the problems that the test has not asked for. Steps that were not used are none."""
         return [] if self._is_looked_at else find_problems(self._read(), self._current())
 
     def close(self) -> None:
+        with contextlib.ExitStack() as stack:  # one that cannot be removed keeps no other; the last goes first
+            while self._files:
+                stack.callback(self._admin.remove_file, self._files.pop())
+            stack.callback(self._admin.forget_requests, f"/{self.name}([/?].*)?")
+            stack.callback(self._remove_stubs)
+
+    def _remove_stubs(self) -> None:
         self._admin.remove_stubs(f"$.{METADATA}.scope", self.name)
-        self._admin.forget_requests(f"/{self.name}([/?].*)?")
-        while self._files:
-            self._admin.remove_file(self._files.pop())
 
     def _add(self, script: Script) -> None:
         for name, content in compile_files(script, self.name).items():

@@ -1,34 +1,54 @@
-"""Every service, one line each."""
+"""Every service, one line each. Names cost nothing: a service's module is imported when the service is looked up."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
-from pratique.testkit.services.aws.dynamodb import DynamoDBService
-from pratique.testkit.services.aws.kinesis import KinesisService
-from pratique.testkit.services.aws.s3 import S3Service
-from pratique.testkit.services.aws.sqs import SQSService
-from pratique.testkit.services.interface import Service
-from pratique.testkit.services.modelserver import ModelServerService
-from pratique.testkit.services.opensearch import OpenSearchService
-from pratique.testkit.services.registry import RegistryService
-from pratique.testkit.services.valkey import ValkeyService
-from pratique.testkit.services.wiremock import WireMockService
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-__all__ = ["make_services"]
+    from pratique.testkit.services.interface import Service
+
+__all__ = ["SERVICES", "make_services"]
+
+SERVICES: Final[Mapping[str, str]] = {
+    "valkey": "valkey:ValkeyService",
+    "dynamodb": "aws.dynamodb:DynamoDBService",
+    "s3": "aws.s3:S3Service",
+    "sqs": "aws.sqs:SQSService",
+    "kinesis": "aws.kinesis:KinesisService",
+    "opensearch": "opensearch:OpenSearchService",
+    "registry": "registry:RegistryService",
+    "model_server": "modelserver:ModelServerService",
+    "wiremock": "wiremock:WireMockService",
+}
+"""Name → module of this package and class."""
 
 
-def make_services() -> dict[str, Service[Any]]:
+class _Catalogue(Mapping[str, "Service[Any]"]):
+    """The services by name, each made once, when it is first looked up."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Service[Any]] = {}
+
+    def __getitem__(self, name: str) -> Service[Any]:
+        if name not in self._made:
+            module, _, kind = SERVICES[name].partition(":")
+            self._made[name] = getattr(import_module(f"{__package__}.{module}"), kind)()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in SERVICES  # without making it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SERVICES)
+
+    def __len__(self) -> int:
+        return len(SERVICES)
+
+
+def make_services() -> Mapping[str, Service[Any]]:
     """Return the services by name."""
-    services: tuple[Service[Any], ...] = (
-        ValkeyService(),
-        DynamoDBService(),
-        S3Service(),
-        SQSService(),
-        KinesisService(),
-        OpenSearchService(),
-        RegistryService(),
-        ModelServerService(),
-        WireMockService(),
-    )
-    return {service.name: service for service in services}
+    return _Catalogue()

@@ -1,4 +1,8 @@
-"""Which provider serves a run: the words of an argument, a flag, the environment or an ini file, and what is here."""
+"""Which provider serves a run: the words of an argument, a flag, the environment or an ini file, and what is here.
+
+A running server is named by its URL. What it is, and so what it does not show, is known where its provider stands
+before the URL: `ministack+http://127.0.0.1:4566`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,18 @@ from pratique.testkit.services.interface import Backend, Found, Provider
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AUTO", "Chosen", "choose_provider", "first_given", "is_url", "read_candidates", "without_password"]
+__all__ = [
+    "AUTO",
+    "Chosen",
+    "Given",
+    "choose_provider",
+    "first_given",
+    "is_url",
+    "plain_url",
+    "read_candidates",
+    "read_url",
+    "without_password",
+]
 
 AUTO: Final = "auto"
 
@@ -25,9 +40,45 @@ class Chosen:
     found: Found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A server that runs already."""
+
+    url: str
+    provider: Provider | None = None
+    """What it is; None where nobody said."""
+
+
 def is_url(words: str) -> bool:
     """Whether a server is named by its address."""
     return "://" in words
+
+
+def plain_url(words: str) -> str:
+    """Return a URL without the provider before it."""
+    return _split_url(words)[1]
+
+
+def read_url(service: str, providers: Sequence[Provider], words: str) -> Given:
+    """Read a URL, or a provider, a plus and a URL.
+
+    Raises:
+        TestkitUsageError: the service has no such provider.
+    """
+    name, url = _split_url(words)
+    provider = next((provider for provider in providers if provider.name == name), None)
+    if name and provider is None:
+        known = ", ".join(provider.name for provider in providers)
+        raise TestkitUsageError(
+            f"'{name}' before the URL {without_password(url)} is no provider of the service '{service}'.",
+            hint=f"Expected one of: {known}; or the URL alone.",
+        )
+    return Given(url=url, provider=provider)
+
+
+def _split_url(words: str) -> tuple[str, str]:
+    name, plus, url = words.partition("+")
+    return (name, url) if plus and "://" not in name else ("", words)
 
 
 def without_password(url: str) -> str:
@@ -60,7 +111,8 @@ def read_candidates(service: str, providers: Sequence[Provider], words: str) -> 
         names = [AUTO, *(backend.value for backend in Backend if backend is not Backend.URL)]
         known = ", ".join([*names, *(provider.name for provider in providers)])
         raise TestkitUsageError(
-            f"'{words}' is no back end of the service '{service}'.", hint=f"Expected a URL or one of: {known}."
+            f"'{words}' is no back end of the service '{service}'.",
+            hint=f"Expected a URL, PROVIDER+URL, or one of: {known}.",
         )
     return candidates
 

@@ -5,7 +5,6 @@ No retry, no redirect, no cookie, no proxy: what a test is told is what the serv
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,12 +13,20 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pratique.testkit.errors import TestkitUsageError, UnexpectedAnswerError
+from pratique.testkit.errors import (
+    ServiceGoneError,
+    ServiceStartError,
+    TestkitError,
+    TestkitUsageError,
+    UnexpectedAnswerError,
+)
+from pratique.testkit.services.choice import without_password
 
 if TYPE_CHECKING:
+    import http.client
     from collections.abc import Iterator
 
-__all__ = ["Answered", "ask", "exchange", "read_all"]
+__all__ = ["Answered", "answering", "ask", "exchange", "nobody_answers", "read_all"]
 
 _SECONDS: Final = 30.0
 _SHOWN_BYTES: Final = 300
@@ -106,6 +113,8 @@ def exchange(
         OSError: as `ask`; `seconds` is the time between two pieces.
         TestkitUsageError: it is no address.
     """
+    import http.client  # not where the plugin is loaded: it brings TLS and mail
+
     parts = urlsplit(url)
     kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     if parts.scheme not in kinds or not parts.hostname:
@@ -120,3 +129,28 @@ def exchange(
         raise OSError(f"{method} {url}: the answer is not HTTP, or breaks off: {error!r}") from error
     finally:
         connection.close()
+
+
+@contextmanager
+def answering(title: str, url: str) -> Iterator[None]:
+    """Hold a service that was ready to its answers.
+
+    Raises:
+        ServiceGoneError: it gave none within the block; names the service and where it was.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ServiceGoneError(
+            f"{title} at {without_password(url)} does not answer: {error}.",
+            hint="Was it killed, by the test or for want of memory? Its last log lines are below a failed test.",
+        ) from error
+
+
+def nobody_answers(title: str, url: str, error: Exception) -> ServiceStartError:
+    """Return what is raised where a server that was named by its URL does not answer as the service does."""
+    said = error.message if isinstance(error, TestkitError) else f"{str(error) or repr(error)}."
+    return ServiceStartError(
+        f"Nobody answers as {title} at {without_password(url)}: {said}",
+        hint="It was named by a flag, the environment, an ini file or a factory's argument. Is it running?",
+    )

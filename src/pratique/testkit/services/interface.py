@@ -65,6 +65,8 @@ class Connection:
     gaps: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     log: str = ""
+    is_shared: bool = False
+    """Whether tests of other processes may use it at the same time: workers of xdist, runs that reuse it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,11 @@ class Endpoint:
     def version(self) -> str:
         return self.connection.version
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether what appears on the server is this process's doing. Whoever gives a URL may have others there."""
+        return self.backend is not Backend.URL and not self.connection.is_shared
+
     def supports(self, capability: str) -> bool:
         """Whether this back end shows the behaviour as the real service does."""
         return capability not in self.connection.gaps
@@ -112,7 +119,10 @@ class Namespace(Protocol):
         """Make it."""
 
     def leaks(self) -> list[str]:
-        """Say what the test left behind that closing cannot put right: in other namespaces, in none, connections."""
+        """Say what the test left behind that closing cannot put right: in other namespaces, in none, connections.
+
+        Only what can be this test's: where the endpoint is not `is_alone`, what merely appeared may be another's.
+        """
 
     def close(self) -> None:
         """Remove it with all that is in it."""

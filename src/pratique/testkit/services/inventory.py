@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pratique.testkit.services.interface import Provider, Service
 
-__all__ = ["Stock", "describe_launch", "missing_services", "take_inventory"]
+__all__ = ["Stock", "describe_launch", "hints_for", "missing_services", "ready_stock", "take_inventory"]
 
 _MODULE_FLAGS = frozenset({"-m", "-jar"})
 
@@ -40,20 +40,37 @@ def take_inventory(services: Mapping[str, Service[Any]]) -> list[Stock]:
     return [_look_for(name, provider) for name, service in services.items() for provider in service.providers]
 
 
+def ready_stock(stock: Iterable[Stock]) -> dict[str, Stock]:
+    """Return for each service that is ready the back end that a run takes where nobody says otherwise: the first."""
+    ready: dict[str, Stock] = {}
+    for one in stock:
+        if one.is_here:
+            ready.setdefault(one.service, one)
+    return ready
+
+
+def hints_for(stock: Iterable[Stock]) -> list[str]:
+    """Return how to get the back ends that are not here: each hint once, with all that it is for."""
+    needed_by: dict[str, dict[str, None]] = {}
+    for one in stock:
+        if not one.is_here:
+            needed_by.setdefault(one.hint or one.why, {})[one.provider] = None
+    return [f"{', '.join(providers)}: {hint}" for hint, providers in needed_by.items()]
+
+
 def missing_services(stock: Iterable[Stock], required: Iterable[str]) -> list[str]:
     """Return those of the required services that no back end is here for.
 
     Raises:
         TestkitUsageError: there is no service of that name.
     """
-    here: dict[str, bool] = {}
-    for one in stock:
-        here[one.service] = here.get(one.service, False) or one.is_here
+    whole = list(stock)
+    known, ready = dict.fromkeys(one.service for one in whole), ready_stock(whole)
     wanted = list(dict.fromkeys(required))
     for name in wanted:
-        if name not in here:
-            raise TestkitUsageError(f"There is no service '{name}'.", hint=f"Known: {', '.join(here)}.")
-    return [name for name in wanted if not here[name]]
+        if name not in known:
+            raise TestkitUsageError(f"There is no service '{name}'.", hint=f"Known: {', '.join(known)}.")
+    return [name for name in wanted if name not in ready]
 
 
 def describe_launch(launch: Launch) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from pratique.testkit.errors import UnexpectedAnswerError
-from pratique.testkit.services.http import ask, exchange, read_all
+from pratique.testkit.errors import ServiceGoneError, UnexpectedAnswerError
+from pratique.testkit.services.choice import without_password
+from pratique.testkit.services.http import Answered, answering, ask, exchange, read_all
 
 if TYPE_CHECKING:
     import http.client
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Event", "ModelClient", "Reply", "Stream", "Usage", "read_events"]
 
+_TITLE: Final = "The model server"
 _SECONDS: Final = 300.0
 _LAST: Final = frozenset({"end", "error"})
 _JSON: Final = {"Content-Type": "application/json"}
@@ -47,7 +49,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelClient:
-    """One server. Every call raises OSError where nobody answers, UnexpectedAnswerError where it is refused."""
+    """One server. Calls raise ServiceGoneError where nobody answers, UnexpectedAnswerError where they are refused."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -55,7 +57,7 @@ class ModelClient:
     def invoke(self, body: Mapping[str, Any]) -> Reply:
         """Return a whole reply."""
         sent = msgspec.json.encode({**body, "stream": False})
-        answer = ask("POST", f"{self._url}/invocations", body=sent, headers=_JSON, seconds=_SECONDS).expect(200)
+        answer = self._ask("POST", "/invocations", body=sent, headers=_JSON, seconds=_SECONDS)
         try:
             return msgspec.json.decode(answer.body, type=Reply)
         except msgspec.DecodeError as error:
@@ -63,18 +65,21 @@ class ModelClient:
 
     def stream(self, body: Mapping[str, Any]) -> Stream:
         """Return a reply as it is made."""
-        return Stream(f"{self._url}/invocations", {**body, "stream": True})
+        return Stream(self._url, {**body, "stream": True})
 
     def status(self) -> dict[str, Any]:
         """Return what the server says of itself."""
-        said: dict[str, Any] = ask("GET", f"{self._url}/status").expect(200).json()
+        said: dict[str, Any] = self._ask("GET", "/status").json()
         return said
 
     def requests_running(self) -> int:
         """Return how many requests the server works on."""
-        answer = ask("GET", f"{self._url}/metrics").expect(200)
-        found = _RUNNING.search(answer.body)
+        found = _RUNNING.search(self._ask("GET", "/metrics").body)
         return int(float(found[1])) if found else 0  # the gauge is there from the first request on
+
+    def _ask(self, method: str, path: str, **options: Any) -> Answered:  # noqa: ANN401 - as `ask` takes them
+        with answering(_TITLE, self._url):
+            return ask(method, self._url + path, **options).expect(200)
 
 
 class Stream:
@@ -82,14 +87,17 @@ class Stream:
 
     def __init__(self, url: str, body: Mapping[str, Any]) -> None:
         self.request_id = str(body.get("request_id", ""))
+        self._url = url
         self._stack = contextlib.ExitStack()
-        sent = msgspec.json.encode(body)
-        response = self._stack.enter_context(exchange("POST", url, body=sent, headers=_JSON, seconds=_SECONDS))
+        sent, where = msgspec.json.encode(body), f"{url}/invocations"
+        with answering(_TITLE, url):
+            response = self._stack.enter_context(exchange("POST", where, body=sent, headers=_JSON, seconds=_SECONDS))
         self._events = self._read(response)
         self.is_open = True
         if response.status != 200:  # noqa: PLR2004 - HTTP's
             try:
-                read_all("POST", url, response).expect(200)
+                with answering(_TITLE, url):
+                    read_all("POST", where, response).expect(200)
             finally:
                 self.close()
 
@@ -114,15 +122,28 @@ class Stream:
 
     def _read(self, response: http.client.HTTPResponse) -> Iterator[Event]:
         name = ""
-        for event in read_events(response):
+        for event in read_events(self._lines(response)):
             name = event.name
             yield event
         self.close()
         if name not in _LAST:
-            raise ConnectionAbortedError(f"The stream of {self.request_id or 'a request'} broke off after '{name}'.")
+            raise self._broken(f"after '{name}'")
+
+    def _lines(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        from http.client import HTTPException
+
+        try:
+            yield from response
+        except (OSError, HTTPException) as error:
+            self.close()
+            raise self._broken(repr(error)) from error
+
+    def _broken(self, how: str) -> ServiceGoneError:
+        what = f"the stream of {self.request_id or 'a request'}"
+        return ServiceGoneError(f"{_TITLE} at {without_password(self._url)} broke off {what}: {how}.")
 
 
-def read_events(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[Event]:
+def read_events(lines: Iterator[bytes]) -> Iterator[Event]:
     """Yield server-sent events from lines, as they come; lines of other fields are passed over."""
     name, data = "", b""
     for raw in lines:

@@ -8,21 +8,21 @@ closed. Requests that other clients leave running are not seen: a server that al
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pratique.testkit.errors import ServiceMissingError, ServiceStartError, TestkitError
+from pratique.testkit.errors import ServiceMissingError, TestkitError
 from pratique.testkit.host.launch import HttpReady, ProcessLaunch
-from pratique.testkit.services.choice import without_password
+from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.modelclient import Event, ModelClient, Reply, Stream
 
@@ -64,26 +64,25 @@ class ModelServerEndpoint(Endpoint):
         """The base URL of its OpenAI-compatible API."""
         return f"{self.url.rstrip('/')}/v1"
 
-    @cached_property
     def client(self) -> ModelClient:
-        """A small client."""
+        """Return a small client."""
         return ModelClient(self.url)
 
     def invoke(self, body: Mapping[str, Any]) -> Reply:
         """Ask for a whole reply: `invoke({"query": "Hello"})`."""
-        return self.client.invoke(body)
+        return self.client().invoke(body)
 
     def stream(self, body: Mapping[str, Any]) -> AbstractContextManager[Iterator[Event]]:
         """Ask for a reply as it is made; leaving the block hangs up, which ends the request."""
-        return self.client.stream(body)
+        return self.client().stream(body)
 
     def status(self) -> dict[str, Any]:
         """Return what it says of itself: state, timings, memory."""
-        return self.client.status()
+        return self.client().status()
 
     def requests_running(self) -> int:
         """Return how many requests it works on, whoever's they are."""
-        return self.client.requests_running()
+        return self.client().requests_running()
 
 
 class ModelServerNamespace:
@@ -97,13 +96,17 @@ class ModelServerNamespace:
         self._numbers = itertools.count(1)
         self._streams: list[Stream] = []
 
+    def client(self) -> ModelClient:
+        """Return the endpoint's client: it numbers nothing, and its streams are not looked after."""
+        return self.endpoint.client()
+
     def invoke(self, body: Mapping[str, Any]) -> Reply:
         """Ask for a whole reply."""
         return self.endpoint.invoke(self._numbered(body))
 
     def stream(self, body: Mapping[str, Any]) -> Stream:
         """Ask for a reply as it is made. Use it with `with`, or close it."""
-        stream = self.endpoint.client.stream(self._numbered(body))
+        stream = self.client().stream(self._numbered(body))
         self._streams.append(stream)
         return stream
 
@@ -114,8 +117,9 @@ class ModelServerNamespace:
         return [f"the request {one.request_id}, its stream still open" for one in self._streams if one.is_open]
 
     def close(self) -> None:
-        for stream in self._streams:
-            stream.close()
+        with contextlib.ExitStack() as stack:  # one that fails keeps no other open
+            for stream in self._streams:
+                stack.callback(stream.close)
 
     def _numbered(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"request_id": f"{self.name}-{next(self._numbers)}", **body}
@@ -148,11 +152,8 @@ class ModelServerService:
             return endpoint
         try:
             about = endpoint.status()
-        except (OSError, TestkitError) as error:
-            raise ServiceStartError(
-                f"Nobody answers as a model server at {without_password(endpoint.url)}: {error}.",
-                hint="It was named by a flag, the environment, an ini file or a factory's argument. Is it running?",
-            ) from error
+        except TestkitError as error:
+            raise nobody_answers("a model server", endpoint.url, error) from error
         said = f"{about.get('engine', 'unknown engine')} with {about.get('model', 'an unknown model')}"
         return replace(endpoint, connection=replace(connection, version=said))
 

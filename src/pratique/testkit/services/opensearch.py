@@ -2,17 +2,19 @@
 
 A namespace is a prefix: of indices, and so of aliases, index templates and data streams, which are all looked up by
 name. Every namespace of every run has another one. Nothing on the server keeps a test from other names, so the leak
-check looks for what appeared there.
+check looks for what appeared there, where nobody else uses the server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from pratique.testkit.errors import TestkitUsageError
+from pratique.testkit.errors import TestkitUsageError, UnexpectedAnswerError
 from pratique.testkit.host.launch import ContainerLaunch, HttpReady
+from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.tools import find_python_package
 
@@ -96,29 +98,42 @@ class OpenSearchNamespace:
         return client
 
     def open(self) -> None:
-        self._before = frozenset(self._foreign())
+        if self.endpoint.is_alone:
+            self._before = frozenset(self._foreign())
 
     def leaks(self) -> list[str]:
-        """Return what appeared outside every namespace. A test beside this one may have made it: both are told."""
-        return [
-            f"{what}, made outside its namespace ({self.prefix}) while it ran"
-            for what in sorted(set(self._foreign()) - self._before)
-        ]
+        """Return what appeared outside every namespace. Beside other workers, or by URL: nothing, it may be theirs."""
+        appeared = set(self._foreign()) - self._before if self.endpoint.is_alone else ()
+        return [f"{what}, made outside its namespace ({self.prefix}) while it ran" for what in sorted(appeared)]
 
     def close(self) -> None:
-        for client in self._clients:
-            client.close()
-        mine = f"{self.prefix}*"
-        with self.endpoint.client() as client:
-            for stream in _data_streams(client, mine):
-                client.indices.delete_data_stream(name=stream)
-            for index, aliases in client.indices.get_alias(name=mine, params=_ALL).items():
+        with contextlib.ExitStack() as stack:  # one that cannot be removed keeps no other; the last goes first
+            for mine in self._clients:
+                stack.callback(mine.close)
+            client = stack.enter_context(self.endpoint.client())
+            for remove in (self._remove_templates, self._remove_indices, self._remove_aliases, self._remove_streams):
+                stack.callback(remove, client)
+
+    def _remove_streams(self, client: OpenSearch) -> None:
+        with contextlib.ExitStack() as stack:
+            for stream in _data_streams(client, f"{self.prefix}*"):
+                stack.callback(client.indices.delete_data_stream, name=stream)
+
+    def _remove_aliases(self, client: OpenSearch) -> None:
+        with contextlib.ExitStack() as stack:
+            for index, aliases in client.indices.get_alias(name=f"{self.prefix}*", params=_ALL).items():
                 for alias in aliases["aliases"]:
-                    client.indices.delete_alias(index=index, name=alias)
-            for index in _indices(client, mine):
-                client.indices.delete(index=index, params={"ignore_unavailable": "true"})
-            for template in _templates(client, mine):
-                client.indices.delete_index_template(name=template)
+                    stack.callback(client.indices.delete_alias, index=index, name=alias)
+
+    def _remove_indices(self, client: OpenSearch) -> None:
+        with contextlib.ExitStack() as stack:
+            for index in _indices(client, f"{self.prefix}*"):
+                stack.callback(client.indices.delete, index=index, params={"ignore_unavailable": "true"})
+
+    def _remove_templates(self, client: OpenSearch) -> None:
+        with contextlib.ExitStack() as stack:
+            for template in _templates(client, f"{self.prefix}*"):
+                stack.callback(client.indices.delete_index_template, name=template)
 
     def _foreign(self) -> list[str]:
         with self.endpoint.client() as client:
@@ -148,10 +163,12 @@ class OpenSearchService:
     def connect(self, connection: Connection) -> OpenSearchEndpoint:
         endpoint = OpenSearchEndpoint(service=self.name, connection=connection)
         with endpoint.client() as client:
-            version = client.info()["version"]
-        # Other servers speak this protocol; their version must not pass for one of OpenSearch.
-        kind = version.get("distribution", "unknown distribution")
-        number = version["number"] if kind == "opensearch" else f"{kind} {version['number']}"
+            from opensearchpy.exceptions import OpenSearchException
+
+            try:
+                number = _read_version(client.info())
+            except (OpenSearchException, UnexpectedAnswerError) as error:
+                raise nobody_answers("OpenSearch", endpoint.url, error) from error
         return replace(endpoint, connection=replace(connection, version=number))
 
     def namespace(self, endpoint: OpenSearchEndpoint, name: str) -> OpenSearchNamespace:
@@ -164,6 +181,15 @@ _ALL: Final = {"expand_wildcards": "all"}
 def foreign_names(names: Iterable[str]) -> list[str]:
     """Return the names that belong to no namespace and not to the server either."""
     return [name for name in names if not _OUR_NAMES.match(name) and not _SERVER_NAMES.match(name)]
+
+
+def _read_version(about: Any) -> str:  # noqa: ANN401 - whatever it says
+    try:
+        number, kind = about["version"]["number"], about["version"].get("distribution", "unknown distribution")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnexpectedAnswerError(f"Expected OpenSearch's version, got: {str(about)[:300]}") from error
+    # Other servers speak this protocol; their version must not pass for one of OpenSearch.
+    return str(number) if kind == "opensearch" else f"{kind} {number}"
 
 
 def _indices(client: OpenSearch, pattern: str) -> list[str]:

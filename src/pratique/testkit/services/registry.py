@@ -3,25 +3,26 @@
 A namespace is a prefix of repositories. Closing it deletes every manifest that a tag of its repositories leads to, and
 every manifest that was pushed through it; blobs stay until the server ends (only an offline garbage collection removes
 them), and so do the empty repositories' names in the catalogue. Nothing on the server keeps a test from other
-repositories, so the leak check looks for what appeared there.
+repositories, so the leak check looks for what appeared there, where nobody else uses the server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.errors import ServiceMissingError, ServiceStartError, TestkitError
+from pratique.testkit.errors import ServiceMissingError, TestkitError
 from pratique.testkit.host.launch import ContainerLaunch, HttpReady, ProcessLaunch
-from pratique.testkit.services.choice import without_password
+from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.registryclient import Pushed, RegistryClient
 from pratique.testkit.services.tools import find_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
 __all__ = ["RegistryEndpoint", "RegistryNamespace", "RegistryService", "foreign_repositories"]
@@ -60,7 +61,6 @@ class RegistryEndpoint(Endpoint):
         """`host:port`, as image references begin."""
         return f"{self.host}:{self.port}"
 
-    @cached_property
     def client(self) -> RegistryClient:
         """A small client for the whole registry."""
         return RegistryClient(self.url)
@@ -77,9 +77,13 @@ class RegistryNamespace:
         self._before: frozenset[str] = frozenset()
 
     @property
+    def url(self) -> str:
+        """The server's address; the prefix goes with the names."""
+        return self.endpoint.url
+
     def client(self) -> RegistryClient:
-        """The endpoint's client; it takes full names."""
-        return self.endpoint.client
+        """Return the endpoint's client; it takes full names."""
+        return self.endpoint.client()
 
     def repository(self, name: str) -> str:
         """Return the full name of a repository of this test; makes nothing."""
@@ -93,28 +97,39 @@ class RegistryNamespace:
     def push_image(self, name: str, tag: str = "latest", *, layers: Sequence[bytes] = (b"",)) -> Pushed:
         """Push an OCI image of these layers into a repository of this test."""
         repository = self.repository(name)
-        pushed = self.client.push_image(repository, tag, layers=layers)
+        pushed = self.client().push_image(repository, tag, layers=layers)
         self._pushed.append((repository, pushed.digest))
         return pushed
 
     def open(self) -> None:
-        self._before = frozenset(foreign_repositories(self.client.repositories()))
+        if self.endpoint.is_alone:
+            self._before = frozenset(self._foreign())
 
     def leaks(self) -> list[str]:
-        """Return what appeared outside every namespace. A test beside this one may have made it: both are told."""
-        appeared = set(foreign_repositories(self.client.repositories())) - self._before
+        """Return what appeared outside every namespace. Beside other workers, or by URL: nothing, it may be theirs."""
+        appeared = set(self._foreign()) - self._before if self.endpoint.is_alone else ()
         return [f"repository '{name}', made outside its namespace ({self.prefix})" for name in sorted(appeared)]
 
     def close(self) -> None:
-        manifests = dict.fromkeys(self._pushed)
-        for repository in self.client.repositories():
-            if repository.startswith(self.prefix):
-                for tag in self.client.tags(repository):
-                    digest = self.client.digest(repository, tag)
-                    if digest is not None:  # another tag's manifest, which has gone meanwhile
-                        manifests[repository, digest] = None
-        for repository, digest in manifests:
-            self.client.delete_manifest(repository, digest)
+        client = self.client()
+        with contextlib.ExitStack() as stack:  # one that cannot be removed keeps no other
+            manifests = dict.fromkeys(self._pushed)
+            for repository, digest in manifests:
+                stack.callback(client.delete_manifest, repository, digest)
+            for repository in client.repositories():
+                if repository.startswith(self.prefix):
+                    stack.callback(self._remove_tags, repository, manifests)
+
+    def _remove_tags(self, repository: str, known: Container[tuple[str, str]]) -> None:
+        client = self.client()
+        with contextlib.ExitStack() as stack:
+            for tag in client.tags(repository):
+                digest = client.digest(repository, tag)
+                if digest is not None and (repository, digest) not in known:  # None: it has gone meanwhile
+                    stack.callback(client.delete_manifest, repository, digest)
+
+    def _foreign(self) -> list[str]:
+        return foreign_repositories(self.client().repositories())
 
 
 def foreign_repositories(names: Iterable[str]) -> list[str]:
@@ -153,12 +168,9 @@ class RegistryService:
         if connection.version:
             return endpoint
         try:
-            version = endpoint.client.ping()
-        except (OSError, TestkitError) as error:
-            raise ServiceStartError(
-                f"Nobody answers as an OCI registry at {without_password(endpoint.url)}: {error}.",
-                hint="It was named by a flag, the environment, an ini file or a factory's argument. Is it running?",
-            ) from error
+            version = endpoint.client().ping()
+        except TestkitError as error:
+            raise nobody_answers("an OCI registry", endpoint.url, error) from error
         return replace(endpoint, connection=replace(connection, version=version))
 
     def namespace(self, endpoint: RegistryEndpoint, name: str) -> RegistryNamespace:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urljoin
 import msgspec
 
 from pratique.testkit.errors import UnexpectedAnswerError
-from pratique.testkit.services.http import Answered, ask
+from pratique.testkit.services.http import Answered, answering, ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class RegistryClient:
     """One registry. `repository` is a full name, `reference` a tag or a digest.
 
-    Every method raises UnexpectedAnswerError where the registry refuses, OSError where it does not answer.
+    Every method raises UnexpectedAnswerError where the registry refuses, ServiceGoneError where it does not answer.
     """
 
     def __init__(self, url: str) -> None:
@@ -74,7 +74,7 @@ class RegistryClient:
             raise UnexpectedAnswerError(f"{begun.asked}: expected a Location to upload to, got none.", begun.status)
         upload = urljoin(self._url, begun.headers["location"])
         upload += f"{'&' if '?' in upload else '?'}digest={quote(pushed.digest)}"
-        ask("PUT", upload, body=content, headers={"Content-Type": "application/octet-stream"}).expect(201)
+        self._ask("PUT", upload, body=content, headers={"Content-Type": "application/octet-stream"}).expect(201)
         return pushed
 
     def blob(self, repository: str, digest: str) -> bytes:
@@ -148,7 +148,8 @@ class RegistryClient:
     def _ask(
         self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answered:
-        return ask(method, path if "://" in path else self._url + path, body=body, headers=headers)
+        with answering("The registry", self._url):
+            return ask(method, path if "://" in path else self._url + path, body=body, headers=headers)
 
 
 def next_page(link: str) -> str:

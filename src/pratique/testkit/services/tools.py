@@ -6,6 +6,7 @@ Looks only. `pratique testkit tools --install` fetches what is missing, into the
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,20 +26,24 @@ def tools_folder() -> Path:
 
 
 def find_npm_file(package: str, file: str, *, start: Path | None = None) -> Path:
-    """Return a file of an npm package: in `node_modules` here or above, or in the tools folder.
+    """Return a file of an npm package: in `node_modules` here or above, or in the tools folder; of several, the newest.
 
     Raises:
         ServiceMissingError: it is in none of them.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (*(parent / "node_modules" for parent in (here, *here.parents)), tools_folder() / "node_modules"):
-        matches = sorted((folder / package).glob(file))
+        matches = list((folder / package).glob(file))
         if matches:
-            return matches[-1]
+            return max(matches, key=_by_version)
     raise ServiceMissingError(
         f"the npm package '{package}' is not installed",
         hint=f"`pratique testkit tools --install`, or `npm install --save-dev {package}`.",
     )
+
+
+def _by_version(file: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(file))]
 
 
 def find_program(name: str, *, hint: str) -> Path:

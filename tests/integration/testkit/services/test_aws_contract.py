@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pratique.core import procfs
 from pratique.testkit.fixtures import kit_of
+from pratique.testkit.services.aws.kinesis import KinesisNamespace
+from pratique.testkit.services.aws.ledger import Ledger
 from pratique.testkit.services.interface import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pratique.testkit.kit import PrivateServer
+    from pratique.testkit.services.aws.kinesis import KinesisEndpoint
     from pratique.testkit.services.interface import Endpoint
 
 pytestmark = pytest.mark.integration
@@ -66,6 +71,24 @@ def test_a_server_listens_on_its_own_loopback_port_only_and_writes_only_into_its
     assert not list(Path("/tmp").glob(f"ministack*{server.endpoint.port}*"))  # noqa: S108 - where it must not be
     written = {file for pid in tree for file in open_files(pid) if file.startswith("/tmp/")}  # noqa: S108 - as above
     assert all(path.startswith(running.folder) for path in written)
+
+
+def test_a_mistake_of_a_probe_does_not_pass_for_a_gap(
+    hold_to_gaps: Callable[..., None], pratique_kinesis: KinesisEndpoint
+) -> None:
+    connection = replace(pratique_kinesis.connection, gaps={"depth": "it is shallow"})
+    namespace = KinesisNamespace(
+        replace(pratique_kinesis, connection=connection), "pq00ffn1", Ledger(operation="", parameter="")
+    )
+
+    def mistaken(streams: KinesisNamespace) -> None:
+        streams.client().describe_stream(StreamName=streams.stream("never-made"))
+
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        hold_to_gaps(namespace, "depth", mistaken)
+    hold_to_gaps(namespace, "depth", mistaken, "ResourceNotFoundException")
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        hold_to_gaps(namespace, "depth", lambda _: None)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -59,8 +60,13 @@ def open_one(endpoint: DynamoDBEndpoint, name: str, ledger: Ledger) -> DynamoDBN
     return namespace
 
 
-def new_ledger(*, is_worker: bool = False) -> Ledger:
-    return Ledger(operation="dynamodb.CreateTable", parameter="TableName", is_worker=is_worker)
+def new_ledger() -> Ledger:
+    return Ledger(operation="dynamodb.CreateTable", parameter="TableName")
+
+
+def beside_others(endpoint: DynamoDBEndpoint) -> DynamoDBEndpoint:
+    """The same server, as a worker of xdist has it."""
+    return replace(endpoint, connection=replace(endpoint.connection, is_shared=True))
 
 
 def test_a_table_is_made_with_keys_indexes_and_expiry_and_can_be_used_at_once(dynamodb: DynamoDBNamespace) -> None:
@@ -88,7 +94,7 @@ def test_waiters_of_our_clients_do_not_wait_twenty_seconds(dynamodb: DynamoDBNam
 @pytest.mark.parametrize("server", ["pratique_dynamodb", "moto", "dynalite"])
 def test_closing_removes_every_table_with_the_prefix_and_no_other(request: pytest.FixtureRequest, server: str) -> None:
     endpoint: DynamoDBEndpoint = request.getfixturevalue(server)
-    ledger, client = new_ledger(is_worker=True), endpoint.client()
+    ledger, client = new_ledger(), endpoint.client()
     one, other = open_one(endpoint, "pq00ffn1", ledger), open_one(endpoint, "pq00ffn11", ledger)
     kept = other.create_table("orders")
     one.create_table("gone-already")
@@ -104,7 +110,7 @@ def test_closing_removes_every_table_with_the_prefix_and_no_other(request: pytes
 
 @pytest.mark.parametrize("server", ["pratique_dynamodb", "moto"])
 def test_closing_removes_a_table_that_is_protected_against_it(request: pytest.FixtureRequest, server: str) -> None:
-    namespace = open_one(request.getfixturevalue(server), "pq00fan1", new_ledger(is_worker=True))
+    namespace = open_one(request.getfixturevalue(server), "pq00fan1", new_ledger())
     table = namespace.create_table("orders", DeletionProtectionEnabled=True)
     namespace.close()
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
@@ -112,7 +118,7 @@ def test_closing_removes_a_table_that_is_protected_against_it(request: pytest.Fi
 
 
 def test_a_hundred_namespaces_at_once_use_the_same_name(pratique_dynamodb: DynamoDBEndpoint) -> None:
-    ledger = new_ledger(is_worker=True)
+    ledger = new_ledger()
     many = [open_one(pratique_dynamodb, f"pq00fen{number}", ledger) for number in range(100)]
     client = pratique_dynamodb.client()
     for number, namespace in enumerate(many):
@@ -160,9 +166,9 @@ def test_what_is_made_outside_of_namespaces_is_told_once_and_with_what_is_known_
 def test_beside_other_workers_only_what_this_process_made_is_a_leak(
     pratique_launch: Callable[..., PrivateServer[DynamoDBEndpoint]],
 ) -> None:
-    endpoint = pratique_launch("dynamodb").endpoint
+    endpoint = beside_others(pratique_launch("dynamodb").endpoint)
     of_another_worker = fresh_client(endpoint)
-    ledger = new_ledger(is_worker=True)
+    ledger = new_ledger()
     ledger.install()
     test = open_one(endpoint, "pq00fcn1", ledger)
     make_naked(of_another_worker, "theirs")
@@ -188,6 +194,8 @@ async def test_an_asyncio_client_reaches_the_same_tables(dynamodb: DynamoDBNames
     table = dynamodb.create_table("orders")
     async with dynamodb.endpoint.async_client() as client:
         await client.put_item(TableName=table, Item=ITEM)
+    async with dynamodb.async_client(region_name="us-east-1") as client:
+        assert (await client.get_item(TableName=table, Key=ITEM))["Item"] == ITEM
     assert dynamodb.client().scan(TableName=table)["Items"] == [ITEM]
 
 
@@ -195,7 +203,7 @@ def test_a_server_that_was_killed_is_told_within_seconds_and_one_that_is_started
     pratique_launch: Callable[..., PrivateServer[DynamoDBEndpoint]],
 ) -> None:
     server = pratique_launch("dynamodb")
-    namespace = open_one(server.endpoint, "pq00fbn1", new_ledger(is_worker=True))
+    namespace = open_one(server.endpoint, "pq00fbn1", new_ledger())
     table = namespace.create_table("orders")
     server.kill()
     began = time.monotonic()

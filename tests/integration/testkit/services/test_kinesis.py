@@ -23,7 +23,7 @@ def test_streams_are_made_and_removed_also_where_one_is_gone_already(
     request: pytest.FixtureRequest, server: str
 ) -> None:
     endpoint: KinesisEndpoint = request.getfixturevalue(server)
-    ledger = Ledger(operation="kinesis.CreateStream", parameter="StreamName", is_worker=False)
+    ledger = Ledger(operation="kinesis.CreateStream", parameter="StreamName")
     namespace = KinesisNamespace(endpoint, "pq00ffn1", ledger)
     namespace.open()
     client = namespace.client()

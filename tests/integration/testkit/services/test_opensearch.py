@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from pratique.testkit.services.exchanges import Recording, ReplayServer, ask_again, drift, load_recording
+from pratique.testkit.errors import ServiceStartError
+from pratique.testkit.recording import Recording, ReplayServer, ask_again, drift, load_recording
 from pratique.testkit.services.interface import Backend, Connection
 from pratique.testkit.services.opensearch import OpenSearchEndpoint, OpenSearchNamespace, OpenSearchService
 
@@ -41,9 +42,8 @@ def replay(request: pytest.FixtureRequest) -> Iterator[ReplayServer]:
 
 
 def _endpoint(server: ReplayServer) -> OpenSearchEndpoint:
-    return OpenSearchEndpoint(
-        service="opensearch", connection=Connection(url=server.url, backend=Backend.URL, provider="url")
-    )
+    connection = Connection(url=server.url, backend=Backend.CONTAINER, provider="opensearch-container")
+    return OpenSearchEndpoint(service="opensearch", connection=connection)
 
 
 def _namespace(server: ReplayServer, name: str = "pqrecn1") -> OpenSearchNamespace:
@@ -65,6 +65,17 @@ def test_another_kind_of_server_is_told_by_its_version() -> None:
     with ReplayServer(msgspec.structs.replace(recording, exchanges=(exchange,))) as server:
         connection = Connection(url=server.url, backend=Backend.URL, provider="url")
         assert OpenSearchService().connect(connection).version == "unknown distribution 2.9.0"
+
+
+@pytest.mark.parametrize("body", [None, {}, {"version": "2.9.0"}, {"version": {}}, [], "It works!"], ids=repr)
+def test_a_server_that_is_something_else_is_refused_with_what_it_said(body: Any) -> None:
+    recording = _recording("info")
+    answer = msgspec.structs.replace(recording.exchanges[0].answer, body=body)
+    exchange = msgspec.structs.replace(recording.exchanges[0], answer=answer)
+    with ReplayServer(msgspec.structs.replace(recording, exchanges=(exchange,))) as server:
+        given = Connection(url=server.url, backend=Backend.URL, provider="url")
+        with pytest.raises(ServiceStartError, match=f"Nobody answers as OpenSearch at {server.url}: "):
+            OpenSearchService().connect(given)
 
 
 def _clear(client: Any) -> None:

@@ -23,7 +23,7 @@ def test_queues_are_made_and_removed_also_where_one_is_gone_already(
     request: pytest.FixtureRequest, server: str
 ) -> None:
     endpoint: SQSEndpoint = request.getfixturevalue(server)
-    ledger = Ledger(operation="sqs.CreateQueue", parameter="QueueName", is_worker=False)
+    ledger = Ledger(operation="sqs.CreateQueue", parameter="QueueName")
     namespace, other = SQSNamespace(endpoint, "pq00ffn1", ledger), SQSNamespace(endpoint, "pq00ffn11", ledger)
     namespace.open()
     client = namespace.client()

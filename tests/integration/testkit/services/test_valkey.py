@@ -160,6 +160,8 @@ async def test_asyncio_client_is_bound_to_the_namespace(valkey: ValkeyNamespace)
         assert await client.set(valkey.key("a"), 1)
         with pytest.raises(NoPermissionError):
             await client.get(f"{NEIGHBOUR}:theirs")
+    async with valkey.endpoint.async_client(decode_responses=True) as client:
+        assert await client.get(valkey.key("a")) == "1"
 
 
 # What is left behind

@@ -49,7 +49,7 @@ def test_a_server_given_by_url_tells_its_version(pratique_wiremock: WireMockEndp
 
 
 def test_its_own_version_is_that_of_the_jar(pratique_wiremock: WireMockEndpoint) -> None:
-    assert pratique_wiremock.version == pratique_wiremock.admin().version()
+    assert pratique_wiremock.version == pratique_wiremock.client().version()
 
 
 def test_another_server_does_not_pass_for_it(other_server: str) -> None:
@@ -62,13 +62,13 @@ def test_nobody_at_the_address_is_a_clear_error() -> None:
         with pytest.raises(ServiceStartError, match="Nobody answers as WireMock"):
             WireMockService().connect(at(f"http://127.0.0.1:{port}"))
         endpoint = WireMockEndpoint(service="wiremock", connection=at(f"http://127.0.0.1:{port}"))
-        with pytest.raises(ServiceGoneError, match="does not answer GET"):
-            endpoint.admin().journal()
+        with pytest.raises(ServiceGoneError, match=f"WireMock at {endpoint.url} does not answer: "):
+            endpoint.client().journal()
 
 
 def test_what_the_admin_api_refuses_is_told(pratique_wiremock: WireMockEndpoint) -> None:
     with pytest.raises(UnexpectedAnswerError, match=r"422|400"):
-        pratique_wiremock.admin().ask("POST", "/__admin/mappings", {"request": 1})
+        pratique_wiremock.client().ask("POST", "/__admin/mappings", {"request": 1})
 
 
 def test_without_java_or_the_jar_it_is_missing_with_the_way_to_get_it(

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
-from pratique.testkit.errors import ServiceStartError, TestkitUsageError
+from pratique.testkit.errors import TestkitUsageError, UnexpectedAnswerError
 from pratique.testkit.services.aws.clients import AwsEndpoint
 from pratique.testkit.services.aws.dynamodb import DynamoDBNamespace
 from pratique.testkit.services.aws.kinesis import KinesisNamespace
 from pratique.testkit.services.aws.ledger import Ledger
-from pratique.testkit.services.aws.namespace import AwsNamespace, error_code, wait_until
+from pratique.testkit.services.aws.lifecycle import wait_until
+from pratique.testkit.services.aws.namespace import AwsNamespace, error_code
 from pratique.testkit.services.aws.s3 import S3Namespace
 from pratique.testkit.services.aws.sqs import SQSNamespace
 from pratique.testkit.services.interface import Backend, Connection
@@ -26,8 +27,10 @@ pytestmark = pytest.mark.unit
 NAME = "pq12abgw0n17"
 
 
-def endpoint_of(backend: Backend) -> AwsEndpoint:
-    connection = Connection(url="http://127.0.0.1:1", backend=backend, provider="fake", version="1")
+def endpoint_of(backend: Backend, *, is_shared: bool = False) -> AwsEndpoint:
+    connection = Connection(
+        url="http://127.0.0.1:1", backend=backend, provider="fake", version="1", is_shared=is_shared
+    )
     return AwsEndpoint(service="things", connection=connection)
 
 
@@ -38,9 +41,10 @@ class Things(AwsNamespace[AwsEndpoint]):
     valid = re.compile(r"[a-z0-9-]{3,20}")
 
     def __init__(
-        self, there: Iterable[str] = (), *, backend: Backend = Backend.PROCESS, ledger: Ledger | None = None
+        self, there: Iterable[str] = (), *, backend: Backend = Backend.PROCESS, is_shared: bool = False
     ) -> None:
-        super().__init__(endpoint_of(backend), NAME, ledger or Ledger(operation="things.Make", parameter="Name"))
+        endpoint = endpoint_of(backend, is_shared=is_shared)
+        super().__init__(endpoint, NAME, Ledger(operation="things.Make", parameter="Name"))
         self.there = list(there)
         self.listings = 0
         self.stuck = ""
@@ -105,17 +109,17 @@ def test_one_that_cannot_be_removed_is_told_and_keeps_no_other() -> None:
 
 
 def test_without_a_look_for_leaks_closing_looks_itself() -> None:
-    things = Things([f"{NAME}-a"], ledger=Ledger(operation="", parameter="", is_worker=True))
+    things = Things([f"{NAME}-a"], is_shared=True)
     things.open()
     things.close()
     assert (things.there, things.listings) == ([], 1)
 
 
 @pytest.mark.parametrize(
-    ("backend", "is_worker"), [(Backend.URL, False), (Backend.PROCESS, True)], ids=["given by URL", "beside workers"]
+    ("backend", "is_shared"), [(Backend.URL, False), (Backend.PROCESS, True)], ids=["given by URL", "beside others"]
 )
-def test_what_others_may_have_made_is_no_leak(backend: Backend, is_worker: bool) -> None:
-    things = Things(backend=backend, ledger=Ledger(operation="", parameter="", is_worker=is_worker))
+def test_what_others_may_have_made_is_no_leak(backend: Backend, is_shared: bool) -> None:
+    things = Things(backend=backend, is_shared=is_shared)
     things.open()
     things.there.append("new")
     assert things.leaks() == []
@@ -149,5 +153,5 @@ def test_an_error_of_another_kind_has_no_code() -> None:
 def test_a_wait_ends_when_it_is_so_and_is_given_up_in_time() -> None:
     answers = iter([False, False, True])
     wait_until(lambda: next(answers), "it", within_seconds=5)
-    with pytest.raises(ServiceStartError, match=r"Expected the moon to be full within 0 s; it is not\."):
+    with pytest.raises(UnexpectedAnswerError, match=r"Expected the moon to be full within 0 s; it is not\."):
         wait_until(lambda: False, "the moon to be full", within_seconds=0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 NAME = "pq12abn1"
-LEDGER = Ledger(operation="", parameter="", is_worker=True)
+LEDGER = Ledger(operation="", parameter="")
 CONNECTION = Connection(url="http://127.0.0.1:1", backend=Backend.PROCESS, provider="fake", version="1")
 
 DYNAMODB = DynamoDBNamespace(DynamoDBEndpoint(service="dynamodb", connection=CONNECTION), NAME, LEDGER)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pratique.testkit.errors import ServiceMissingError
+from pratique.testkit.errors import ServiceMissingError, ServiceStartError
 from pratique.testkit.host.launch import ContainerLaunch, ProcessLaunch, key_of
+from pratique.testkit.ports import reserved_port
+from pratique.testkit.recording import Recording, ReplayServer
 from pratique.testkit.services.aws import fidelity, servers
 from pratique.testkit.services.catalogue import make_services
 from pratique.testkit.services.interface import Backend, Connection, Found
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from pratique.testkit.services.interface import Provider
 
 pytestmark = pytest.mark.unit
+
+NOTHING = Recording(about="a", server="S", version="1", origin="transcribed", sources=(), exchanges=())
 
 NAMES = ("dynamodb", "s3", "sqs", "kinesis")
 
@@ -106,12 +110,24 @@ def test_an_endpoint_by_url_says_that_its_version_is_unknown(service: Any, monke
     from botocore import handlers
 
     monkeypatch.setattr(handlers, "BUILTIN_HANDLERS", [])
-    connection = Connection(url="http://127.0.0.1:1", backend=Backend.URL, provider="url")
-    endpoint = service.connect(connection)
+    with ReplayServer(NOTHING) as server:  # it refuses all, in HTTP
+        connection = Connection(url=server.url, backend=Backend.URL, provider="url")
+        endpoint = service.connect(connection)
     assert (endpoint.version, endpoint.service, endpoint.url) == ("unknown", service.name, connection.url)
     namespace = service.namespace(endpoint, "pq12abn1")
     assert (namespace.prefix, namespace.url) == ("pq12abn1-", connection.url)
     assert namespace.environment() == endpoint.environment()
+
+
+def test_a_url_where_nobody_answers_is_refused_before_any_test_uses_it(service: Any) -> None:
+    with reserved_port() as port:
+        connection = Connection(url=f"http://127.0.0.1:{port}", backend=Backend.URL, provider="url")
+        with pytest.raises(
+            ServiceStartError, match=f"Nobody answers as {service.title} at {connection.url}: "
+        ) as raised:
+            service.connect(connection)
+    assert raised.value.hint is not None
+    assert raised.value.hint.endswith("Is it running?")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,7 +6,15 @@ import pytest
 
 from pratique.testkit.errors import ServiceMissingError, TestkitUsageError
 from pratique.testkit.host.launch import ProcessLaunch, TcpReady
-from pratique.testkit.services.choice import choose_provider, first_given, is_url, read_candidates, without_password
+from pratique.testkit.services.choice import (
+    choose_provider,
+    first_given,
+    is_url,
+    plain_url,
+    read_candidates,
+    read_url,
+    without_password,
+)
 from pratique.testkit.services.interface import Backend, Found, Provider
 
 pytestmark = pytest.mark.unit
@@ -38,7 +46,7 @@ def test_words_that_name_nothing_are_refused_with_those_that_would(words: str) -
         read_candidates("it", ALL, words)
     assert str(caught.value) == (
         f"'{words}' is no back end of the service 'it'. "
-        "Hint: Expected a URL or one of: auto, process, container, boxed, native, second."
+        "Hint: Expected a URL, PROVIDER+URL, or one of: auto, process, container, boxed, native, second."
     )
 
 
@@ -81,3 +89,28 @@ def test_url_has_a_scheme(words: str, answer: bool) -> None:
 def test_password_is_never_shown(url: str, shown: str) -> None:
     assert without_password(url) == shown
     assert "secret" not in without_password(url)
+
+
+@pytest.mark.parametrize(
+    ("words", "url", "provider"),
+    [
+        ("redis://x", "redis://x", None),
+        ("native+http://x:1/a+b?c=d://e", "http://x:1/a+b?c=d://e", NATIVE),
+        ("second+redis+unix://x", "redis+unix://x", SECOND),
+        ("redis://x/a+b://c", "redis://x/a+b://c", None),
+        ("+http://x", "http://x", None),
+    ],
+)
+def test_provider_may_stand_before_a_url(words: str, url: str, provider: Provider | None) -> None:
+    given = read_url("it", ALL, words)
+    assert (given.url, given.provider) == (url, provider)
+    assert plain_url(words) == url
+
+
+def test_unknown_provider_before_a_url_is_refused_without_its_password() -> None:
+    with pytest.raises(TestkitUsageError) as caught:
+        read_url("it", ALL, "nativ+redis://me:secret@there")
+    assert str(caught.value) == (
+        "'nativ' before the URL redis://me:***@there is no provider of the service 'it'. "
+        "Hint: Expected one of: boxed, native, second; or the URL alone."
+    )

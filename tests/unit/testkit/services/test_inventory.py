@@ -7,7 +7,13 @@ import pytest
 from pratique.testkit.errors import ServiceMissingError, TestkitUsageError
 from pratique.testkit.host.launch import ContainerLaunch, ProcessLaunch, TcpReady
 from pratique.testkit.services.interface import Backend, Found, Provider
-from pratique.testkit.services.inventory import describe_launch, missing_services, take_inventory
+from pratique.testkit.services.inventory import (
+    describe_launch,
+    hints_for,
+    missing_services,
+    ready_stock,
+    take_inventory,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -35,6 +41,27 @@ def test_what_is_here_is_told_with_its_place_and_what_is_not_with_the_way_to_get
         ("a", True, "1.2", "/bin/server", "", ""),
         ("b", False, "", "", "it is not here", "Install it."),
     ]
+
+
+def test_the_first_that_is_here_is_what_a_run_takes() -> None:
+    services = {
+        "cache": OneService(provider("a", gone), provider("b", here), provider("c", here)),
+        "queue": OneService(provider("a", gone)),
+    }
+    ready = ready_stock(take_inventory(services))  # type: ignore[arg-type]  # as above
+    assert {name: one.provider for name, one in ready.items()} == {"cache": "b"}
+
+
+def test_a_hint_is_told_once_with_all_that_it_is_for() -> None:
+    def gone_for_good() -> Found:
+        raise ServiceMissingError("nobody makes it any more")
+
+    services = {
+        "cache": OneService(provider("a", gone), provider("b", here), provider("c", gone)),
+        "queue": OneService(provider("a", gone), provider("d", gone_for_good)),
+    }
+    stock = take_inventory(services)  # type: ignore[arg-type]  # as above
+    assert hints_for(stock) == ["a, c: Install it.", "d: nobody makes it any more"]
 
 
 def test_a_service_is_missing_only_where_no_back_end_is_here() -> None:

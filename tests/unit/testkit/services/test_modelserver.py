@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pratique.testkit.errors import ServiceMissingError, UnexpectedAnswerError
+from pratique.testkit.errors import ServiceGoneError, ServiceMissingError, UnexpectedAnswerError
 from pratique.testkit.host.launch import ProcessLaunch
 from pratique.testkit.services import modelserver
 from pratique.testkit.services.interface import Backend, Connection
-from pratique.testkit.services.modelclient import Event, read_events
+from pratique.testkit.services.modelclient import Event, ModelClient, read_events
 from pratique.testkit.services.modelserver import ModelServerEndpoint, ModelServerService
 
 if TYPE_CHECKING:
@@ -46,6 +48,34 @@ def test_an_event_that_is_cut_short_is_not_yielded() -> None:
 def test_an_event_without_an_object_is_told(data: bytes) -> None:
     with pytest.raises(UnexpectedAnswerError, match="JSON object"):
         list(read_events(iter([b"data: " + data + b"\n", b"\n"])))
+
+
+def answer_once(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+
+@pytest.mark.parametrize(
+    ("rest", "how"),
+    [(b"", "after 'token'"), (b"f" * 70_000, "LineTooLong"), (b"0\r\n\r\n", "after 'token'")],
+    ids=["the connection ends", "it is no HTTP any more", "the answer ends without a last event"],
+)
+def test_a_stream_that_breaks_off_is_told_with_the_server_and_the_request(rest: bytes, how: str) -> None:
+    event = b'event: token\ndata: {"text":"a"}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        sent = head + f"{len(event):x}\r\n".encode() + event + b"\r\n" + rest
+        server = threading.Thread(target=answer_once, args=(listener, sent))
+        server.start()
+        with ModelClient(url).stream({"query": "x", "request_id": "r-1"}) as stream:
+            assert next(stream).data == {"text": "a"}
+            with pytest.raises(ServiceGoneError, match=f"model server at {url} broke off the stream of r-1: .*{how}"):
+                next(stream)
+            assert not stream.is_open
+        server.join()
 
 
 def test_without_the_extra_no_engine_is_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,16 @@ def test_npm_file_of_the_project_wins_over_that_of_the_tools(tmp_path: Path, too
     assert find_npm_file("package", "a-*.jar", start=tmp_path) == far
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [("a-3.9.0.jar", "a-3.13.2.jar"), ("a-3.13.2-beta.jar", "a-3.13.2.jar"), ("a-9.jar", "a-10.0.jar")],
+)
+def test_of_several_versions_the_newest_is_taken(tmp_path: Path, older: str, newer: str) -> None:
+    found = put(tmp_path, newer)
+    found.with_name(older).touch()
+    assert find_npm_file("package", "a-*.jar", start=tmp_path) == found
+
+
 def test_npm_package_that_is_nowhere_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ServiceMissingError, match=r"'package' is not installed.*npm install --save-dev package"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pratique.testkit.services.aws import servers
-from pratique.testkit.services.aws.clients import AwsEndpoint
 from pratique.testkit.services.aws.fidelity import DYNAMODB, gaps_of
-from pratique.testkit.services.aws.namespace import AwsNamespace, error_code, wait_until
+from pratique.testkit.services.aws.lifecycle import LifecycleEndpoint, LifecycleNamespace
+from pratique.testkit.services.aws.namespace import error_code
 from pratique.testkit.services.aws.schema import table_definition
 from pratique.testkit.services.aws.service import AwsService
 
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DynamoDBEndpoint", "DynamoDBNamespace", "DynamoDBService"]
 
-_ACTIVE_SECONDS: Final = 30.0
-_GONE: Final = "ResourceNotFoundException"
-_CHANGING: Final = "ResourceInUseException"
-
 
 @dataclass(frozen=True, kw_only=True)
-class DynamoDBEndpoint(AwsEndpoint):
+class DynamoDBEndpoint(LifecycleEndpoint):
     """A server shared by the whole run. Make tables through a namespace of it."""
+
+    kind: ClassVar[str] = "table"
 
     def client(self, **options: Any) -> DynamoDBClient:  # noqa: ANN401 - boto3's own options
         """Return boto3's client; without options, the one that this process shares."""
@@ -43,21 +41,11 @@ class DynamoDBEndpoint(AwsEndpoint):
         """Return boto3's client of `dynamodbstreams`, which reads a table's changes."""
         return self._new_client("dynamodbstreams", options)
 
-    def wait_until_active(self, table: str, *, within_seconds: float = _ACTIVE_SECONDS) -> None:
-        """Return when a table can be used.
-
-        Raises:
-            ServiceStartError: it is not active in time.
-        """
-        client = self.client()
-        wait_until(
-            lambda: client.describe_table(TableName=table)["Table"].get("TableStatus") == "ACTIVE",
-            f"the table '{table}' to be active",
-            within_seconds=within_seconds,
-        )
+    def _status_of(self, name: str) -> str | None:
+        return self.client().describe_table(TableName=name)["Table"].get("TableStatus")
 
 
-class DynamoDBNamespace(AwsNamespace[DynamoDBEndpoint]):
+class DynamoDBNamespace(LifecycleNamespace[DynamoDBEndpoint]):
     """The tables of one test."""
 
     kind = "table"
@@ -110,25 +98,19 @@ class DynamoDBNamespace(AwsNamespace[DynamoDBEndpoint]):
         pages = self.client().get_paginator("list_tables").paginate()
         return [name for page in pages for name in page["TableNames"]]
 
-    def _remove(self, name: str) -> None:
-        wait_until(lambda: self._is_removed(name), f"the table '{name}' to be deleted", within_seconds=_ACTIVE_SECONDS)
+    def _delete(self, name: str) -> None:
+        self.client().delete_table(TableName=name)
 
     def _is_removed(self, name: str) -> bool:
         from botocore.exceptions import ClientError
 
-        client = self.client()
         try:
-            client.delete_table(TableName=name)
+            return super()._is_removed(name)
         except ClientError as error:
-            code = error_code(error)
-            if code == "ValidationException" and "protect" in str(error).lower():
-                client.update_table(TableName=name, DeletionProtectionEnabled=False)
-                return False
-            if code == _CHANGING:  # it is being made, changed or deleted
-                return False
-            if code != _GONE:
+            if error_code(error) != "ValidationException" or "protect" not in str(error).lower():
                 raise
-        return True
+        self.client().update_table(TableName=name, DeletionProtectionEnabled=False)
+        return False
 
 
 class DynamoDBService(AwsService[DynamoDBEndpoint]):

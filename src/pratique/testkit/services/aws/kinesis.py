@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pratique.testkit.services.aws import servers
-from pratique.testkit.services.aws.clients import AwsEndpoint
 from pratique.testkit.services.aws.fidelity import KINESIS, gaps_of
-from pratique.testkit.services.aws.namespace import AwsNamespace, error_code, wait_until
+from pratique.testkit.services.aws.lifecycle import LifecycleEndpoint, LifecycleNamespace
 from pratique.testkit.services.aws.service import AwsService
 
 if TYPE_CHECKING:
@@ -17,38 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["KinesisEndpoint", "KinesisNamespace", "KinesisService"]
 
-_ACTIVE_SECONDS: Final = 30.0
-_GONE: Final = "ResourceNotFoundException"
-_CHANGING: Final = "ResourceInUseException"
-
 
 @dataclass(frozen=True, kw_only=True)
-class KinesisEndpoint(AwsEndpoint):
+class KinesisEndpoint(LifecycleEndpoint):
     """A server shared by the whole run. Make streams through a namespace of it."""
+
+    kind: ClassVar[str] = "stream"
 
     def client(self, **options: Any) -> KinesisClient:  # noqa: ANN401 - boto3's own options
         """Return boto3's client; without options, the one that this process shares."""
         client: KinesisClient = self._make_client(options)
         return client
 
-    def wait_until_active(self, stream: str, *, within_seconds: float = _ACTIVE_SECONDS) -> None:
-        """Return when a stream can be used.
-
-        Raises:
-            ServiceStartError: it is not active in time.
-        """
-        client = self.client()
-        wait_until(
-            lambda: (
-                client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamStatus"]
-                == "ACTIVE"
-            ),
-            f"the stream '{stream}' to be active",
-            within_seconds=within_seconds,
-        )
+    def _status_of(self, name: str) -> str:
+        return self.client().describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"]
 
 
-class KinesisNamespace(AwsNamespace[KinesisEndpoint]):
+class KinesisNamespace(LifecycleNamespace[KinesisEndpoint]):
     """The streams of one test."""
 
     kind = "stream"
@@ -73,20 +57,8 @@ class KinesisNamespace(AwsNamespace[KinesisEndpoint]):
         pages = self.client().get_paginator("list_streams").paginate()
         return [name for page in pages for name in page["StreamNames"]]
 
-    def _remove(self, name: str) -> None:
-        wait_until(lambda: self._is_removed(name), f"the stream '{name}' to be deleted", within_seconds=_ACTIVE_SECONDS)
-
-    def _is_removed(self, name: str) -> bool:
-        from botocore.exceptions import ClientError
-
-        try:
-            self.client().delete_stream(StreamName=name, EnforceConsumerDeletion=True)
-        except ClientError as error:
-            code = error_code(error)
-            if code not in {_GONE, _CHANGING}:
-                raise
-            return code == _GONE
-        return True
+    def _delete(self, name: str) -> None:
+        self.client().delete_stream(StreamName=name, EnforceConsumerDeletion=True)
 
 
 class KinesisService(AwsService[KinesisEndpoint]):

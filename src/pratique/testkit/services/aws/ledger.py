@@ -2,7 +2,7 @@
 
 Two sources. botocore's events say what this process's clients made, and where: exact, and blind to clients that were
 made before the ledger was installed, and to other processes. Listings say what is there: complete, and blind to who
-made it; so what only they show counts only where no other worker shares the server.
+made it; so what only they show counts only where nobody else uses the server.
 
 What was there before a namespace was opened is nobody's leak, and nothing is told twice.
 """
@@ -46,8 +46,6 @@ class Ledger:
     """botocore's name of what creates: `dynamodb.CreateTable`."""
     parameter: str
     """The one that holds the name."""
-    is_worker: bool = False
-    """Whether other workers' tests use the same servers."""
     _made: list[tuple[str, str]] = field(default_factory=list)
     """Server and name, in the order of creation."""
     _known: dict[str, set[str]] = field(default_factory=dict)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import time
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from pratique.testkit.errors import ServiceStartError, TestkitUsageError
+from pratique.testkit.errors import TestkitUsageError
 from pratique.testkit.services.aws.clients import AwsEndpoint
-from pratique.testkit.services.interface import Backend
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from pratique.testkit.services.aws.ledger import Foreign, Ledger
 
-__all__ = ["AwsNamespace", "error_code", "wait_until"]
+__all__ = ["AwsNamespace", "error_code"]
 
 E = TypeVar("E", bound=AwsEndpoint)
-
-_POLL_SECONDS: Final = (0.005, 0.2)
-"""First and longest pause between two looks."""
 
 
 class AwsNamespace(abc.ABC, Generic[E]):
@@ -42,11 +37,6 @@ class AwsNamespace(abc.ABC, Generic[E]):
         self._listed: list[str] | None = None
 
     @property
-    def _is_alone(self) -> bool:
-        # Whoever gives a URL may have others on that server; so has every worker of xdist.
-        return self.endpoint.backend is not Backend.URL and not self._ledger.is_worker
-
-    @property
     def url(self) -> str:
         """Where the server is: for the code under test."""
         return self.endpoint.url
@@ -55,20 +45,24 @@ class AwsNamespace(abc.ABC, Generic[E]):
         """Return the variables by which a process under test finds the server."""
         return self.endpoint.environment()
 
+    def async_client(self, **options: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ANN401 - aiobotocore's own
+        """Return aiobotocore's client, as the endpoint does."""
+        return self.endpoint.async_client(**options)
+
     def open(self) -> None:
         self._mark = self._ledger.mark()
         url = self.endpoint.url
-        if self._is_alone and not self._ledger.knows(url):
+        if self.endpoint.is_alone and not self._ledger.knows(url):
             self._ledger.learn(url, self._list())
 
     def leaks(self) -> list[str]:
         """Return what the test made outside of the namespace."""
         url = self.endpoint.url
-        if not self._is_alone and not self._ledger.made_since(url, self._mark):
+        if not self.endpoint.is_alone and not self._ledger.made_since(url, self._mark):
             return []  # a listing would say nothing about this test
         self._listed = self._list()
         found = self._ledger.assess(url, self._mark, self._listed)
-        return [_describe(self.kind, one) for one in found if one.is_ours or self._is_alone]
+        return [_describe(self.kind, one) for one in found if one.is_ours or self.endpoint.is_alone]
 
     def close(self) -> None:
         listed = self._list() if self._listed is None else self._listed
@@ -105,21 +99,6 @@ def error_code(error: Exception) -> str:
     """Return what a service calls the failure of a call, without its namespace and version."""
     response: Any = getattr(error, "response", {})
     return str(response.get("Error", {}).get("Code", "")).rpartition("#")[2]
-
-
-def wait_until(is_so: Callable[[], bool], what: str, *, within_seconds: float) -> None:
-    """Look again and again, at first often.
-
-    Raises:
-        ServiceStartError: it did not become so in time.
-    """
-    pause, longest = _POLL_SECONDS
-    deadline = time.monotonic() + within_seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise ServiceStartError(f"Expected {what} within {within_seconds:g} s; it is not.")
-        time.sleep(pause)
-        pause = min(longest, pause * 2)
 
 
 def _describe(kind: str, one: Foreign) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from pratique.testkit.services.aws.clients import AwsEndpoint
 from pratique.testkit.services.aws.ledger import Ledger
+from pratique.testkit.services.http import exchange, nobody_answers
+from pratique.testkit.services.interface import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["AwsService"]
 
 E = TypeVar("E", bound=AwsEndpoint)
+
+_CONNECT_SECONDS: Final = 5.0
 
 
 class AwsService(Generic[E]):
@@ -37,14 +40,26 @@ class AwsService(Generic[E]):
     @cached_property
     def _ledger(self) -> Ledger:
         operation, parameter = self.creates
-        is_worker = "PYTEST_XDIST_WORKER" in os.environ
-        return Ledger(operation=f"{self.name}.{operation}", parameter=parameter, is_worker=is_worker)
+        return Ledger(operation=f"{self.name}.{operation}", parameter=parameter)
 
     def connect(self, connection: Connection) -> E:
-        """Make an endpoint. What a URL leads to has no common way to tell its version."""
+        """Make an endpoint. What a URL leads to has to speak HTTP; there is no common way to ask for a version.
+
+        Raises:
+            ServiceStartError: nobody answers at the URL.
+        """
+        if connection.backend is Backend.URL:
+            self._look(connection.url)
         self._ledger.install()
         known = connection if connection.version else replace(connection, version="unknown")
         return self.endpoint_type(service=self.name, connection=known)
+
+    def _look(self, url: str) -> None:
+        try:
+            with exchange("GET", url, seconds=_CONNECT_SECONDS):
+                pass  # whatever it says
+        except OSError as error:
+            raise nobody_answers(self.title, url, error) from error
 
     def namespace(self, endpoint: E, name: str) -> AwsNamespace[E]:
         """Return a namespace, not opened yet."""

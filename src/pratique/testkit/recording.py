@@ -11,7 +11,6 @@ are equal. What a newer server adds is no drift.
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ import msgspec
 
 from pratique.testkit.errors import TestkitUsageError
 from pratique.testkit.ports import LOOPBACK
+from pratique.testkit.services.http import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Exchange", "Recording", "ReplayServer", "ask_again", "drift", "load_recording"]
 
-_ASK_SECONDS: Final = 30.0
 _UNKNOWN_STATUS: Final = 501
 _JSON: Final = "application/json"
 
@@ -49,6 +48,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     path: str
     """With its query."""
     body: Any = None
+    """A JSON value; a text is sent as it is."""
     answer: Answer
     significant: tuple[str, ...] = ()
     """Paths in the answer's body whose values must not change."""
@@ -114,7 +114,7 @@ class ReplayServer:
         self._thread.join()
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
-        asked = _identity(method, path, json.loads(body) if body else None)
+        asked = _identity(method, path, _read_body(body))
         with self._lock:
             for exchange in self._left:
                 if _identity(exchange.method, exchange.path, exchange.body) == asked:
@@ -193,22 +193,28 @@ def _identity(method: str, path: str, body: Any) -> tuple[str, str, str, str]:  
 
 
 def _ask(exchange: Exchange, url: str) -> Answer:
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ASK_SECONDS)
-    body = None if exchange.body is None else json.dumps(exchange.body)
-    try:
-        connection.request(exchange.method, exchange.path, body=body, headers={"Content-Type": _JSON})
-        answer = connection.getresponse()
-        text = answer.read()
-    except http.client.HTTPException as error:
-        raise OSError(f"{url} does not speak HTTP: {error!r}") from error
-    finally:
-        connection.close()
+    body = _write_body(exchange.body) or None
+    answer = ask(exchange.method, url.rstrip("/") + exchange.path, body=body, headers={"Content-Type": _JSON})
     return Answer(
         status=answer.status,
-        body=json.loads(text) if text else None,
-        headers={"content-type": answer.headers.get("Content-Type", "")},
+        body=_read_body(answer.body),
+        headers={"content-type": answer.headers.get("content-type", "")},
     )
+
+
+def _read_body(body: bytes) -> Any:  # noqa: ANN401 - as above
+    """Return a JSON value; as text, as it came, what is none (lines of JSON, for one), or is only a text."""
+    try:
+        value = json.loads(body) if body else None
+    except ValueError:
+        value = ""
+    return body.decode("utf-8", "replace") if isinstance(value, str) else value
+
+
+def _write_body(body: Any) -> bytes:  # noqa: ANN401 - as above
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
 def _handler_of(replay: ReplayServer) -> type[BaseHTTPRequestHandler]:
@@ -218,7 +224,7 @@ def _handler_of(replay: ReplayServer) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             answer = replay.answer(self.command, self.path, asked)
-            body = b"" if answer.body is None or self.command == "HEAD" else json.dumps(answer.body).encode()
+            body = b"" if self.command == "HEAD" else _write_body(answer.body)
             self.send_response(answer.status)
             for name, value in {"content-type": _JSON, **answer.headers, "content-length": str(len(body))}.items():
                 self.send_header(name, value)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from pratique.testkit.errors import TestkitUsageError
-from pratique.testkit.services.exchanges import (
+from pratique.testkit.recording import (
     Answer,
     Exchange,
     Recording,
@@ -22,6 +22,7 @@ from pratique.testkit.services.exchanges import (
     drift,
     load_recording,
 )
+from pratique.testkit.services.http import ask
 
 pytestmark = pytest.mark.unit
 
@@ -104,6 +105,24 @@ def test_asking_again_records_what_the_server_says_now() -> None:
     assert now.exchanges[0].significant == ("a",)
 
 
+@pytest.mark.parametrize(
+    "text", ['{"index": {}}\n{"a": 1}\n', "plain", '"quoted"'], ids=["lines", "plain", "a JSON text"]
+)
+def test_a_body_that_is_a_text_is_recorded_asked_and_answered_as_it_is(text: str) -> None:
+    exchange = Exchange(method="POST", path="/_bulk", body=text, answer=Answer(status=200, body=text))
+    with ReplayServer(_recording(exchange)) as server:
+        again = ask_again(_recording(exchange), server.url, version="1", how="its replay")
+        assert (server.unexpected, server.unused) == ([], [])
+    assert again.exchanges[0].answer.body == text
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1}\n{"b": 2}\n', b"\xff\x00", b"{"], ids=["lines", "no text", "cut"])
+def test_a_body_that_is_no_json_and_was_not_recorded_is_kept_as_unexpected(body: bytes) -> None:
+    with ReplayServer(_recording(_exchange({}))) as server:
+        answer = ask("POST", f"{server.url}/_bulk", body=body)
+        assert (answer.status, server.unexpected) == (501, [f"POST /_bulk {body.decode('utf-8', 'replace')}".strip()])
+
+
 def test_asking_nobody_is_an_error() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -123,7 +142,7 @@ def test_asking_something_that_is_no_http_server_is_an_error() -> None:
 
         thread = threading.Thread(target=babble)
         thread.start()
-        with pytest.raises(OSError, match="does not speak HTTP"):
+        with pytest.raises(OSError, match="the answer is not HTTP"):
             ask_again(_recording(_exchange({})), f"http://127.0.0.1:{listener.getsockname()[1]}", version="", how="")
         thread.join()
 
