@@ -86,7 +86,8 @@ def install(
     if dry_run:
         print(f"would write {file}", file=sys.stderr)
         return
-    install_hook(file, hook_script([sys.executable, "-m", "pratique.cli.main"]), overwrites=force)
+    # -P: `python -m` would import from the checkout first, and a hook runs there, whoever wrote what is in it.
+    install_hook(file, hook_script([sys.executable, "-P", "-m", "pratique.cli.main"]), overwrites=force)
     print(f"wrote {file}", file=sys.stderr)
 
 

@@ -91,10 +91,9 @@ def read_guard_options(config: pytest.Config, service_urls: Iterable[str]) -> Gu
     allows = bool(config.getini("pratique_allow_credentials") if flag is None else flag)
     hosts = parse_hosts(config.getini("pratique_allow_hosts"), where="the ini value pratique_allow_hosts")
     hosts = hosts.with_more(parse_hosts(config.getoption("pratique_allow_hosts") or (), where="--pratique-allow-hosts"))
-    given = [host for url in service_urls if (host := urlsplit(url).hostname) and not is_local(host)]
     return GuardOptions(
         is_on=state == "on",
-        hosts=hosts.with_more(parse_hosts(given, where="a service's URL")),
+        hosts=hosts.with_more(_hosts_of_urls(service_urls)),
         allows_credentials=allows,
         aws=AwsPins(region=str(config.getini("pratique_aws_region")), endpoint=endpoint, keeps_credentials=allows),
     )
@@ -133,6 +132,11 @@ class GuardPlugin:
         self._options = options
         self._listed: list[str] = []
         self._seen = 0
+
+    def allow_url(self, url: str) -> None:
+        """Let the session reach the host of a URL that a fixture of this run names."""
+        more = _hosts_of_urls([url])
+        self._guard.hosts = self._guard.hosts.with_more(more)
 
     def pytest_report_header(self) -> list[str]:
         """Say what is guarded, and loudly what is not."""
@@ -180,6 +184,11 @@ class GuardPlugin:
             terminalreporter.section("pratique guard: blocked")
             for line in lines:
                 terminalreporter.write_line(line)
+
+
+def _hosts_of_urls(urls: Iterable[str]) -> Hosts:
+    given = [host for url in urls if (host := urlsplit(url).hostname) and not is_local(host)]
+    return parse_hosts(given, where="a service's URL")
 
 
 def _hosts_of(item: pytest.Item) -> Hosts | None:

@@ -7,8 +7,10 @@ one on top decides. Empty stack: everything is let through, as if the guard were
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +26,10 @@ __all__ = ["MAX_BLOCKED", "Guard", "current_guard", "guarded"]
 
 MAX_BLOCKED: Final = 200
 """So many are remembered for the summary; the rest are only refused."""
+_AGAIN_SECONDS: Final = 5.0
+"""A name is not resolved again before: what is blocked over and over costs no look-up each time."""
+_RESOLVING_SECONDS: Final = 3.0
+"""Whoever connects waits so long at most, a program with an event loop as a whole."""
 
 
 def _resolve(name: str) -> set[str]:
@@ -42,9 +48,12 @@ class Guard:
     own_name: str = ""
     """This machine's: looking it up leaves nothing behind and is common."""
     blocked: list[str] = field(default_factory=list)
+    clock: Callable[[], float] = time.monotonic
     _test: str = ""
     _extra: Hosts | None = None
     _known: dict[str, set[str]] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
+    _asking: threading.Lock = field(default_factory=threading.Lock)
     _own: threading.local = field(default_factory=threading.local)
 
     @contextlib.contextmanager
@@ -78,8 +87,7 @@ class Guard:
         if is_local(host) or self._is_resolving():
             return
         allowed = self.allowed
-        # A name that is allowed was looked up before; here is what came out of it.
-        if not allowed.allows(host) and not any(host in self._addresses(name) for name in allowed.names):
+        if not allowed.allows(host) and not self._is_known(host, allowed.names):
             self._block(f"reach {host}:{port}", host)
 
     def judge(self, host: str, what: str) -> None:
@@ -112,14 +120,37 @@ class Guard:
     def _is_resolving(self) -> bool:
         return getattr(self._own, "is_resolving", False)
 
-    def _addresses(self, name: str) -> set[str]:
-        if name not in self._known:
-            self._own.is_resolving = True
+    def _is_known(self, host: str, names: Iterable[str]) -> bool:
+        """Whether it is an address of an allowed name, as far as they are known: large names have others each time."""
+        if self._has(host, names):
+            return True
+        # Bounded, as the thread that has it may be one that a fork left behind.
+        if self._asking.acquire(timeout=_RESOLVING_SECONDS):
             try:
-                self._known[name] = self.resolve(name)
+                self._learn(
+                    [name for name in names if self.clock() - self._asked.get(name, -math.inf) >= _AGAIN_SECONDS]
+                )
             finally:
-                self._own.is_resolving = False
-        return self._known[name]
+                self._asking.release()
+        return self._has(host, names)
+
+    def _has(self, host: str, names: Iterable[str]) -> bool:
+        return any(host in self._known.get(name, ()) for name in names)
+
+    def _learn(self, names: Iterable[str]) -> None:
+        """Resolve names, each in a thread: the system's resolver knows no deadline. Late answers count from then on."""
+        threads = [threading.Thread(target=self._learn_one, args=(name,), daemon=True) for name in names]
+        until = time.monotonic() + _RESOLVING_SECONDS
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _learn_one(self, name: str) -> None:
+        self._own.is_resolving = True
+        self._asked[name] = self.clock()
+        # What it was known by stays: connections to it may be pooled.
+        self._known[name] = self._known.get(name, set()) | self.resolve(name)
 
 
 _stack: Final[list[Guard]] = []

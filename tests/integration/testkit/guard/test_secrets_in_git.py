@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -14,12 +15,17 @@ from typer.testing import CliRunner
 
 from pratique.cli.secrets import app
 from pratique.core.errors import PratiqueError
+from pratique.testkit.guard.scan import git
 from pratique.testkit.guard.scan.corpus import true_cases
+from pratique.testkit.guard.scan.git import stream_git
 from pratique.testkit.guard.scan.hook import ForeignHookError, hook_file, hook_script, install_hook
 from pratique.testkit.guard.scan.model import ScanFailedError, ScanUsageError
 from pratique.testkit.guard.scan.scanner import Scanner
 from pratique.testkit.guard.scan.sources import scan_files, scan_history, scan_staged
 from pratique.testkit.guard.scan.text import find_hits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.integration
 
@@ -204,12 +210,52 @@ def test_what_cannot_be_asked_is_no_answer(repository: Repository, tmp_path: Pat
         scan_files(Scanner(), [tmp_path / "missing"])
 
 
+@pytest.mark.parametrize("scan", [history, staged])
+def test_a_repository_that_git_has_much_to_say_about_does_not_stop_the_scan(
+    repository: Repository, scan: Callable[[Repository], list[Any]]
+) -> None:
+    repository.write(".gitattributes", "* @not-an-attribute-name\n" * 5000)
+    repository.write("a.txt", a_token())
+    repository.git("add", "--all")
+    if scan is history:
+        repository.git("commit", "--quiet", "--message", "noise")
+    assert len(scan(repository)) == 1
+
+
+def test_what_git_says_last_is_told_however_much_it_said(repository: Repository) -> None:
+    repository.commit("a.txt", "x")
+    with (
+        pytest.raises(ScanFailedError, match="not a git command"),
+        stream_git(repository.folder, "no-such-command") as stream,
+    ):
+        stream.read()
+
+
+def test_a_git_that_stands_still_is_given_up(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "_SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(git, "_SECONDS", 0.05)
+    idle = "-c", "alias.idle=!exec sleep 3", "idle"
+    with pytest.raises(ScanFailedError, match="said nothing for"), stream_git(repository.folder, *idle) as stream:
+        stream.read()
+    closed = "-c", "alias.idle=!exec >&-; exec sleep 3", "idle"
+    with pytest.raises(ScanFailedError, match="does not end"), stream_git(repository.folder, *closed):
+        pass
+
+
 @pytest.fixture
-def hooked(repository: Repository) -> Repository:
-    install_hook(
-        hook_file(repository.folder), hook_script([sys.executable, "-m", "pratique.cli.main"]), overwrites=False
-    )
+def hooked(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    with monkeypatch.context() as patched:
+        patched.chdir(repository.folder)
+        assert CliRunner().invoke(app, ["install-hook"]).exit_code == 0
     return repository
+
+
+def test_the_hook_runs_nothing_of_the_repository(hooked: Repository) -> None:
+    for name in ("secrets", "typer", "re", "sitecustomize", "pratique/__init__"):
+        hooked.write(f"{name}.py", "import pathlib\npathlib.Path('ran').touch()\n")
+    hooked.git("add", "--all")
+    hooked.git("commit", "--quiet", "--message", "fine")
+    assert not (hooked.folder / "ran").exists()
 
 
 def test_the_hook_refuses_a_commit_with_a_secret_and_lets_others_pass(hooked: Repository) -> None:

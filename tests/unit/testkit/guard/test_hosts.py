@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import Any
 
 import pytest
 
 from pratique.testkit.errors import NetworkBlockedError, TestkitUsageError
+from pratique.testkit.guard import watch
 from pratique.testkit.guard.hosts import Hosts, is_local, parse_hosts, parse_ip
 from pratique.testkit.guard.sockets import judge_event
 from pratique.testkit.guard.watch import MAX_BLOCKED, Guard, current_guard, guarded
@@ -75,6 +77,62 @@ def test_what_a_test_is_allowed_ends_with_it() -> None:
     with one.during("test", parse_hosts(["192.0.2.1"], where="x")):
         one.judge_address("192.0.2.1", 1)
     with pytest.raises(NetworkBlockedError, match="outside a test"):
+        one.judge_address("192.0.2.1", 1)
+
+
+class Names:
+    """Resolves as it is told, at a time that is told."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers, self.now, self.asked = list(answers), 0.0, 0
+
+    def resolve(self, _name: str) -> set[str]:
+        self.asked += 1
+        return {self.answers.pop(0)}
+
+    def clock(self) -> float:
+        return self.now
+
+
+def test_an_allowed_name_with_many_addresses_is_asked_anew_and_keeps_those_it_had() -> None:
+    names = Names("192.0.2.1", "192.0.2.2")
+    one = guard("cdn.org", resolve=names.resolve, clock=names.clock)
+    one.judge_address("192.0.2.1", 1)
+    with pytest.raises(NetworkBlockedError):
+        one.judge_address("192.0.2.2", 1)
+    names.now = 5.0
+    for address in ("192.0.2.2", "192.0.2.1"):
+        one.judge_address(address, 1)
+    assert names.asked == 2
+
+
+def test_a_resolver_that_does_not_answer_holds_nobody_up_and_may_answer_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_RESOLVING_SECONDS", 0.01)
+    answers = threading.Event()
+    done = threading.Event()
+
+    class Known(dict[str, set[str]]):
+        def __setitem__(self, name: str, addresses: set[str]) -> None:
+            super().__setitem__(name, addresses)
+            done.set()
+
+    def resolve(_name: str) -> set[str]:
+        answers.wait(10)
+        return {"192.0.2.1"}
+
+    one = guard("slow.org", resolve=resolve)
+    one._known = Known()
+    with pytest.raises(NetworkBlockedError):
+        one.judge_address("192.0.2.1", 1)
+    answers.set()
+    assert done.wait(10)
+    one.judge_address("192.0.2.1", 1)
+
+
+def test_a_lock_that_nobody_frees_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_RESOLVING_SECONDS", 0.01)
+    one = guard("a.org", resolve=lambda _name: {"192.0.2.1"})
+    with one._asking, pytest.raises(NetworkBlockedError):
         one.judge_address("192.0.2.1", 1)
 
 

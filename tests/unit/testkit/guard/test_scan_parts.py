@@ -106,6 +106,23 @@ def test_urls_without_a_password(text: str) -> None:
     assert find_url_password(text, text.index("://")) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['tokenizers": "q8Zr2LxVb7Nc4ZmYp8Hd"', 'secretary = "q8Zr2LxVb7Nc4ZmYp8Hd"',
+     'token_bytes": "q8Zr2LxVb7Nc4ZmYp8H="', 'token: "Py2Tokens~=1.4.0rc1,!=1.4.*"',
+     'token_lib = "tokens[all]>=0.23.1,<0.24.0"'],
+)  # fmt: skip
+def test_tokenizers_secretaries_and_requirements_are_no_secrets(text: str) -> None:
+    assert find_assignment(text, 0) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["q8Zr2LxVb7Nc>=4ZmYp8Hd", "q8Zr2LxVb7Nc4ZmYpA==", "tokens>=0.23.1/q8Zr2LxVb7Nc4ZmYp8Hd"]
+)
+def test_a_secret_that_looks_a_little_like_a_requirement_is_one(value: str) -> None:
+    assert find_assignment(f'token = "{value}"', 0) == (9, 9 + len(value))
+
+
 def test_a_checksum_of_github_is_known() -> None:
     assert crc32_base62("zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ") == "0mLq17"
 

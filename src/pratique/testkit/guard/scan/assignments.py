@@ -29,6 +29,8 @@ _OTHER_HEAD: Final = re.compile(
     r"|public|encrypted|hashed|sealed|cancel\w*|cancellation|un|num|max|min|idempotency|upload|nextpage|contract)[_\-.]?\Z",
     re.IGNORECASE,
 )
+_OTHER_WORDS: Final = ("tokeniz", "token_bytes", "secretar")
+"""They begin as an anchor does, and are of language models and people."""
 _AUTHORITY: Final = re.compile(
     r"([A-Za-z0-9._~%+\-]{1,64}):([^\s:/?#@\[\]\"'<>]{3,128})"
     r"@([A-Za-z0-9.\-]{1,253}|\[[0-9A-Fa-f:.]+\])"
@@ -66,8 +68,7 @@ def _is_a_name(text: str, at: int) -> bool:
 def _is_other_name(text: str, at: int, rest: str) -> bool:
     before = _NAME_BEFORE.search(text, max(0, at - _NAME_HEAD), at)
     head = before.group() if before else ""
-    # A tokenizer and a secretary are no secrets.
-    return rest.lower().startswith(("iz", "ary")) or bool(_OTHER_NAME.search(rest) or _OTHER_HEAD.search(head))
+    return rest.lower().startswith(_OTHER_WORDS) or bool(_OTHER_NAME.search(rest) or _OTHER_HEAD.search(head))
 
 
 def _is_code(text: str, span: tuple[int, int], value: str) -> bool:

@@ -206,6 +206,8 @@ _FALSE: Final[dict[str, Callable[[Random], str]]] = {
     "page token": lambda random: f'"nextPageToken": "{_of(random, _ALNUM, 40)}", "NextToken": "{_of(random, _ALNUM, 32)}"\n',
     "password hash": lambda random: f"password_hash = '$2b$12${_of(random, _ALNUM + './', 53)}'\npassword_sha256: {_of(random, _HEX, 64)}\n",
     "identifier": lambda random: f"secret_name = '{random.choice(('prod/api/service-account-key', 'internalServiceAccountCredentials', 'my-app_db-password_v2'))}'\n",
+    "requirement": lambda random: f'"{random.choice(("tokenizers", "detect-secrets", "token-lib"))}": "{random.choice(("tokenizers>=0.23.1,<0.24.0", "detect-secrets[gibberish]==1.5.0", "PyTokenLib2~=1.4.0rc1,!=1.4.2"))}",\n',
+    "vocabulary": lambda random: f'"token_bytes": "{base64.b64encode(random.randbytes(14)).decode()}",\n',
     "type": lambda random: f"def login(password: {random.choice(('SecretStrWithMinLength8', 'Annotated[str, Field()]', 'str | None'))}, token: TokenResponseModelV2) -> None: ...\n",
     "signed example": lambda random: f"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.{_encode(json.dumps({'sub': '1234567890', 'name': 'John Doe', 'iat': 1516239022}).encode())}.{_encode(random.randbytes(32))}\n",
 }  # fmt: skip

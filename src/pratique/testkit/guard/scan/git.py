@@ -7,8 +7,11 @@ a pager, signature checks) is switched off, and paths are taken as bytes.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import select
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING, Final
 
 from pratique.testkit.guard.scan.model import ScanFailedError, ScanUsageError
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
+    from _typeshed import WriteableBuffer
+
 __all__ = ["DIFF_OPTIONS", "ask_git", "git_root", "read_blob", "stream_git"]
 
 _SAFE: Final = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "log.showSignature=false")
@@ -26,6 +31,10 @@ DIFF_OPTIONS: Final = (
     "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--inter-hunk-context=0",
 )  # fmt: skip
 _SECONDS: Final = 60.0
+_SILENCE_SECONDS: Final = 300.0
+"""So long a stream may say nothing: a history of a million commits is read before its first is told."""
+_MAX_SAID: Final = 4096
+_BUFFER_BYTES: Final = 256 * 1024
 
 
 def _command(words: Sequence[str]) -> list[str]:
@@ -56,34 +65,54 @@ def git_root(folder: Path) -> Path | None:
     return type(folder)(os.fsdecode(top.rstrip(b"\n")))
 
 
+class _Patient(io.RawIOBase):
+    """A pipe that fails where nothing comes out of it for too long."""
+
+    def __init__(self, pipe: IO[bytes], what: str) -> None:
+        super().__init__()
+        self._fd, self._what, self._poll = pipe.fileno(), what, select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if not self._poll.poll(_SILENCE_SECONDS * 1000):
+            raise ScanFailedError(f"{self._what} said nothing for {_SILENCE_SECONDS:g} s.")
+        return os.readv(self._fd, [buffer])
+
+
 @contextlib.contextmanager
 def stream_git(folder: Path, *words: str) -> Iterator[IO[bytes]]:
-    """Read a command's output as it comes. It has no deadline: it reads local files, and ends when they end.
+    """Read a command's output as it comes, for as long as some comes.
 
     Raises:
-        ScanFailedError: it failed.
+        ScanFailedError: it failed, or stands still.
         ScanUsageError: it does not know the revisions it was given.
     """
-    try:
-        process = subprocess.Popen(_command(words), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603 - fixed words
-    except OSError as error:
-        raise ScanFailedError(f"git {words[0]} could not be run in {folder}: {error}.") from error
-    assert process.stdout is not None  # noqa: S101 - narrows the type
-    assert process.stderr is not None  # noqa: S101 - narrows the type
-    with process:
+    what = f"git {words[0]}"
+    # What it says beside its output goes to a file: nobody reads it before the end, and a pipe would fill up.
+    with tempfile.TemporaryFile() as aside:
         try:
-            yield process.stdout
-        except BaseException:
-            process.kill()
-            raise
-        said = process.stderr.read(_MAX_SAID)
-        process.wait(_SECONDS)
+            process = subprocess.Popen(_command(words), cwd=folder, stdout=subprocess.PIPE, stderr=aside)  # noqa: S603 - fixed words
+        except OSError as error:
+            raise ScanFailedError(f"{what} could not be run in {folder}: {error}.") from error
+        assert process.stdout is not None  # noqa: S101 - narrows the type
+        with process:
+            try:
+                yield io.BufferedReader(_Patient(process.stdout, f"{what} in {folder}"), _BUFFER_BYTES)
+                process.wait(_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise ScanFailedError(f"{what} in {folder} does not end: {error}.") from error
+            except BaseException:
+                process.kill()
+                raise
+        aside.seek(max(0, aside.seek(0, os.SEEK_END) - _MAX_SAID))
+        said = aside.read()
     if process.returncode:
         kind = ScanUsageError if b"revision" in said or b"bad object" in said else ScanFailedError
-        raise kind(f"git {words[0]} failed in {folder}: {_text(said)}")
-
-
-_MAX_SAID: Final = 4096
+        raise kind(f"{what} failed in {folder}: {_text(said)}")
 
 
 def read_blob(folder: Path, name: str, limit: int) -> bytes:
@@ -96,4 +125,4 @@ def read_blob(folder: Path, name: str, limit: int) -> bytes:
 
 
 def _text(said: bytes) -> str:
-    return said.decode("utf-8", "replace").strip()[:400]
+    return said.decode("utf-8", "replace").strip()[-400:]

@@ -27,7 +27,10 @@ class ScanFailedError(EnvironmentFaultError):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One kind of secret: `find` is asked at every place where one of the anchors stands."""
+    """One kind of secret: `find` is asked at every place where one of the anchors stands.
+
+    Small letters of an anchor stand for capitals too: where case matters, `find` looks.
+    """
 
     id: str
     meaning: str
@@ -37,7 +40,6 @@ class Rule:
     """Text and the anchor's position → where the secret begins and ends. Takes bounded time."""
     shows: int = 0
     """So many of the first characters say only of what kind it is, and may be shown."""
-    ignores_case: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,9 +98,8 @@ RULES: Final[tuple[Rule, ...]] = (
         id="aws-secret-access-key",
         meaning="a secret access key of AWS",
         advice="Deactivate the key in IAM, look at CloudTrail for its use, and delete it.",
-        anchors=("secret", "akia", "asia"),
+        anchors=("secret", "AKIA", "ASIA"),
         find=_find_aws_secret,
-        ignores_case=True,
     ),
     Rule(
         id="github-token",
@@ -227,7 +226,6 @@ RULES: Final[tuple[Rule, ...]] = (
         anchors=("passw", "passphrase", "pwd", "secret", "token", "api_key", "apikey", "api-key", "access_key",
                  "accesskey", "access-key", "auth_key", "private_key", "encryption_key", "signing_key", "credential"),
         find=find_assignment,
-        ignores_case=True,
     ),
 )  # fmt: skip
 

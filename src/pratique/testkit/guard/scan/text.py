@@ -1,7 +1,7 @@
 """One text, scanned: every rule at every anchor, the most telling rule where several see the same, comments that allow.
 
-Texts are bytes read as Latin-1, one character a byte: no content is invalid, lower case is as long as upper case, and
-every secret that a rule knows is ASCII.
+Texts are bytes read as Latin-1, one character a byte: no content is invalid, and every secret that a rule knows is
+ASCII.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from pratique.testkit.guard.looks import fingerprint, mask
+from pratique.testkit.guard.scan.anchors import AnchorFinder
 from pratique.testkit.guard.scan.model import Finding, Hit, Place
 from pratique.testkit.guard.scan.rules import RULES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pratique.testkit.guard.scan.model import Rule
 
@@ -23,6 +24,7 @@ __all__ = ["MAX_HITS", "decode", "find_hits", "is_allowed_inline", "make_finding
 MAX_HITS: Final = 1000
 """In one text; a text with more of them is no less found."""
 _ALLOW: Final = re.compile(r"pratique: allow-secret[ \t:(\-]{1,8}[A-Za-z][^\n]{2,200}")
+_ANCHORS: Final = AnchorFinder(RULES)
 _NUL_SHARE: Final = 0.3
 _LOOK: Final = 4096
 
@@ -46,12 +48,11 @@ def _from_utf16(content: bytes, codec: str) -> str:
 
 def find_hits(text: str) -> list[Hit]:
     """Return the secrets of a text, in their order."""
-    lower = text.lower()
     taken: list[tuple[int, int]] = []
     hits: list[Hit] = []
     # The rules stand from the most to the least telling: what one has taken is not told again by the next.
-    for rule in RULES:
-        for start, end in _spans(rule, lower if rule.ignores_case else text, text):
+    for rule, places in _ANCHORS.find(text):
+        for start, end in _spans(rule, places, text):
             if any(start < other_end and other_start < end for other_start, other_end in taken):
                 continue
             taken.append((start, end))
@@ -62,14 +63,12 @@ def find_hits(text: str) -> list[Hit]:
     return sorted(hits, key=lambda hit: hit.start)
 
 
-def _spans(rule: Rule, haystack: str, text: str) -> Iterator[tuple[int, int]]:
-    for anchor in rule.anchors:
-        at = haystack.find(anchor)
-        while at >= 0:
-            found = rule.find(text, at)
-            if found:
-                yield found
-            at = haystack.find(anchor, max(at + len(anchor), found[1] if found else 0))
+def _spans(rule: Rule, places: Sequence[int], text: str) -> Iterator[tuple[int, int]]:
+    looked_until = 0
+    for at in places:
+        if at >= looked_until and (found := rule.find(text, at)):
+            yield found
+            looked_until = found[1]
 
 
 def is_allowed_inline(text: str, hit: Hit) -> bool:

@@ -20,6 +20,8 @@ _LABEL: Final = re.compile(
     r"|ref:|secret(?:sman)?:|ssm:|op:|env[.:]|os\.|process\.",
     re.IGNORECASE,
 )
+_VERSION: Final = r"(?:[<>=!~]=|[<>])[0-9][0-9.]*\*?(?:(?:a|b|rc|\.?post|\.?dev)[0-9]+)?"
+_REQUIREMENT: Final = re.compile(rf"[A-Za-z][\w.-]*(?:\[[\w.,-]*\])?{_VERSION}(?:,{_VERSION})*")
 _REFERENCE: Final = re.compile(r"[$%{<]|\*+\Z")
 _COMMON: Final = """
     access account active admin alpha api app application args async auth authorization aws bar base baz
@@ -76,6 +78,7 @@ def is_random_secret(value: str) -> bool:
     if (
         _LABEL.match(value)
         or _UUID.fullmatch(value)
+        or _REQUIREMENT.fullmatch(value)
         or is_placeholder(value)
         or "://" in value
         or " " in value
