@@ -285,14 +285,14 @@ def testkit_page() -> str:
     """What the pytest plugin adds: fixtures, markers, flags, ini values; its services and what each does not show."""
     from _pytest.config.argparsing import Parser
 
-    from pratique.testkit import fixtures, plugin
+    from pratique.testkit import fixtures, hooks
     from pratique.testkit.services.catalogue import make_services
 
     parser = Parser(_ispytest=True)
-    plugin.pytest_addoption(parser)
+    hooks.pytest_addoption(parser)
     services = make_services()
     backs = {f"pratique_{name}" for name in services}
-    marks = [line.partition(": ") for line in plugin.MARKERS]
+    marks = [line.partition(": ") for line in hooks.MARKERS]
     flags = [option for group in parser._groups for option in group.options]  # noqa: SLF001 - pytest has no other view
     inis = sorted(parser._inidict.items())  # noqa: SLF001 - as above
     rows = {

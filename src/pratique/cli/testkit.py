@@ -19,6 +19,9 @@ app = typer.Typer(help="The test kit's servers: what is here, what is kept runni
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 _NOT_HERE = 1
+_NAME_WIDTH = 13
+_NOT_WRITTEN = 1
+_LEFT = 3
 
 
 @app.command("tools")
@@ -29,10 +32,13 @@ def list_tools(
     require: Annotated[
         list[str] | None, typer.Option(help="Exit with 1 where no back end of this service is here. May be repeated.")
     ] = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Also list the back ends that a run would not take by itself.")
+    ] = False,
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
-    """List every back end of every service: where it is, or how to get it."""
+    """Say what would provide each service here, and how to get what nothing provides."""
     from pratique.testkit.services.catalogue import make_services
     from pratique.testkit.services.inventory import missing_services, take_inventory
 
@@ -40,11 +46,11 @@ def list_tools(
         _install(dry_run=dry_run)
     stock = take_inventory(make_services())
     missing = missing_services(stock, require or ())
-    for one in stock:
-        if as_json:
+    if as_json:
+        for one in stock:
             _print_json(msgspec.to_builtins(one))
-        else:
-            print(_tool_line(one))
+    else:
+        _print_stock(stock, show_all=show_all)
     if missing:
         print(f"not here: {', '.join(missing)}", file=sys.stderr)
         raise typer.Exit(_NOT_HERE)
@@ -68,7 +74,7 @@ def show_status(as_json: _Json = False) -> None:
 
 @app.command("down")
 def end_kept(as_json: _Json = False, dry_run: _DryRun = False) -> None:
-    """End the servers that are kept between runs."""
+    """End the servers that are kept between runs. Exits with 3 where one does not end."""
     from pratique.testkit.host.kept import list_kept
     from pratique.testkit.host.reuse import end_reused_hosts
 
@@ -76,12 +82,20 @@ def end_kept(as_json: _Json = False, dry_run: _DryRun = False) -> None:
     if dry_run:
         for server in servers:
             print(f"would end {server.label} at {server.address}", file=sys.stderr)
+        if as_json:
+            _print_json({"would_end": msgspec.to_builtins(servers)})
         return
-    num_hosts = end_reused_hosts()
+    hosts = end_reused_hosts()
+    num_ended = sum(server.host_pid not in hosts.left for server in servers)
     if as_json:
-        _print_json({"hosts_ended": num_hosts, "servers_ended": len(servers)})
-    said = f"ended {len(servers)} kept server(s)" if num_hosts else "no servers are kept between runs"
+        _print_json({"hosts_ended": len(hosts.ended), "servers_ended": num_ended, "hosts_left": hosts.left})
+    said = f"ended {num_ended} kept server(s)" if any(hosts) else "no servers are kept between runs"
     print(said, file=sys.stderr)
+    for pid in hosts.left:
+        left = ", ".join(f"{server.label} at {server.address}" for server in servers if server.host_pid == pid)
+        print(f"still running: the host with the process id {pid} ({left or 'no servers'})", file=sys.stderr)
+    if hosts.left:
+        raise typer.Exit(_LEFT)
 
 
 @app.command("init")
@@ -90,14 +104,26 @@ def init_project(
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
-    """Put a compose file of the services and a CI workflow into a project; what is there already is never replaced."""
-    from pratique.testkit.templates.copying import copy_templates
+    """Put a compose file of the services and a CI workflow into a project.
 
-    for file in copy_templates(folder, dry_run=dry_run):
+    What is there already is never replaced. Exits with 1 where such a file is another than the one that comes with the
+    test kit; the others are written all the same.
+    """
+    from pratique.testkit.templates.copying import Found, copy_templates
+
+    said = {
+        Found.NOTHING: "would write {}" if dry_run else "wrote {}",
+        Found.SAME: "{} is there already, the same",
+        Found.OTHER: "left {} alone: it is there already, and is another; merge the two by hand, or move it away",
+    }
+    copied = copy_templates(folder, dry_run=dry_run)
+    for file, found in copied.items():
         if as_json:
-            _print_json({"file": str(file), "written": not dry_run})
+            _print_json({"file": str(file), "found": found, "written": found is Found.NOTHING and not dry_run})
         else:
-            print(f"{'would write' if dry_run else 'wrote'} {file}", file=sys.stderr)
+            print(said[found].format(file), file=sys.stderr)
+    if Found.OTHER in copied.values():
+        raise typer.Exit(_NOT_WRITTEN)
 
 
 def _install(*, dry_run: bool) -> None:
@@ -115,12 +141,32 @@ def _install(*, dry_run: bool) -> None:
         install_npm_packages(folder)
 
 
-def _tool_line(one: Stock) -> str:
-    name = f"{one.service}/{one.provider} ({one.backend})"
+def _print_stock(stock: list[Stock], *, show_all: bool) -> None:
+    """Print a line for each service, what is not taken below it where asked, and how to get what is not here."""
+    from pratique.testkit.services.inventory import hints_for, ready_stock
+
+    ready = ready_stock(stock)
+    for service in dict.fromkeys(one.service for one in stock):
+        taken = ready.get(service)
+        if taken is not None:
+            print(f"{service:{_NAME_WIDTH}} ready: {_back_end(taken)}")
+        elif show_all:
+            print(f"{service:{_NAME_WIDTH}} not ready")
+        for other in (one for one in stock if show_all and one.service == service and one is not taken):
+            typer.secho(f"{'':{_NAME_WIDTH}} {_back_end(other)}", dim=True)
+    lost = [one for one in stock if one.service not in ready]
+    if lost:
+        print(f"not ready: {', '.join(dict.fromkeys(one.service for one in lost))}; for them:")
+    elif show_all and hints_for(stock):
+        print("for the others:")
+    for hint in hints_for(stock if show_all else lost):
+        print(f"  {hint}")
+
+
+def _back_end(one: Stock) -> str:
     if one.is_here:
-        return f"here     {name}  {one.version}  {one.where}"
-    hint = f". {one.hint}" if one.hint else ""
-    return f"missing  {name}  {one.why}{hint}"
+        return f"{one.provider} {one.version} ({one.where})"
+    return f"{one.provider} ({one.backend}) is not here: {one.why}"
 
 
 def _print_json(fields: dict[str, object]) -> None:

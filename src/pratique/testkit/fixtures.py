@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import pytest
 
-from pratique.testkit.errors import ServiceMissingError
+from pratique.testkit.errors import ServiceMissingError, TestkitUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,19 +28,29 @@ if TYPE_CHECKING:
     from pratique.testkit.choreography.tcp import TcpFaults
     from pratique.testkit.kit import Kit, PrivateServer
     from pratique.testkit.services.interface import Endpoint, Namespace
+    from pratique.testkit.session import KitSession
 
-__all__ = ["KIT", "Launcher", "kit_of", "namespace_fixture", "server_fixture", "server_of"]
+__all__ = [
+    "SESSION",
+    "Launcher",
+    "kit_of",
+    "missing_behind",
+    "namespace_fixture",
+    "server_fixture",
+    "server_of",
+]
 
-KIT: Final = pytest.StashKey["Kit"]()
+SESSION: Final[pytest.StashKey[KitSession]] = pytest.StashKey()
 _SERVER: Final = "pratique_server"
 _NAMESPACE_OF: Final = "pratique_namespace_of"
+_MISSING: Final = "pratique_missing"
 
 Scope = Literal["session", "package", "module", "class", "function"]
 
 
 def kit_of(config: pytest.Config) -> Kit:
     """Return the kit of this process."""
-    return config.stash[KIT]
+    return config.stash[SESSION].kit
 
 
 def server_fixture(service: str, *, use: str | None = None) -> Any:  # noqa: ANN401 - pytest keeps its fixture type private
@@ -48,11 +58,16 @@ def server_fixture(service: str, *, use: str | None = None) -> Any:  # noqa: ANN
 
     Args:
         service: its name.
-        use: a URL, a back end (`process`, `container`) or a provider; wins over flag, environment and ini.
+        use: a URL (or PROVIDER+URL), a back end (`process`, `container`) or a provider; wins over flag, environment
+            and ini.
     """
 
     def server(pytestconfig: pytest.Config) -> Endpoint:
         kit = kit_of(pytestconfig)
+        given = kit.given(service, use)
+        guard = pytestconfig.pluginmanager.get_plugin("pratique-guard")
+        if given is not None and guard is not None:
+            guard.allow_url(given.url)  # it was named for this run, as a flag's is
         try:
             return kit.endpoint(service, use)
         except ServiceMissingError as error:
@@ -82,14 +97,30 @@ def namespace_fixture(server: str, *, scope: Scope = "function") -> Any:  # noqa
 
 
 def server_of(item: pytest.Item, fixture: str) -> tuple[str, str | None] | None:
-    """Return the service and the factory's argument behind a fixture of a test, or None where it is another kind."""
+    """Return the service and the factory's argument behind a fixture of a test, or None where it is another kind.
+
+    Raises:
+        TestkitUsageError: it is a namespace of itself.
+    """
+    info: Any = getattr(item, "_fixtureinfo", None)
     manager = item.session._fixturemanager  # noqa: SLF001 - pytest has no other view of it
-    while definitions := manager.getfixturedefs(fixture, item):
+    known = info.name2fixturedefs if info is not None else {}
+    seen: set[str] = set()
+    # What a test names itself pytest has looked up already; namespaces look their servers up when they are made.
+    while definitions := known.get(fixture) or manager.getfixturedefs(fixture, item):
+        if fixture in seen:
+            raise TestkitUsageError(
+                f"The fixture '{fixture}' is a namespace of itself.",
+                hint="Expected the name of a server's fixture, as in namespace_fixture('pratique_valkey').",
+            )
+        seen.add(fixture)
         function = definitions[-1].func
         behind: tuple[str, str | None] | None = getattr(function, _SERVER, None)
         if behind is not None:
             return behind
         fixture = getattr(function, _NAMESPACE_OF, "")
+        if not fixture:
+            break
     return None
 
 
@@ -97,7 +128,14 @@ def _give_up(kit: Kit, service: str, error: ServiceMissingError) -> NoReturn:
     kit.books.missing[service] = str(error)
     if kit.options.is_required:
         pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
+    skipped = pytest.skip.Exception(str(error))
+    setattr(skipped, _MISSING, service)
+    raise skipped
+
+
+def missing_behind(error: BaseException) -> str | None:
+    """Return the missing service that a test was skipped for: pytest raises what a session fixture raised again."""
+    return getattr(error, _MISSING, None)
 
 
 class Launcher:

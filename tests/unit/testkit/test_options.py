@@ -46,6 +46,15 @@ def test_flag_wins_over_environment_over_ini(fake_service: Any) -> None:
     assert read(fake_service, **everything).back_ends == {"fake": "container"}
 
 
+def test_service_of_which_nothing_is_said_is_not_looked_up() -> None:
+    class Untouched(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    config: Any = FakeConfig({}, {})
+    assert read_options(config, Untouched(fake=None), {}).back_ends == {"fake": "auto"}
+
+
 def test_url_is_taken_as_it_is(fake_service: Any) -> None:
     assert read(fake_service, flag_pratique_fake="fake://there").back_ends == {"fake": "fake://there"}
 
@@ -64,6 +73,7 @@ def test_leaks_by_flag_win_over_ini(fake_service: Any) -> None:
     ("given", "said"),
     [
         ({"ini_pratique_leaks": "sometimes"}, "pratique_leaks is 'sometimes'.*off, report, error"),
+        ({"flag_pratique_fake": "moto+http://there"}, "'moto' before the URL http://there is no provider.*native"),
         ({"flag_pratique_fake": "nonsense"}, "'nonsense' is no back end of the service 'fake'"),
         *(({"flag_pratique_reuse": bad}, "--pratique-reuse is") for bad in (0.0, -1.0, float("nan"), float("inf"))),
     ],

@@ -25,16 +25,10 @@ pytestmark = pytest.mark.unit
 GAPS = "; does not show: depth"
 
 
-@pytest.mark.parametrize(
-    ("back_end", "line"),
-    [
-        ("auto", "pratique: at hand, started where a test asks: fake (native 1.2)"),
-        ("boxed", "pratique: not here, `pratique testkit tools` says why: fake"),
-        ("fake://me:secret@there", "pratique: at hand, started where a test asks: fake at fake://me:***@there"),
-    ],
-)
-def test_header_says_who_would_provide_what(make_kit: Callable[..., Kit], back_end: str, line: str) -> None:
-    assert report.header_lines(make_kit(back_end=back_end)) == [line]
+def test_header_says_what_was_asked_for_and_looks_for_nothing() -> None:
+    asked = {"a": "auto", "b": "container", "c": "x+c://me:secret@there"}
+    assert report.header_lines(asked) == ["pratique: asked for: b by container, c at x+c://me:***@there"]
+    assert report.header_lines({"a": "auto"}) == []
 
 
 @pytest.mark.parametrize(
@@ -44,6 +38,7 @@ def test_header_says_who_would_provide_what(make_kit: Callable[..., Kit], back_e
         ("boxed", False, "fake is not here: its tests are skipped"),
         ("boxed", True, "fake is not here: its tests fail"),
         ("fake://me:secret@there", False, "fake at fake://me:***@there"),
+        ("native+fake://there", False, f"fake is native at fake://there{GAPS}"),
     ],
 )
 def test_wanted_service_that_was_not_begun(
@@ -89,6 +84,22 @@ def test_need_is_refused_where_the_back_end_lacks_it(
         return
     with pytest.raises(outcome, match=re.escape(said)):
         report.refuse_gaps(kit, needed, [("fake", None)])
+
+
+def test_need_of_a_server_by_url_is_checked_where_its_provider_was_said(make_kit: Callable[..., Kit]) -> None:
+    kit = make_kit(back_end="native+fake://there")
+    with pytest.raises(Skipped, match="native lacks it"):
+        report.refuse_gaps(kit, ["depth"], [("fake", None)])
+    assert kit.books.unproven == {}
+
+
+def test_need_of_a_server_by_url_that_nobody_named_runs_and_is_told_once(make_kit: Callable[..., Kit]) -> None:
+    kit = make_kit(back_end="fake://me:secret@there")
+    for _ in range(2):
+        report.refuse_gaps(kit, ["depth", "width"], [("fake", None)])
+    said = "fake at fake://me:***@there: nothing is known of what it shows and what it does not. Say what it is: "
+    section = ("needs that were not checked", [f"{said}--pratique-fake=PROVIDER+URL"])
+    assert list(report.summary(kit.books, is_quiet=True)) == [section]
 
 
 def test_need_of_a_missing_service_is_left_to_its_fixture(make_kit: Callable[..., Kit]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +17,10 @@ UNIT = Place(tier=Tier.UNIT)
 FAST = Place(tier=Tier.INTEGRATION, speed=Speed.FAST)
 
 
-def phase(
-    test: str, start: float, stop: float, *, place: Place = UNIT, call: bool = True, outcome: str = "passed"
-) -> Phase:
-    return Phase(test=test, place=place, is_call=call, outcome=outcome, start=start, stop=stop, seconds=stop - start)
+def phase(test: str, start: float, stop: float, *, place: Place = UNIT, category: str = "passed") -> Phase:
+    """A call; with no category, what stands before or behind one."""
+    is_call, seconds = bool(category), stop - start
+    return Phase(test=test, place=place, is_call=is_call, category=category, start=start, stop=stop, seconds=seconds)
 
 
 def ledger_of(*phases: Phase, **options: float | None) -> Ledger:
@@ -52,17 +54,52 @@ def test_a_tier_without_a_budget_is_told_and_never_over() -> None:
     assert "30000.0 s," in ledger.lines()[0]
 
 
-def test_a_test_counts_once_with_its_worst_outcome() -> None:
+def test_what_pytest_counts_is_counted() -> None:
     ledger = ledger_of(
-        phase("passes", 0, 0.1, call=False),
+        phase("passes", 0, 0.1, category=""),
         phase("passes", 0, 0.1),
-        phase("fails", 0, 0.1),
-        phase("fails", 0, 0.1, call=False, outcome="failed"),
-        phase("skips", 0, 0, call=False, outcome="skipped"),
-        phase("skips and fails", 0, 0, call=False, outcome="skipped"),
-        phase("skips and fails", 0, 0, call=False, outcome="failed"),
+        phase("passes and leaks", 0, 0.1),
+        phase("passes and leaks", 0, 0.1, category="error"),
+        phase("fails", 0, 0.1, category="failed"),
+        phase("skips", 0, 0, category="skipped"),
+        phase("is known", 0, 0, category="xfailed"),
     )
-    assert "    1 passed    2 failed    1 skipped" in ledger.lines()[0]
+    (line,) = ledger.lines()
+    assert "    2 passed    1 failed    1 errors    1 skipped" in line
+    assert line.endswith("s, 1 xfailed")
+
+
+def test_a_tier_of_which_nothing_ran_is_not_told() -> None:
+    assert ledger_of(phase("a", 0, 0.1, category="")).lines() == []
+
+
+@pytest.mark.parametrize("category", ["failed", "error"])
+def test_a_tier_that_failed_is_told_where_later_ones_were_skipped_for_it(category: str) -> None:
+    failed = phase("a", 0, 0.1, category=category)
+    skipped = phase("b", 0, 0, place=FAST, category="skipped")
+    (said,) = [line for line in ledger_of(failed, skipped).lines() if line.startswith("the ")]
+    assert said == "the unit tier failed: tests of later tiers were skipped from then on (pratique_fail_fast)"
+    for ledger in (ledger_of(failed), ledger_of(phase("a", 0, 0.1), skipped)):
+        assert not any(line.startswith("the ") for line in ledger.lines())
+
+
+def test_a_tier_that_is_not_to_fail_fast_is_not_told() -> None:
+    ledger = Ledger(TierOptions(fail_fast=frozenset()))
+    ledger.add(phase("a", 0, 0.1, category="failed"))
+    ledger.add(phase("b", 0, 0.1, place=FAST))
+    assert not any(line.startswith("the ") for line in ledger.lines())
+
+
+def test_what_is_wrong_with_a_mark_is_told_once() -> None:
+    one = replace(phase("a", 0, 0.1), remark="marked unit, uses valkey")
+    _, *said = ledger_of(replace(one, category="", is_call=False), one).lines()
+    assert said == ["a: marked unit, uses valkey"]
+
+
+def test_more_remarks_than_can_be_read_are_counted() -> None:
+    ledger = ledger_of(*(replace(phase(f"t{n}", 0, 0.1), remark="marked unit, uses valkey") for n in range(23)))
+    assert ledger.lines()[-1] == "and 3 more with marks that are not true"
+    assert len(ledger.lines()) == 22
 
 
 def test_fast_tests_have_a_budget_of_their_own_for_the_time_in_which_any_of_them_ran() -> None:
@@ -101,7 +138,7 @@ def test_the_slowest_are_named_first_and_not_more_than_can_be_read() -> None:
 
 
 def test_set_up_counts_for_the_tier_and_not_against_the_test() -> None:
-    ledger = ledger_of(phase("a", 0, 20, call=False), phase("a", 20, 20.1))
+    ledger = ledger_of(phase("a", 0, 20, category=""), phase("a", 20, 20.1))
     (line,) = ledger.lines()
     assert "20.1 s of 30 s" in line
 

@@ -15,12 +15,14 @@ from pratique.testkit.tiers.policy import (
     Place,
     Speed,
     Tier,
+    TierOptions,
     limit_seconds,
     place_of,
     rank,
     read_seconds,
     read_sla,
     read_tiers,
+    tiers_before,
 )
 
 pytestmark = pytest.mark.unit
@@ -83,39 +85,61 @@ def test_an_sla_is_read() -> None:
     assert read_sla((), {"seconds": 2}, "a.py::test") == 2.0
 
 
+def place(*levels: list[str], services: tuple[str, ...] = (), default: Tier | None = None) -> Place:
+    return place_of(levels, TierOptions(default=default), services=services, where="a.py::test")
+
+
 @pytest.mark.parametrize(
-    ("marks", "place"),
+    ("levels", "expected"),
     [
         ([], Place(tier=None)),
-        (["other", "unit"], Place(tier=Tier.UNIT)),
-        (["integration", "unit"], Place(tier=Tier.INTEGRATION)),
-        (["slow", "e2e", "fast"], Place(tier=Tier.E2E, speed=Speed.SLOW)),
-        (["fast"], Place(tier=None, speed=Speed.FAST)),
+        ([["other"], ["unit"]], Place(tier=Tier.UNIT)),
+        ([["integration"], ["unit"]], Place(tier=Tier.INTEGRATION)),
+        ([["slow", "e2e", "fast"]], Place(tier=Tier.E2E, speed=Speed.SLOW)),
+        ([["fast"], ["slow", "unit", "unit"]], Place(tier=Tier.UNIT, speed=Speed.FAST)),
+        ([["unit"], ["unit", "e2e"]], Place(tier=Tier.UNIT)),
     ],
 )
-def test_the_nearest_mark_decides(marks: list[str], place: Place) -> None:
-    assert place_of(marks, None) == place
+def test_the_nearest_mark_decides(levels: list[list[str]], expected: Place) -> None:
+    assert place(*levels) == expected
+
+
+@pytest.mark.parametrize("levels", [[["integration", "unit"]], [["fast"], ["unit", "slow", "integration"], ["e2e"]]])
+def test_two_tiers_in_one_place_are_refused_with_the_test(levels: list[list[str]]) -> None:
+    with pytest.raises(TestkitUsageError, match=r"a\.py::test is marked unit and integration in one place"):
+        place(*levels)
 
 
 def test_the_default_is_for_tests_without_a_mark() -> None:
-    assert place_of(["fast"], Tier.UNIT) == Place(tier=Tier.UNIT, speed=Speed.FAST)
-    assert place_of(["e2e"], Tier.UNIT) == Place(tier=Tier.E2E)
+    assert place(["fast"], default=Tier.UNIT) == Place(tier=Tier.UNIT, speed=Speed.FAST)
+    assert place(["e2e"], default=Tier.UNIT) == Place(tier=Tier.E2E)
+
+
+def test_a_test_without_a_mark_that_uses_a_service_is_an_integration_test() -> None:
+    assert place(services=("valkey",)).tier is Tier.INTEGRATION
+    assert place(services=("valkey",), default=Tier.UNIT).tier is Tier.INTEGRATION
+    assert place(["unit"], services=("valkey",)).tier is Tier.UNIT
+
+
+def test_cheaper_tiers_come_before() -> None:
+    assert tiers_before(Tier.STAGING) == (Tier.UNIT, Tier.INTEGRATION)
+    assert tiers_before(Tier.UNIT) == tiers_before(None) == ()
 
 
 def test_tiers_run_from_the_cheapest_and_what_has_none_first() -> None:
     places = [Place(tier=tier) for tier in (Tier.E2E, Tier.STAGING, Tier.INTEGRATION, Tier.UNIT, None)]
-    assert sorted(places, key=lambda place: rank(place, Order.TIERS)) == places[::-1]
+    assert sorted(places, key=lambda one: rank(one, Order.TIERS)) == places[::-1]
 
 
 def test_speed_sorts_only_where_asked_and_only_within_a_tier() -> None:
     slow, plain, fast = (Place(tier=Tier.UNIT, speed=speed) for speed in (Speed.SLOW, None, Speed.FAST))
     dear = Place(tier=Tier.E2E, speed=Speed.FAST)
-    assert sorted([dear, slow, plain, fast], key=lambda place: rank(place, Order.SPEED)) == [fast, plain, slow, dear]
-    assert sorted([slow, plain, fast], key=lambda place: rank(place, Order.TIERS)) == [slow, plain, fast]
+    assert sorted([dear, slow, plain, fast], key=lambda one: rank(one, Order.SPEED)) == [fast, plain, slow, dear]
+    assert sorted([slow, plain, fast], key=lambda one: rank(one, Order.TIERS)) == [slow, plain, fast]
 
 
 @pytest.mark.parametrize(
-    ("place", "limit"),
+    ("where", "limit"),
     [
         (Place(tier=None), None),
         (Place(tier=Tier.UNIT), 1.0),
@@ -125,12 +149,12 @@ def test_speed_sorts_only_where_asked_and_only_within_a_tier() -> None:
         (Place(tier=None, speed=Speed.SLOW), 60.0),
     ],
 )
-def test_a_mark_of_speed_stands_above_the_tiers_limit(place: Place, limit: float | None) -> None:
-    assert limit_seconds(place, LIMITS) == limit
+def test_a_mark_of_speed_stands_above_the_tiers_limit(where: Place, limit: float | None) -> None:
+    assert limit_seconds(where, LIMITS) == limit
 
 
 def test_a_slow_test_is_never_allowed_less_than_others_of_its_tier() -> None:
-    place = Place(tier=Tier.E2E, speed=Speed.SLOW)
-    assert limit_seconds(place, {**LIMITS, "e2e": 90.0}) == 90.0
-    assert limit_seconds(place, {**LIMITS, "slow": None}) is None
-    assert limit_seconds(place, {**LIMITS, "e2e": None}) == 60.0
+    slow = Place(tier=Tier.E2E, speed=Speed.SLOW)
+    assert limit_seconds(slow, {**LIMITS, "e2e": 90.0}) == 90.0
+    assert limit_seconds(slow, {**LIMITS, "slow": None}) is None
+    assert limit_seconds(slow, {**LIMITS, "e2e": None}) == 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,5 +132,31 @@ async def test_an_async_check_that_fails_or_stays_false_is_told(clock: Clock) ->
 
 
 async def test_an_async_check_that_hangs_is_ended() -> None:
-    with pytest.raises(SlaError, match="TimeoutError"):
+    with pytest.raises(SlaError, match="TimeoutError: the check was still awaited"):
         await eventually_async(asyncio.Event().wait, within=0.02)
+
+
+async def test_a_timeout_of_the_check_itself_is_told_as_it_is(clock: Clock) -> None:
+    async def check() -> bool:
+        raise TimeoutError("the queue's")
+
+    with pytest.raises(SlaError, match="TimeoutError: the queue's"):
+        await eventually_async(check, within=0.1, clock=clock, sleep=clock.sleep_async)
+
+
+async def test_a_failure_shows_no_line_of_ours(clock: Clock) -> None:
+    with pytest.raises(SlaError) as quick:  # noqa: SIM117 - one subject
+        with within(2, clock=clock):
+            clock.sleep(3)
+    with pytest.raises(SlaError) as quick_async:
+        async with within(2, clock=clock):
+            clock.sleep(3)
+    with pytest.raises(SlaError) as plain:
+        eventually(lambda: 0, within=0, clock=clock)
+    with pytest.raises(SlaError) as in_coroutine:
+        await eventually_async(lambda: 0, within=0, clock=clock)
+    with pytest.raises(TestkitUsageError) as misused:
+        within(-1)
+    for caught in (quick, quick_async, plain, in_coroutine, misused):
+        shown = caught.traceback.filter(caught)
+        assert [Path(str(entry.path)).name for entry in shown] == ["test_timing.py"]

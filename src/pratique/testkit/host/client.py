@@ -37,7 +37,7 @@ __all__ = ["HostClient", "short_path"]
 
 _ASK_SECONDS: Final = 30.0
 _ATTEMPTS: Final = 3
-_RESTART_SECONDS: Final = 120.0
+_ACT_SECONDS: Final = 120.0
 _AGAIN_SECONDS: Final = 0.01
 _PATH_BYTES: Final = 107
 _SPARE_SECONDS: Final = 15.0
@@ -60,16 +60,20 @@ class HostClient:
             ServiceStartError: it did not get ready; the message ends with its log.
             HostGoneError: the host does not answer.
         """
-        seconds = _ATTEMPTS * launch.start_seconds + _SPARE_SECONDS
-        return self._ask(Ensure(key=key, launch=launch, label=label), Running, seconds=seconds)
+        ensure = Ensure(key=key, launch=launch, label=label)
+        return self._ask(ensure, Running, seconds=_start_seconds(launch.start_seconds))
 
     def begin(self, key: str, launch: Launch, *, label: str = "") -> None:
         """Ask for a server and do not wait for it. What goes wrong goes wrong again, and is told, where one waits."""
         self._send(Ensure(key=key, launch=launch, label=label), seconds=_ASK_SECONDS).close()
 
-    def signal(self, key: str, action: Action) -> Running | None:
-        """Pause, resume, kill or restart a server; return it as it is after a restart."""
-        answer = self._ask(Signal(key=key, action=action), (Running, Ok), seconds=_RESTART_SECONDS)
+    def signal(self, key: str, action: Action, *, start_seconds: float = 0.0) -> Running | None:
+        """Pause, resume, kill or restart a server; return it as it is after a restart.
+
+        `start_seconds` is how long its launch lets a start take: a restart is waited for as a start is.
+        """
+        seconds = max(_ACT_SECONDS, _start_seconds(start_seconds))
+        answer = self._ask(Signal(key=key, action=action), (Running, Ok), seconds=seconds)
         return answer if isinstance(answer, Running) else None
 
     def stop(self, key: str) -> None:
@@ -129,6 +133,10 @@ class HostClient:
             connection.close()
             raise
         return connection
+
+
+def _start_seconds(once: float) -> float:
+    return _ATTEMPTS * once + _SPARE_SECONDS
 
 
 @contextlib.contextmanager

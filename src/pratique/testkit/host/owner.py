@@ -31,6 +31,7 @@ __all__ = ["PREFIX", "OwnedHost", "listen", "start_host"]
 
 PREFIX: Final = "pratique-testkit-run-"
 _CLOSE_SECONDS: Final = 15.0
+_KILL_SECONDS: Final = 5.0
 _MODULE: Final = "pratique.testkit.host.supervisor"
 
 
@@ -98,7 +99,7 @@ class OwnedHost:
         with self._lock:
             if self._process is not None or self._listener is None:
                 return self._process is not None
-            return bool(select.select([self._listener], [], [], 0)[0])
+            return bool(_readable(self._listener.fileno(), milliseconds=0))
 
     def close(self) -> None:
         """End the host and all its servers, in order. Does nothing a second time, nor in a process forked off this."""
@@ -144,6 +145,10 @@ class OwnedHost:
         words = ("--lifeline", str(lifeline_read), "--owner", str(self._pid))
         try:
             self._process = start_host(self.folder, listener, *words, fds=(lifeline_read,))
+        except HostGoneError:
+            os.close(self._lifeline)
+            self._lifeline = -1
+            raise
         finally:
             os.close(lifeline_read)
             # Only the host may accept now: were it killed, whoever connects must be refused and not wait for nobody.
@@ -154,8 +159,7 @@ class OwnedHost:
         listener, wake = self._listener, self._wake
         if listener is None or wake is None:
             return
-        ready, _, _ = select.select([listener.fileno(), wake[0]], [], [])
-        if wake[0] not in ready:
+        if wake[0] not in _readable(listener.fileno(), wake[0]):
             # Where it cannot be started, the socket is closed, and those who ask are told.
             with self._lock, contextlib.suppress(HostGoneError):
                 if self._process is None:
@@ -177,7 +181,16 @@ class OwnedHost:
             process.wait(_CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()  # its servers die with it
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # in a system call that does not end: left behind
+                process.wait(_KILL_SECONDS)
         os.close(self._lifeline)
         if process.returncode != 0:
             kill_marked(self.folder)
+
+
+def _readable(*fds: int, milliseconds: int | None = None) -> set[int]:
+    """Wait until one of them can be read. Not `select.select`, which takes no number beyond 1023."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(milliseconds)}

@@ -30,12 +30,13 @@ _MAKING_SECONDS: Final = 60.0
 """A folder without a lock that is older than this is no longer being made."""
 _KILL_SECONDS: Final = 5.0
 _PR_SET_PDEATHSIG: Final = 1
-_LIBC: Final = ctypes.CDLL(None)
+_PRCTL: Final = ctypes.CDLL(None).prctl
+"""Looked up here: where `die_with_parent` runs after a fork, the dynamic linker may be locked."""
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when the thread that started it ends, which has to be its parent's main one."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)  # it died before the kernel was told
 

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pratique.core import procfs
 from pratique.testkit.errors import HostGoneError, TestkitUsageError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pratique.testkit.host.launch import Statuses
 
-__all__ = ["ReusedHost", "end_reused_hosts", "reuse_folder", "reused_hosts"]
+__all__ = ["HostsEnded", "ReusedHost", "end_reused_hosts", "reuse_folder", "reused_hosts"]
 
 _END_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.02
@@ -121,8 +121,16 @@ def _make_private(folder: Path) -> None:
         )
 
 
-def end_reused_hosts() -> int:
-    """End every host of this user that waits to be reused, with its servers; return how many there were."""
+class HostsEnded(NamedTuple):
+    """What became of the hosts that were asked to end, by their process ids."""
+
+    ended: list[int]
+    left: list[int]
+    """They still run."""
+
+
+def end_reused_hosts() -> HostsEnded:
+    """End every host of this user that waits to be reused, with its servers. Waits for it, up to 15 s."""
     pids = [status.pid for status in reused_hosts()]
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -130,7 +138,8 @@ def end_reused_hosts() -> int:
     deadline = time.monotonic() + _END_SECONDS
     while any(map(procfs.is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
-    return len(pids)
+    left = [pid for pid in pids if procfs.is_alive(pid)]
+    return HostsEnded(ended=[pid for pid in pids if pid not in left], left=left)
 
 
 def reused_hosts() -> list[Statuses]:

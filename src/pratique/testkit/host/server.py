@@ -173,7 +173,10 @@ class ProcessServer:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - one prctl; the host has one thread
+            # Once there is a container, threads ask its engine, and one may hold a lock when this process forks. What
+            # runs before the exec takes none of Python's or the C library's beyond those that both make anew after a
+            # fork: two system calls through functions that were looked up before. That is how it is, not a promise.
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - see above
         )
 
     def _fill(self, texts: Iterable[str]) -> list[str]:

@@ -145,19 +145,22 @@ class Host:
 
     async def _ensure(self, request: Ensure) -> Response:
         asked = time.monotonic()
-        if request.key not in self._slots:
-            self._slots[request.key] = _Slot(server=self._make(request.key, request.launch))
-        slot = self._slots[request.key]
-        if request.label:
-            slot.labels[request.label] = None
-        async with slot.lock:
-            if slot.is_up and slot.running:
-                return slot.running
-            if slot.failure is not None and slot.failed_at > asked:
-                return slot.failure  # of the start that this request waited for; a later one tries again
-            if self._is_closing:
-                return Failure(message="The host is ending, it starts nothing any more.")
-            return await self._start(request.key, slot)
+        while True:
+            if request.key not in self._slots:
+                self._slots[request.key] = _Slot(server=self._make(request.key, request.launch))
+            slot = self._slots[request.key]
+            if request.label:
+                slot.labels[request.label] = None
+            async with slot.lock:
+                if slot.failure is not None and slot.failed_at > asked:
+                    return slot.failure  # of the start that this request waited for; a later one tries again
+                if self._slots.get(request.key) is not slot:
+                    continue  # it was stopped while this request waited: its server is not to come back
+                if slot.is_up and slot.running:
+                    return slot.running
+                if self._is_closing:
+                    return Failure(message="The host is ending, it starts nothing any more.")
+                return await self._start(request.key, slot)
 
     async def _start(self, key: str, slot: _Slot) -> Response:
         try:
@@ -165,7 +168,10 @@ class Host:
         except TestkitError as error:
             slot.failed_at, slot.failure = time.monotonic(), _failure_of(error)
             self._slots.pop(key, None)
-            await slot.server.stop()
+            try:
+                await slot.server.stop()
+            except Exception:  # noqa: BLE001 - for the host's log: the answer is what went wrong first
+                traceback.print_exc()
             return slot.failure
 
     def _make(self, key: str, launch: Launch) -> Server:
@@ -184,17 +190,22 @@ class Host:
     async def _to_one(self, request: Signal | Stop | Tail) -> Response:
         slot = self._slots.get(request.key)
         if slot is None:
-            known = ", ".join(self._slots) or "none"
-            return Failure(message=f"There is no server '{request.key}'.", hint=f"Servers of this run: {known}.")
+            return self._unknown(request.key)
         if isinstance(request, Tail):
             return Tailed(text=slot.server.tail(request.lines))
         async with slot.lock:
+            if self._slots.get(request.key) is not slot:
+                return self._unknown(request.key)  # it was stopped while this request waited
             if isinstance(request, Stop):
                 await slot.server.stop()
                 self._slots.pop(request.key, None)
                 return Ok()
             running = await slot.server.act(request.action)
             return Ok() if running is None else slot.note(running)
+
+    def _unknown(self, key: str) -> Failure:
+        known = ", ".join(self._slots) or "none"
+        return Failure(message=f"There is no server '{key}'.", hint=f"Servers of this run: {known}.")
 
 
 def _abandon(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 from pratique.testkit.errors import TestkitUsageError
 from pratique.testkit.services import wiremock
 from pratique.testkit.services.catalogue import make_services
-from pratique.testkit.templates.copying import TEMPLATES, copy_templates
+from pratique.testkit.services.choice import read_url
+from pratique.testkit.templates.copying import TEMPLATES, Found, copy_templates
 
 pytestmark = pytest.mark.unit
 
@@ -21,7 +23,9 @@ SHIPPED = ROOT / "src" / "pratique" / "testkit" / "templates"
 COMPOSE = ROOT / "compose.test.yaml"
 WORKFLOWS = [ROOT / ".github" / "workflows" / "test.yml", SHIPPED / "test.yml"]
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
-INSTALL = re.compile(r"      - name: Install\n        run: .*\n(?:          .*\n)*")
+INSTALL = re.compile(r"      - name: Install.*\n        run: .*\n(?:          .*\n)*")
+NODE = re.compile(r"      - uses: actions/setup-node@.*\n        with:\n(?:          .*\n)*")
+ADVICE = re.compile(r"^#.*\n", re.MULTILINE)
 
 
 def services() -> dict[str, Any]:
@@ -38,8 +42,9 @@ def steps(file: Path) -> list[dict[str, Any]]:
 
 def test_the_project_uses_what_it_ships() -> None:
     assert COMPOSE.read_bytes() == (SHIPPED / COMPOSE.name).read_bytes()
-    own, shipped = (INSTALL.sub("", file.read_text()) for file in WORKFLOWS)
-    assert own == shipped
+    # It has a front end to build, a script for installing, and tests of an engine that takes minutes.
+    own, shipped = (ADVICE.sub("", NODE.sub("", INSTALL.sub("", file.read_text()))) for file in WORKFLOWS)
+    assert own.replace(' -m "not vllm"', "") == shipped
 
 
 def test_every_service_is_checked_for_health_and_reached_from_this_machine_only() -> None:
@@ -101,25 +106,60 @@ def test_variables_name_services_and_lead_to_ports_that_are_open(file: Path) -> 
     known = {f"PRATIQUE_TEST_{name.upper()}" for name in make_services()}
     given = workflow(file)["jobs"]["integration"]["env"]
     assert given.keys() <= known
+    services_of = make_services()
+    for variable, url in given.items():
+        name = variable.removeprefix("PRATIQUE_TEST_").lower()
+        read_url(name, services_of[name].providers, url)  # says what is wrong with it
     published = {port.rpartition(":")[0] for service in services().values() for port in service["ports"]}
     assert {url.partition("://")[2] for url in given.values()} == published
+
+
+def test_the_shipped_workflow_installs_a_project_only_where_there_is_one(tmp_path: Path) -> None:
+    (install, again) = (step["run"] for step in steps(WORKFLOWS[1]) if step.get("name") == "Install")
+    assert install == again
+    # Said instead of done: no index is asked here.
+    python = tmp_path / ".venv" / "bin" / "python"
+    script = re.sub(r"^python -m venv .venv$", "", install, flags=re.MULTILINE)
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+
+    def run() -> list[str]:
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]  # as the runner does
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    kit = "-m pip install pratique[testkit,testkit-opensearch]"
+    assert run() == [kit]
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    assert run() == [kit]
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "quota"\n')
+    (tmp_path / "requirements.txt").touch()
+    assert run() == [kit, "-m pip install --editable .", "-m pip install --requirement requirements.txt"]
 
 
 def test_templates_go_where_they_belong(tmp_path: Path) -> None:
     planned = copy_templates(tmp_path, dry_run=True)
     assert list(tmp_path.iterdir()) == []
-    assert copy_templates(tmp_path) == planned == [tmp_path / place for place in TEMPLATES.values()]
+    assert copy_templates(tmp_path) == planned == {tmp_path / place: Found.NOTHING for place in TEMPLATES.values()}
     assert (tmp_path / "compose.test.yaml").read_bytes() == COMPOSE.read_bytes()
+    assert set(copy_templates(tmp_path).values()) == {Found.SAME}
 
 
 @pytest.mark.parametrize("place", TEMPLATES.values())
-def test_a_file_that_is_there_is_never_replaced_and_nothing_is_written(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere"])
+def test_what_is_there_is_never_replaced_and_the_rest_is_written(tmp_path: Path, place: str, kind: str) -> None:
     there = tmp_path / place
     there.parent.mkdir(parents=True, exist_ok=True)
-    there.symlink_to("nowhere")
-    with pytest.raises(TestkitUsageError, match="is there already"):
-        copy_templates(tmp_path)
-    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+    if kind == "folder":
+        there.mkdir()
+    elif kind == "file":
+        there.write_text("ours")
+    else:
+        there.symlink_to("nowhere")
+    found = copy_templates(tmp_path)
+    assert found == {tmp_path / each: Found.OTHER if each == place else Found.NOTHING for each in TEMPLATES.values()}
+    assert not there.is_file() or there.read_text() == "ours"
+    assert all(file.is_file() for file, what in found.items() if what is Found.NOTHING)
 
 
 def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path) -> None:
