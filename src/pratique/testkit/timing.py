@@ -6,6 +6,7 @@
 
 Both work in coroutines too: `async with within(0.5)`, `await eventually_async(check, within=2.0)`. What is late is told
 with how late it was; what did not come true, with the last value or error. Nothing is interrupted but an awaited check.
+A failure's traceback ends at the line of the test: what is in here hides itself.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def require_seconds(name: str, value: float) -> float:
     Raises:
         TestkitUsageError: it is negative, or no number.
     """
+    __tracebackhide__ = True
     if not is_number(value) or value < 0:
         raise TestkitUsageError(f"{name} is {value!r}.", hint="Expected seconds, zero or more.")
     return float(value)
@@ -52,6 +54,7 @@ class Within:
     """A block that must end within some seconds. `elapsed_seconds` says how long it took."""
 
     def __init__(self, seconds: float, what: str, clock: Callable[[], float]) -> None:
+        __tracebackhide__ = True
         self.seconds = require_seconds("within", seconds)
         self.elapsed_seconds = 0.0
         self._what = what
@@ -63,6 +66,7 @@ class Within:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *ended: object) -> None:
+        __tracebackhide__ = True
         self.elapsed_seconds = self._clock() - self._started
         if kind is None and self.elapsed_seconds > self.seconds:
             raise SlaError(f"Expected {self._what} within {self.seconds:g} s, it took {self.elapsed_seconds:.3f} s.")
@@ -71,6 +75,7 @@ class Within:
         return self.__enter__()
 
     async def __aexit__(self, kind: type[BaseException] | None, *ended: object) -> None:
+        __tracebackhide__ = True
         self.__exit__(kind)
 
 
@@ -79,6 +84,7 @@ def within(seconds: float, *, what: str = "the block", clock: Callable[[], float
 
     An error of the block itself goes through as it is.
     """
+    __tracebackhide__ = True
     return Within(seconds, what, clock)
 
 
@@ -86,6 +92,7 @@ class _Wait:
     """The books of one wait: what was seen last, and how much time is left."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        __tracebackhide__ = True
         self._seconds = require_seconds("within", seconds)
         self._clock = clock
         self._until = clock() + self._seconds
@@ -120,6 +127,7 @@ def eventually(
     Raises:
         SlaError: it did not come true; the last value or error is in the message.
     """
+    __tracebackhide__ = True
     wait = _Wait(within, clock)
     require_seconds("every", every)
     while True:
@@ -168,6 +176,7 @@ async def eventually_async(
     Raises:
         SlaError: it did not come true; the last value or error is in the message.
     """
+    __tracebackhide__ = True
     import asyncio  # not at the top: the plugin imports this module in every run
 
     wait = _Wait(within, clock)
@@ -188,10 +197,17 @@ async def eventually_async(
 
 
 async def _ask(check: Callable[[], Any], left_seconds: float) -> Any:  # noqa: ANN401 - whatever the check answers
+    __tracebackhide__ = True
     answer = check()
     if not inspect.isawaitable(answer):
         return answer
     import asyncio
 
-    async with asyncio.timeout(left_seconds):
-        return await answer
+    limit = asyncio.timeout(left_seconds)
+    try:
+        async with limit:
+            return await answer
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    raise TimeoutError("the check was still awaited")

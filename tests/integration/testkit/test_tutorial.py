@@ -26,7 +26,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "AWS_", "PRATIQUE_TEST_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "AWS_", "PRATIQUE_TEST_"))
+    }
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
     return subprocess.run(command, cwd=project, env=kept, capture_output=True, text=True, timeout=110, check=False)
 

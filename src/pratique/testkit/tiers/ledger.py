@@ -2,10 +2,12 @@
 
 Wall time is from the first start to the last end of a tier's tests, set-up and teardown included, whichever worker ran
 them. The fast tests among others have no such span of their own: theirs is the time in which at least one of them ran.
+What is counted is what pytest counts: a test that passes and then fails in its teardown is one passed and one error.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "Phase", "busy_seconds", "over_limit"]
 
 _MAX_NAMED: Final = 20
+_COUNTED: Final = {"passed": "passed", "failed": "failed", "error": "errors", "skipped": "skipped"}
+"""pytest's words → ours. Other words (xfailed, xpassed, those of plugins) are told where there are any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,36 +30,43 @@ class Phase:
     test: str
     place: Place
     is_call: bool
-    outcome: str
-    """`passed`, `failed` or `skipped`."""
+    category: str
+    """What pytest counts it as: passed, failed, error, skipped, xfailed …; empty: as nothing."""
     start: float
     stop: float
     seconds: float
+    remark: str = ""
+    """What is wrong with the place."""
 
 
 @dataclass(kw_only=True)
 class _Book:
     """What is known of one tier."""
 
-    tests: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-    skipped: set[str] = field(default_factory=set)
+    counts: Counter[str] = field(default_factory=Counter)
     first: float = float("inf")
     last: float = float("-inf")
     seconds: float = 0.0
     fast: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, phase: Phase) -> None:
-        self.tests.add(phase.test)
-        if phase.outcome == "failed":
-            self.failed.add(phase.test)
-        elif phase.outcome == "skipped":
-            self.skipped.add(phase.test)
+        if phase.category:
+            self.counts[phase.category] += 1
         self.first = min(self.first, phase.start)
         self.last = max(self.last, phase.stop)
         self.seconds += phase.seconds
         if phase.place.speed is Speed.FAST:
             self.fast.append((phase.start, phase.stop))
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self.counts["failed"] or self.counts["error"])
+
+    def counted(self) -> str:
+        return " ".join(f"{self.counts[word]:{5 if word == 'passed' else 4}} {said}" for word, said in _COUNTED.items())
+
+    def others(self) -> str:
+        return "".join(f", {number} {word}" for word, number in self.counts.items() if word not in _COUNTED)
 
 
 class Ledger:
@@ -65,11 +76,14 @@ class Ledger:
         self._options = options
         self._books: dict[Tier, _Book] = {}
         self._late: list[tuple[float, str]] = []
+        self._remarks: dict[str, None] = {}
 
     def add(self, phase: Phase) -> None:
         """Take in what was reported."""
         if phase.place.tier is not None:
             self._books.setdefault(phase.place.tier, _Book()).add(phase)
+        if phase.remark:
+            self._remarks[f"{phase.test}: {phase.remark}"] = None
         if phase.is_call and (problem := over_limit(phase.place, phase.seconds, self._options)):
             self._late.append((phase.seconds, f"{phase.test}: {problem}"))
 
@@ -84,16 +98,20 @@ class Ledger:
 
     def lines(self) -> list[str]:
         """Return the summary; nothing where no test has a tier and none was late."""
-        rows = [line for tier in Tier if tier in self._books for line in self._rows(tier)]
-        return rows + self._late_lines()
+        told = [tier for tier in Tier if tier in self._books and self._books[tier].counts.total()]
+        rows = [line for tier in told for line in self._rows(tier)]
+        return (
+            rows
+            + self._cut_lines(told)
+            + _some(list(self._remarks), "with marks that are not true")
+            + self._late_lines()
+        )
 
     def _rows(self, tier: Tier) -> list[str]:
         book = self._books[tier]
-        counts = (len(book.tests - book.failed - book.skipped), len(book.failed), len(book.skipped - book.failed))
-        counted = "{:5} passed {:4} failed {:4} skipped".format(*counts)
         whole, *parts = self._spent(tier)
-        rows = [f"{tier:16} {counted}  {_of(*whole[1:])}, tests add up to {book.seconds:.1f} s"]
-        return rows + [f"{name:16} {'':33}  {_of(spent, budget)}" for name, spent, budget in parts]
+        rows = [f"{tier:16} {book.counted()}  {_of(*whole[1:])}, tests add up to {book.seconds:.1f} s{book.others()}"]
+        return rows + [f"{name:16} {'':45}  {_of(spent, budget)}" for name, spent, budget in parts]
 
     def _spent(self, tier: Tier) -> list[tuple[str, float, float | None]]:
         """Return what each budget is held against: the tier's, and that of its fast tests where there is one."""
@@ -102,11 +120,22 @@ class Ledger:
         part = f"{tier}.{Speed.FAST}"
         return [*spent, (part, busy_seconds(book.fast), budgets[part])] if book.fast and part in budgets else spent
 
+    def _cut_lines(self, told: list[Tier]) -> list[str]:
+        """Say why later tests were skipped."""
+        failed = next((tier for tier in told if tier in self._options.fail_fast and self._books[tier].has_failed), None)
+        if failed is None or failed is told[-1]:
+            return []
+        return [f"the {failed} tier failed: tests of later tiers were skipped from then on (pratique_fail_fast)"]
+
     def _late_lines(self) -> list[str]:
         late = sorted(self._late, key=lambda one: -one[0])
-        more = len(late) - _MAX_NAMED
-        named = [text for _, text in late[:_MAX_NAMED]]
-        return named + ([f"and {more} more that took longer than they may"] if more > 0 else [])
+        return _some([text for _, text in late], "that took longer than they may")
+
+
+def _some(lines: list[str], what: str) -> list[str]:
+    """Return as many as can be read, and how many more there are."""
+    more = len(lines) - _MAX_NAMED
+    return lines[:_MAX_NAMED] + ([f"and {more} more {what}"] if more > 0 else [])
 
 
 def over_limit(place: Place, seconds: float, options: TierOptions) -> str | None:

@@ -1,17 +1,21 @@
 """The hooks of the tiers. Marks are read once for each test, when it is collected; reports carry its place.
 
-Under xdist the workers sort (all alike) and hold tests to their limits; the controller, which sees every report, adds
-up and holds the tiers to their budgets.
+Under xdist the workers sort (all alike), hold tests to their limits and skip the later tiers once one has failed; the
+controller, which sees every report, adds up and holds the tiers to their budgets.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from pratique.testkit.errors import TestkitError, TestkitUsageError
+from pratique.testkit.startup import wanted_by
+from pratique.testkit.tiers.failures import FailedTiers
 from pratique.testkit.tiers.ledger import Ledger, Phase, over_limit
 from pratique.testkit.tiers.policy import (
     BUDGETS,
@@ -26,6 +30,7 @@ from pratique.testkit.tiers.policy import (
     read_seconds,
     read_sla,
     read_tiers,
+    tiers_before,
 )
 
 if TYPE_CHECKING:
@@ -43,8 +48,11 @@ TIER_MARKERS: Final = (
     "sla(seconds): the test fails if its call takes longer",
 )
 _PLACE: Final = pytest.StashKey[Place]()
-_SLA: Final = pytest.StashKey[float | str]()
-"""Seconds; or, in a worker, what is wrong with them."""
+_SLA: Final = pytest.StashKey[float]()
+_PROBLEM: Final = pytest.StashKey[str]()
+"""Marks that mean nothing, in a worker."""
+_REMARK: Final = pytest.StashKey[str]()
+"""Marks that are not true."""
 _REPORTED: Final = "pratique_place"
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 
@@ -66,6 +74,8 @@ def add_tier_options(parser: pytest.Parser) -> None:
     parser.addini("pratique_staging", staging, type="bool", default=False)
     parser.addini("pratique_order", "Sort tests: tiers, speed (within tiers too) or off.", default=Order.TIERS.value)
     parser.addini("pratique_tier_default", "The tier of tests without a mark of one.", default="")
+    fail_fast = "Tiers of which a failed test keeps later tiers from running, as unit,integration; empty: none."
+    parser.addini("pratique_fail_fast", fail_fast, default=Tier.UNIT.value)
 
 
 def read_tier_options(config: pytest.Config, environment: Mapping[str, str]) -> TierOptions:
@@ -92,6 +102,7 @@ def read_tier_options(config: pytest.Config, environment: Mapping[str, str]) -> 
         limits=read_seconds(str(config.getini("pratique_limits")), LIMITS, "The ini value pratique_limits"),
         is_enforced=bool(config.getini("pratique_enforce") if enforce is None else enforce),
         has_staging=bool(staging or in_environment or config.getini("pratique_staging") or Tier.STAGING in selected),
+        fail_fast=read_tiers(str(config.getini("pratique_fail_fast")), "The ini value pratique_fail_fast"),
     )
 
 
@@ -106,23 +117,27 @@ def start_tiers(config: pytest.Config, environment: Mapping[str, str]) -> None:
     if options.order is not Order.OFF and hasattr(config.option, "loadscopereorder"):
         # xdist's loadfile and loadscope hand out the largest files first, unless told to keep the order.
         config.option.loadscopereorder = False
-    config.pluginmanager.register(TierHooks(options), "pratique-tiers")
-    if not hasattr(config, "workerinput"):  # the controller gets every report
-        config.pluginmanager.register(TierBooks(options), "pratique-tier-books")
+    is_worker = hasattr(config, "workerinput")
+    # xdist gives each worker on this machine a folder in that of the run.
+    folder = Path(config.option.basetemp).parent if is_worker and config.option.basetemp else None
+    config.pluginmanager.register(TierHooks(options, FailedTiers(folder)), "pratique-tiers")
+    if not is_worker:  # the controller gets every report
+        config.pluginmanager.register(TierBooks(config, options), "pratique-tier-books")
 
 
 class TierHooks:
     """Where tests run: sorts them, holds them to their time."""
 
-    def __init__(self, options: TierOptions) -> None:
+    def __init__(self, options: TierOptions, failed: FailedTiers) -> None:
         self._options = options
+        self._failed = failed
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Read the marks, select, sort."""
         options = self._options
         for item in items:
-            self._read_marks(item)
+            self._read(item)
         if options.selected:
             left_out = [item for item in items if item.stash[_PLACE].tier not in options.selected]
             items[:] = [item for item in items if item.stash[_PLACE].tier in options.selected]
@@ -131,27 +146,43 @@ class TierHooks:
         if options.order is not Order.OFF:
             items.sort(key=lambda item: rank(item.stash[_PLACE], options.order))
 
+    def _read(self, item: pytest.Item) -> None:
+        try:
+            self._read_marks(item)
+        except TestkitError as error:
+            if not hasattr(item.config, "workerinput"):
+                raise pytest.UsageError(str(error)) from error
+            item.stash[_PROBLEM] = str(error)  # xdist takes a usage error of a worker for a crash, and tells nothing
+            item.stash.setdefault(_PLACE, Place(tier=None))
+
     def _read_marks(self, item: pytest.Item) -> None:
-        marks = list(item.iter_markers())
-        place = place_of((mark.name for mark in marks), self._options.default)
-        item.stash[_PLACE] = place
-        sla = next((mark for mark in marks if mark.name == "sla"), None)
-        if sla is not None:
-            try:
-                item.stash[_SLA] = read_sla(sla.args, sla.kwargs, item.nodeid)
-            except TestkitError as error:
-                if not hasattr(item.config, "workerinput"):
-                    raise pytest.UsageError(str(error)) from error
-                item.stash[_SLA] = str(error)  # xdist takes a usage error of a worker for a crash, and tells nothing
+        marks = itertools.groupby(item.iter_markers_with_node(), lambda one: one[0])
+        levels = [[mark.name for _, mark in group] for _, group in marks]
+        services = list(dict.fromkeys(service for service, _ in wanted_by([item])))
+        place = item.stash[_PLACE] = place_of(levels, self._options, services=services, where=item.nodeid)
+        if place.tier is Tier.UNIT and services:
+            item.stash[_REMARK] = f"marked unit, uses {', '.join(services)}"
         if place.tier is Tier.STAGING and not self._options.has_staging:
             item.add_marker(pytest.mark.skip(reason="staging: pass --pratique-staging where there is an endpoint"))
+        if sla := item.get_closest_marker("sla"):
+            item.stash[_SLA] = read_sla(sla.args, sla.kwargs, item.nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Refuse, before anything is started for it, what is marked wrong or comes after a tier that failed."""
+        if problem := item.stash.get(_PROBLEM, None):
+            pytest.fail(problem, pytrace=False)
+        if self._options.is_enforced and (remark := item.stash.get(_REMARK, None)):
+            pytest.fail(f"{remark} (pratique_enforce)", pytrace=False)
+        place = item.stash.get(_PLACE, Place(tier=None))
+        earlier = [tier for tier in tiers_before(place.tier) if tier in self._options.fail_fast]
+        if failed := self._failed.first_of(earlier):
+            pytest.skip(f"the {failed} tier failed")
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Hold a test that passed to its time."""
         sla = item.stash.get(_SLA, None)
-        if isinstance(sla, str):
-            pytest.fail(sla, pytrace=False)
         started = time.perf_counter()
         result = yield
         seconds = time.perf_counter() - started
@@ -169,14 +200,22 @@ class TierHooks:
         made: Any = yield
         place = item.stash.get(_PLACE, None)
         if place is not None and (place.tier or place.speed):
-            setattr(made, _REPORTED, (place.tier and place.tier.value, place.speed and place.speed.value))
+            tier, speed = place.tier and place.tier.value, place.speed and place.speed.value
+            setattr(made, _REPORTED, (tier, speed, item.stash.get(_REMARK, "")))
         return made  # type: ignore[no-any-return]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a tier has failed. The report may say otherwise when it is made: plugins run tests again."""
+        tier = Tier(told[0]) if (told := getattr(report, _REPORTED, None)) and told[0] else None
+        if report.failed and tier in self._options.fail_fast:
+            self._failed.add(tier)
 
 
 class TierBooks:
     """Where reports come together: adds up, holds tiers to their budgets."""
 
-    def __init__(self, options: TierOptions) -> None:
+    def __init__(self, config: pytest.Config, options: TierOptions) -> None:
+        self._config = config
         self._options = options
         self._ledger = Ledger(options)
 
@@ -185,16 +224,18 @@ class TierBooks:
         told = getattr(report, _REPORTED, None)
         if told is None:
             return
-        tier, speed = told
+        tier, speed, remark = told
+        category = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
         self._ledger.add(
             Phase(
                 test=report.nodeid,
                 place=Place(tier=tier and Tier(tier), speed=speed and Speed(speed)),
                 is_call=report.when == "call",
-                outcome=report.outcome,
+                category=category,
                 start=report.start,
                 stop=report.stop,
                 seconds=report.duration,
+                remark=remark,
             )
         )
 
@@ -203,13 +244,23 @@ class TierBooks:
         if self._options.is_enforced and self._ledger.overruns() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:  # noqa: ANN401 - not typed
+    def pytest_terminal_summary(self, terminalreporter: Any, exitstatus: int) -> None:  # noqa: ANN401 - not typed
         """Say what each tier took, and who was late."""
         lines, overruns = self._ledger.lines(), self._ledger.overruns()
+        if self._options.selected and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            lines = self._nothing_selected()
         if lines:
-            terminalreporter.section("tiers")
+            terminalreporter.write_sep("=", "tiers")
             for line in lines:
                 terminalreporter.write_line(line)
         if overruns and self._options.is_enforced:
             said = f"FAILED: over budget (pratique_enforce): {'; '.join(overruns)}"
             terminalreporter.write_line(said, red=True, bold=True)
+
+    def _nothing_selected(self) -> list[str]:
+        said = f"--pratique-tier={','.join(sorted(self._options.selected))} selected no test"
+        if self._options.default is not None:
+            return [said]
+        return [
+            f"{said}: those without a mark of a tier belong to none, unless the ini value pratique_tier_default says so"
+        ]

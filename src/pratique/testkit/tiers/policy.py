@@ -1,7 +1,8 @@
 """What the tiers are and what they allow: read from words, decided without pytest.
 
-The tier of a test is the nearest of its marks `unit`, `integration`, `staging`, `e2e`; its speed the nearest of `fast`
-and `slow`. How long one test may take is asked of its call alone: what starts services for it counts against nobody.
+The tier of a test is the nearest of its marks `unit`, `integration`, `staging`, `e2e`; one without such a mark that
+uses a service is an integration test. Its speed is the nearest of `fast` and `slow`. How long one test may take is
+asked of its call alone: what starts services for it counts against nobody.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pratique.testkit.errors import TestkitUsageError
 from pratique.testkit.timing import is_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 __all__ = [
     "BUDGETS",
@@ -27,11 +28,13 @@ __all__ = [
     "Tier",
     "TierOptions",
     "limit_seconds",
+    "marked_tier",
     "place_of",
     "rank",
     "read_seconds",
     "read_sla",
     "read_tiers",
+    "tiers_before",
 ]
 
 
@@ -86,6 +89,8 @@ class TierOptions:
     is_enforced: bool = False
     has_staging: bool = False
     """There is an endpoint for staging tests, so that they run."""
+    fail_fast: frozenset[Tier] = frozenset({Tier.UNIT})
+    """Once a test of one of these has failed, tests of later tiers are skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +101,45 @@ class Place:
     speed: Speed | None = None
 
 
-def place_of(marks: Iterable[str], default: Tier | None) -> Place:
-    """Return the place of a test, from the names of its marks, the nearest first."""
-    tier: Tier | None = None
-    speed: Speed | None = None
-    for name in marks:
-        if tier is None and name in _TIERS:
-            tier = Tier(name)
-        elif speed is None and name in _SPEED_RANKS:
-            speed = Speed(name)
-    return Place(tier=tier or default, speed=speed)
+def place_of(
+    levels: Sequence[Collection[str]], options: TierOptions, *, services: Collection[str], where: str
+) -> Place:
+    """Return the place of a test.
+
+    Args:
+        levels: the names of its marks by where they stand, the nearest first: its own, its class's, its module's.
+        options: what was asked for.
+        services: what its fixtures use.
+        where: its name, for the error.
+
+    Raises:
+        TestkitUsageError: marks of one level say different tiers.
+    """
+    marked = marked_tier(levels, where)
+    speed = next((Speed(name) for names in levels for name in names if name in set(Speed)), None)
+    return Place(tier=marked or (Tier.INTEGRATION if services else options.default), speed=speed)
+
+
+def marked_tier(levels: Iterable[Iterable[str]], where: str) -> Tier | None:
+    """Return the tier of the nearest level that has a mark of one. A function, its class, its module are levels.
+
+    Raises:
+        TestkitUsageError: marks of one level say different tiers.
+    """
+    for names in levels:
+        tiers = [tier for tier in _TIERS if tier in set(names)]
+        if len(tiers) > 1:
+            raise TestkitUsageError(
+                f"{where} is marked {' and '.join(tiers)} in one place.", hint="Expected the mark of one tier."
+            )
+        if tiers:
+            return tiers[0]
+    return None
+
+
+def tiers_before(tier: Tier | None) -> tuple[Tier, ...]:
+    """Return the cheaper tiers; none of a test without one."""
+    return () if tier is None else _TIERS[: _TIERS.index(tier)]
 
 
 def rank(place: Place, order: Order) -> tuple[int, int]:
