@@ -23,6 +23,8 @@ def main() -> int:
             runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
             codes.append(0)
         except SystemExit as end:
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
             codes.append(end.code if isinstance(end.code, int) else int(bool(end.code)))
     return max(codes)
 

@@ -62,7 +62,7 @@ async def test_other_paths_never_reach_the_engines_application(launch: Launch, p
 
 
 async def test_one_request_over_the_bound_is_refused(launch: Launch) -> None:
-    running = launch(max_queued_requests=2, simulated={"token_seconds": 0.01, "reply_tokens": 200})
+    running = launch(max_queued_requests=2, simulated={"token_seconds": 0.01, "reply_tokens": 80})
     # The warmup asks for few tokens, so that it is over soon.
     await running.until("traffic_ready")
     waiting = [asyncio.create_task(running.call("POST", "/invocations", QUERY)) for _ in range(2)]
