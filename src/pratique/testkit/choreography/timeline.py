@@ -114,8 +114,8 @@ class Attempt:
 
     @property
     def json(self) -> Any:  # noqa: ANN401 - any JSON value
-        """The body, read as JSON; ValueError where it is none."""
-        return json_.loads(self.body)
+        """The body, read as JSON; ValueError where it is none, or an object has a key twice: readers differ on that."""
+        return json_.loads(self.body, object_pairs_hook=_read_object)
 
 
 def read_journal(answer: bytes, scope: str) -> list[_Entry] | None:
@@ -272,6 +272,14 @@ def _overtaken(before: Attempt | None, one: Attempt) -> str:
     if before is None or not is_before_answer(before, one):
         return ""
     return f"  [attempt {before.number} was given up within {gap_between(before, one):.3f} s, or overtaken]"
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    counts = Counter(key for key, _ in pairs)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} stands in an object more than once")
+    return dict(pairs)
 
 
 def _path_of(entry: _Entry) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from pratique.testkit.choreography.expected import ANYTHING, Expected, Which, make_which
 from pratique.testkit.choreography.ranges import Range, as_range
 from pratique.testkit.choreography.stubs import (
     METADATA,
@@ -33,11 +34,11 @@ from pratique.testkit.choreography.timeline import (
     read_journal,
     render,
 )
-from pratique.testkit.choreography.waits import wrong_waits
 from pratique.testkit.errors import ServiceGoneError, TestkitUsageError
+from pratique.testkit.looks import looks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pratique.testkit.choreography.admin import WireMockAdmin
     from pratique.testkit.choreography.steps import Step
@@ -47,7 +48,9 @@ __all__ = ["On", "Upstream", "UpstreamClient"]
 
 _MAIN: Final = "main"
 _CLIENT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
-_UNSET: Final = object()
+_LOOK_SECONDS: Final = 0.01
+_QUIET_LOOKS: Final = 2
+_SETTLE_SECONDS: Final = 0.3
 
 
 class UpstreamClient:
@@ -85,6 +88,7 @@ class Upstream:
         self._scripts: dict[int, Script] = {}
         self._files: list[str] = []
         self._is_looked_at = False
+        self._requests = f"/{name}([/?].*)?"
 
     @property
     def url(self) -> str:
@@ -116,10 +120,12 @@ class Upstream:
         """Return what came, in order.
 
         Raises:
+            TestkitUsageError: no attempt can be of this method, path or client.
             ServiceGoneError: WireMock does not answer, or has lost requests of this test.
         """
+        which = self._which(method, path, client)
         self._is_looked_at = True
-        return _select(self._read(), method, path, client)
+        return which.select(self._settle())
 
     def gaps(self, *, method: str | None = None, path: str | None = None, client: str | None = None) -> list[float]:
         """Return the seconds from each attempt to the next."""
@@ -127,7 +133,7 @@ class Upstream:
 
     def unused(self) -> list[str]:
         """Return the steps that answered nothing, but for "exhausted", each client for itself if it asked at all."""
-        attempts = self._read()
+        attempts = self._settle()
         used = {(one.script, one.client, one.index) for one in attempts}
         clients = sorted({one.client for one in attempts} & set(self._clients)) or [_MAIN]
         return [
@@ -141,7 +147,7 @@ class Upstream:
     def problems(self) -> list[str]:
         """Return what no test can want: a script exhausted, one step for two requests at once, no script at all."""
         self._is_looked_at = True
-        return find_problems(self._read(), self._current())
+        return find_problems(self._settle(), self._current())
 
     def verify(
         self,
@@ -149,12 +155,15 @@ class Upstream:
         count: int | Range | None = None,
         gaps: float | Range | None = None,
         waits: float | Range | None = None,
-        json: Any = _UNSET,  # noqa: ANN401 - any JSON value
+        json: Any = ANYTHING,  # noqa: ANN401 - any JSON value
         method: str | None = None,
         path: str | None = None,
         client: str | None = None,
     ) -> list[Attempt]:
         """Return the attempts of this method, path and client, once they are as expected.
+
+        Fewer than two attempts show no gaps and no waits, and none shows no body: wrong too, but for `count=0`.
+        A request that was sent just now is waited for, for a moment. One that was cut off in its body is none.
 
         Args:
             count: how many there are.
@@ -162,24 +171,21 @@ class Upstream:
             waits: for how long, in seconds, each client waited for an answer that came later than that: its time-out.
                 It is seen by the next attempt, which comes before the slow answer was due; so an answer must be slower
                 than time-out and pause together, and another attempt come after it.
-            json: the body of each.
-            method: which ones; with `path` and `client`, all of them where left out.
+            json: the body of each; `true` is not 1, and 1 is not 1.0.
+            method: which ones, written as for `on`; with `path` and `client`, all of them where left out.
             path: as above.
             client: as above.
 
         Raises:
             AssertionError: something is not; the timeline is in the message.
+            TestkitUsageError: no attempt can be of this method, path or client.
         """
+        which = self._which(method, path, client)
+        expected = Expected(count=count, gaps=gaps, waits=waits, json=json)
         self._is_looked_at = True
-        everything = self._read()
-        wrong = find_problems(everything, self._current())
-        attempts = _select(everything, method, path, client)
-        if count is not None and len(attempts) not in as_range(count):
-            wrong.append(f"expected {as_range(count)} attempts, got {len(attempts)}")
-        wrong += [] if gaps is None else _wrong_gaps(attempts, as_range(gaps))
-        wrong += [] if waits is None else wrong_waits(attempts, as_range(waits))
-        if json is not _UNSET:
-            wrong += [f"attempt {one.number}: {said}" for one in attempts if (said := _compare(one, json))]
+        everything = self._settle(lambda all_: expected.is_enough(which.select(all_)))
+        attempts = which.select(everything)
+        wrong = find_problems(everything, self._current()) + expected.wrong(attempts)
         if wrong:
             raise AssertionError(_tell(wrong, everything))
         return attempts
@@ -191,9 +197,9 @@ class Upstream:
         Raises:
             AssertionError: it is another; the timeline is in the message.
         """
-        before = len(self._read())
+        before = len(self._settle())
         yield
-        everything = self._read()
+        everything = self._settle(lambda attempts: len(attempts) - before in as_range(count))
         came = len(everything) - before
         if came not in as_range(count):
             wrong = f"expected {as_range(count)} attempts in this block, got {came}, from attempt {before + 1} on"
@@ -229,7 +235,7 @@ class Upstream:
         with contextlib.ExitStack() as stack:  # one that cannot be removed keeps no other; the last goes first
             while self._files:
                 stack.callback(self._admin.remove_file, self._files.pop())
-            stack.callback(self._admin.forget_requests, f"/{self.name}([/?].*)?")
+            stack.callback(self._admin.forget_requests, self._requests)
             stack.callback(self._remove_stubs)
 
     def _remove_stubs(self) -> None:
@@ -254,39 +260,30 @@ class Upstream:
         """Return the scripts that no later one has replaced."""
         return list({script.route: script for script in self._scripts.values()}.values())
 
+    def _which(self, method: str | None, path: str | None, client: str | None) -> Which:
+        return make_which(method, path, client, self._clients)
+
+    def _settle(self, is_enough: Callable[[list[Attempt]], bool] = lambda _: True) -> list[Attempt]:
+        """Return what came, when nothing more comes: a request that was sent just now is not in the journal yet."""
+        seen, quiet, attempts = -1, 0, list[Attempt]()
+        for _ in looks(_SETTLE_SECONDS, first=_LOOK_SECONDS, longest=_LOOK_SECONDS):
+            count = self._admin.count_requests(self._requests)
+            quiet = quiet + 1 if count == seen else 0
+            if not quiet:
+                seen, attempts = count, self._read()
+            if quiet >= _QUIET_LOOKS and is_enough(attempts):
+                break
+        return attempts
+
     def _read(self) -> list[Attempt]:
         entries = read_journal(self._admin.journal(), self.name)
         if entries is None:
             raise ServiceGoneError(
                 f"WireMock at {self.endpoint.url} has lost requests of this test.",
-                hint="Its journal is bounded (4000 requests of all tests at once), or it was started again meanwhile.",
+                hint="Its journal is bounded (4000 requests of all tests at once), or it was started again.",
             )
         return read_attempts(entries, self.name, self._scripts)
 
 
-def _select(attempts: list[Attempt], method: str | None, path: str | None, client: str | None) -> list[Attempt]:
-    return [
-        one
-        for one in attempts
-        if method in (None, one.method) and path in (None, one.path) and client in (None, one.client)
-    ]
-
-
 def _tell(wrong: list[str], attempts: list[Attempt]) -> str:
     return "\n".join([*wrong, "timeline of attempts:", render(attempts) or "nothing came"])
-
-
-def _wrong_gaps(attempts: list[Attempt], allowed: Range) -> list[str]:
-    return [
-        f"expected gaps of {allowed} s, got {gap:g} s before attempt {after.number}"
-        for gap, after in zip(gaps_of(attempts), attempts[1:], strict=True)
-        if gap not in allowed
-    ]
-
-
-def _compare(attempt: Attempt, expected: Any) -> str:  # noqa: ANN401 - any JSON value
-    try:
-        got = attempt.json
-    except ValueError:
-        return f"expected JSON, got {attempt.body[:200]!r}"
-    return "" if got == expected else f"expected {expected!r}, got {got!r}"

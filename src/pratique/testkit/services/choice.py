@@ -128,9 +128,10 @@ def choose_provider(service: str, candidates: Sequence[Provider]) -> Chosen:
         try:
             return Chosen(provider=provider, found=provider.find())
         except ServiceMissingError as error:
-            said.append(f"{provider.name} ({provider.backend}): {error}")
+            hint = f"\n    Hint: {error.hint}" if error.hint else ""
+            said.append(f"{provider.name} ({provider.backend}): {error.message}{hint}")
     reasons = "".join(f"\n  - {reason}" for reason in said)
     raise ServiceMissingError(
         f"No back end of '{service}' is here:{reasons}",
-        hint=f"Or name a running one: --pratique-{service}=URL.",
+        hint=f"Or name a running one: --pratique-{service.replace('_', '-')}=URL.",
     )

@@ -16,6 +16,7 @@ from pratique.testkit.errors import TestkitUsageError, UnexpectedAnswerError
 from pratique.testkit.host.launch import ContainerLaunch, HttpReady
 from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
+from pratique.testkit.services.names import is_of_kit
 from pratique.testkit.services.tools import find_python_package
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _TIMEOUT_SECONDS: Final = 30.0
 _START_SECONDS: Final = 180.0
 _NAME_CHARACTERS: Final = 255
 _BAD_IN_NAMES: Final = frozenset(':"*+/\\|?#<>, ')
-_OUR_NAMES: Final = re.compile(r"pq[0-9a-z]{1,18}-")
 _SERVER_NAMES: Final = re.compile(r"\.|top_queries-|security-auditlog-|ss4o_")
 """What the server and its plugins make by themselves."""
 _ENVIRONMENT: Final = {
@@ -180,7 +180,7 @@ _ALL: Final = {"expand_wildcards": "all"}
 
 def foreign_names(names: Iterable[str]) -> list[str]:
     """Return the names that belong to no namespace and not to the server either."""
-    return [name for name in names if not _OUR_NAMES.match(name) and not _SERVER_NAMES.match(name)]
+    return [name for name in names if not is_of_kit(name, "-") and not _SERVER_NAMES.match(name)]
 
 
 def _read_version(about: Any) -> str:  # noqa: ANN401 - whatever it says

@@ -18,6 +18,7 @@ from pratique.testkit.errors import ServiceMissingError, TestkitError
 from pratique.testkit.host.launch import ContainerLaunch, HttpReady, ProcessLaunch
 from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
+from pratique.testkit.services.names import is_of_kit
 from pratique.testkit.services.registryclient import Pushed, RegistryClient
 from pratique.testkit.services.tools import find_program
 
@@ -134,12 +135,7 @@ class RegistryNamespace:
 
 def foreign_repositories(names: Iterable[str]) -> list[str]:
     """Return the repositories that are below no namespace's prefix."""
-    return [name for name in names if not _is_ours(name)]
-
-
-def _is_ours(name: str) -> bool:
-    first, slash, _ = name.partition("/")
-    return bool(slash) and first.startswith("pq") and first.isalnum() and first.islower()
+    return [name for name in names if not is_of_kit(name, "/")]
 
 
 class RegistryService:

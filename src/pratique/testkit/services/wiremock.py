@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from pratique.testkit.choreography.admin import WireMockAdmin
     from pratique.testkit.choreography.upstream import Upstream
 
-__all__ = ["WireMockEndpoint", "WireMockService"]
+__all__ = ["MEMORY_MB", "WireMockEndpoint", "WireMockService"]
 
 _IMAGE: Final = "docker.io/wiremock/wiremock:3.13.2"
 _READY: Final = HttpReady(path="/__admin/health")
+MEMORY_MB: Final = 768
+"""Of a server that the kit starts."""
 _JVM: Final = (
     # It lives for minutes: quick to start and small, not quick in the long run.
     *("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto"),
-    *("-Xms32m", "-Xmx768m", "-Xss512k", "-XX:-UsePerfData"),
+    *("-Xms32m", f"-Xmx{MEMORY_MB}m", "-Xss512k", "-XX:-UsePerfData"),
     # For want of memory it ends, and is seen to, instead of answering at random.
     "-XX:+ExitOnOutOfMemoryError",
 )
@@ -50,7 +52,7 @@ class WireMockEndpoint(Endpoint):
         """Return a client of the admin API: for what scripts do not say."""
         from pratique.testkit.choreography.admin import WireMockAdmin
 
-        return WireMockAdmin(self.url)
+        return WireMockAdmin(self.url, log=self.connection.log)
 
 
 class WireMockService:

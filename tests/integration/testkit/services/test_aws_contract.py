@@ -78,7 +78,7 @@ def test_a_mistake_of_a_probe_does_not_pass_for_a_gap(
 ) -> None:
     connection = replace(pratique_kinesis.connection, gaps={"depth": "it is shallow"})
     namespace = KinesisNamespace(
-        replace(pratique_kinesis, connection=connection), "pq00ffn1", Ledger(operation="", parameter="")
+        replace(pratique_kinesis, connection=connection), "pq00ff00n1", Ledger(operation="", parameter="")
     )
 
     def mistaken(streams: KinesisNamespace) -> None:

@@ -95,7 +95,7 @@ def test_waiters_of_our_clients_do_not_wait_twenty_seconds(dynamodb: DynamoDBNam
 def test_closing_removes_every_table_with_the_prefix_and_no_other(request: pytest.FixtureRequest, server: str) -> None:
     endpoint: DynamoDBEndpoint = request.getfixturevalue(server)
     ledger, client = new_ledger(), endpoint.client()
-    one, other = open_one(endpoint, "pq00ffn1", ledger), open_one(endpoint, "pq00ffn11", ledger)
+    one, other = open_one(endpoint, "pq00ff00n1", ledger), open_one(endpoint, "pq00ff00n11", ledger)
     kept = other.create_table("orders")
     one.create_table("gone-already")
     one.create_table("orders", sort="at: N")
@@ -103,14 +103,14 @@ def test_closing_removes_every_table_with_the_prefix_and_no_other(request: pytes
     client.delete_table(TableName=one.table("gone-already"))
     one.close()
     one.close()
-    left = [name for name in client.list_tables()["TableNames"] if name.startswith("pq00ff")]
+    left = [name for name in client.list_tables()["TableNames"] if name.startswith("pq00ff00")]
     assert left == [kept]
     other.close()
 
 
 @pytest.mark.parametrize("server", ["pratique_dynamodb", "moto"])
 def test_closing_removes_a_table_that_is_protected_against_it(request: pytest.FixtureRequest, server: str) -> None:
-    namespace = open_one(request.getfixturevalue(server), "pq00fan1", new_ledger())
+    namespace = open_one(request.getfixturevalue(server), "pq00fa00n1", new_ledger())
     table = namespace.create_table("orders", DeletionProtectionEnabled=True)
     namespace.close()
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
@@ -119,7 +119,7 @@ def test_closing_removes_a_table_that_is_protected_against_it(request: pytest.Fi
 
 def test_a_hundred_namespaces_at_once_use_the_same_name(pratique_dynamodb: DynamoDBEndpoint) -> None:
     ledger = new_ledger()
-    many = [open_one(pratique_dynamodb, f"pq00fen{number}", ledger) for number in range(100)]
+    many = [open_one(pratique_dynamodb, f"pq00fe00n{number}", ledger) for number in range(100)]
     client = pratique_dynamodb.client()
     for number, namespace in enumerate(many):
         item: Any = {**ITEM, "n": {"N": str(number)}}
@@ -129,7 +129,7 @@ def test_a_hundred_namespaces_at_once_use_the_same_name(pratique_dynamodb: Dynam
     for namespace in many:
         namespace.close()
     pages = client.get_paginator("list_tables").paginate()
-    assert not [name for page in pages for name in page["TableNames"] if name.startswith("pq00fen")]
+    assert not [name for page in pages for name in page["TableNames"] if name.startswith("pq00fe00n")]
 
 
 def test_what_is_made_outside_of_namespaces_is_told_once_and_with_what_is_known_of_its_maker(
@@ -140,11 +140,11 @@ def test_what_is_made_outside_of_namespaces_is_told_once_and_with_what_is_known_
     make_naked(early, "there-before")
     ledger = new_ledger()
     ledger.install()
-    suite = open_one(endpoint, "pq00fdn1", ledger)
+    suite = open_one(endpoint, "pq00fd00n1", ledger)
     seen = fresh_client(endpoint)
     make_naked(seen, "by-a-suite-fixture")
 
-    test = open_one(endpoint, "pq00fdn2", ledger)
+    test = open_one(endpoint, "pq00fd00n2", ledger)
     test.create_table("orders")
     make_naked(seen, "by-the-test")
     make_naked(early, "by-somebody")
@@ -156,7 +156,7 @@ def test_what_is_made_outside_of_namespaces_is_told_once_and_with_what_is_known_
     ]
     test.close()
 
-    quiet = open_one(endpoint, "pq00fdn3", ledger)
+    quiet = open_one(endpoint, "pq00fd00n3", ledger)
     assert quiet.leaks() == []
     quiet.close()
     assert suite.leaks() == []
@@ -170,7 +170,7 @@ def test_beside_other_workers_only_what_this_process_made_is_a_leak(
     of_another_worker = fresh_client(endpoint)
     ledger = new_ledger()
     ledger.install()
-    test = open_one(endpoint, "pq00fcn1", ledger)
+    test = open_one(endpoint, "pq00fc00n1", ledger)
     make_naked(of_another_worker, "theirs")
     assert test.leaks() == []
     make_naked(fresh_client(endpoint), "ours")
@@ -203,7 +203,7 @@ def test_a_server_that_was_killed_is_told_within_seconds_and_one_that_is_started
     pratique_launch: Callable[..., PrivateServer[DynamoDBEndpoint]],
 ) -> None:
     server = pratique_launch("dynamodb")
-    namespace = open_one(server.endpoint, "pq00fbn1", new_ledger())
+    namespace = open_one(server.endpoint, "pq00fb00n1", new_ledger())
     table = namespace.create_table("orders")
     server.kill()
     began = time.monotonic()

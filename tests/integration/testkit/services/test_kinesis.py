@@ -24,7 +24,7 @@ def test_streams_are_made_and_removed_also_where_one_is_gone_already(
 ) -> None:
     endpoint: KinesisEndpoint = request.getfixturevalue(server)
     ledger = Ledger(operation="kinesis.CreateStream", parameter="StreamName")
-    namespace = KinesisNamespace(endpoint, "pq00ffn1", ledger)
+    namespace = KinesisNamespace(endpoint, "pq00ff00n1", ledger)
     namespace.open()
     client = namespace.client()
     events, gone = namespace.create_stream("events", shards=2), namespace.create_stream("gone")

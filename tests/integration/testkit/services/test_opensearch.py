@@ -46,7 +46,7 @@ def _endpoint(server: ReplayServer) -> OpenSearchEndpoint:
     return OpenSearchEndpoint(service="opensearch", connection=connection)
 
 
-def _namespace(server: ReplayServer, name: str = "pqrecn1") -> OpenSearchNamespace:
+def _namespace(server: ReplayServer, name: str = "pqabcdefn1") -> OpenSearchNamespace:
     return OpenSearchNamespace(_endpoint(server), name)
 
 
@@ -79,7 +79,7 @@ def test_a_server_that_is_something_else_is_refused_with_what_it_said(body: Any)
 
 
 def _clear(client: Any) -> None:
-    client.indices.delete(index="pqrecn1-*", params={"ignore_unavailable": "true", "expand_wildcards": "all"})
+    client.indices.delete(index="pqabcdefn1-*", params={"ignore_unavailable": "true", "expand_wildcards": "all"})
 
 
 def _create(client: Any, index: str) -> None:
@@ -134,23 +134,23 @@ def test_closing_removes_everything_with_the_prefix_and_leaks_are_what_has_none(
     namespace.open()
     with namespace.client() as client:
         _create(client, namespace.index("products"))
-        client.indices.create(index="pqrec-stray", body=plain)  # looks like another namespace's
-        client.indices.create(index="stray_pqrec", body=plain)
-        client.indices.put_alias(index="stray_pqrec", name=namespace.index("alias"))
-        ordinary: dict[str, Any] = {"index_patterns": ["pqrecn1-t*"], "template": plain}
-        for_streams = {"index_patterns": ["pqrecn1-s*"], "template": plain, "data_stream": {}}
+        client.indices.create(index="pqabcdefn9-stray", body=plain)  # another namespace's
+        client.indices.create(index="stray_pqabcdefn1", body=plain)
+        client.indices.put_alias(index="stray_pqabcdefn1", name=namespace.index("alias"))
+        ordinary: dict[str, Any] = {"index_patterns": ["pqabcdefn1-t*"], "template": plain}
+        for_streams = {"index_patterns": ["pqabcdefn1-s*"], "template": plain, "data_stream": {}}
         client.indices.put_index_template(name=namespace.index("t"), body=ordinary)
         client.indices.put_index_template(name=namespace.index("s"), body=for_streams)
         client.indices.create_data_stream(name=namespace.index("stream"))
-        assert namespace.leaks() == ["index 'stray_pqrec', made outside its namespace (pqrecn1-) while it ran"]
+        assert namespace.leaks() == ["index 'stray_pqabcdefn1', made outside its namespace (pqabcdefn1-) while it ran"]
         namespace.close()
     with namespace.endpoint.client() as client:
-        client.indices.delete(index="stray_pqrec,pqrec-stray", params={"ignore_unavailable": "true"})
+        client.indices.delete(index="stray_pqabcdefn1,pqabcdefn9-stray", params={"ignore_unavailable": "true"})
 
 
 @pytest.mark.parametrize("replay", ["nothing"], indirect=True)
 def test_closing_an_empty_namespace_removes_nothing(replay: ReplayServer) -> None:
-    _namespace(replay, "pqrecn2").close()
+    _namespace(replay, "pqabcdefn2").close()
 
 
 def test_namespace_that_cannot_be_removed_says_what_the_server_answered() -> None:

@@ -70,7 +70,7 @@ def test_lists_of_more_than_a_page_are_whole(pratique_launch: Launcher) -> None:
 
 def test_closing_a_namespace_removes_its_images_and_nobody_elses(pratique_launch: Launcher) -> None:
     endpoint = pratique_launch("registry", "auto").endpoint
-    mine, other = (RegistryService().namespace(endpoint, name) for name in ("pqaaan1", "pqaaan10"))
+    mine, other = (RegistryService().namespace(endpoint, name) for name in ("pqaaaaaan1", "pqaaaaaan10"))
     mine.open()
     other.open()
     first = mine.push_image("app", "v1", layers=[b"1"])
@@ -88,13 +88,13 @@ def test_a_repository_outside_every_namespace_is_a_leak_and_one_that_was_there_i
 ) -> None:
     endpoint = pratique_launch("registry", "auto").endpoint
     endpoint.client().push_blob("before", b"x")
-    namespace = RegistryService().namespace(endpoint, "pqaaan1")
+    namespace = RegistryService().namespace(endpoint, "pqaaaaaan1")
     namespace.open()
     namespace.push_image("mine")
-    endpoint.client().push_blob("pqbbbn1/others", b"x")
+    endpoint.client().push_blob("pqbbbbbbn1/others", b"x")
     assert namespace.leaks() == []
     endpoint.client().push_blob("orchestrator", b"x")
-    assert namespace.leaks() == ["repository 'orchestrator', made outside its namespace (pqaaan1/)"]
+    assert namespace.leaks() == ["repository 'orchestrator', made outside its namespace (pqaaaaaan1/)"]
 
 
 # What the back end does not show, as its gaps say; a back end that shows it must not claim the gap.

@@ -27,7 +27,7 @@ def endpoint(request: pytest.FixtureRequest) -> S3Endpoint:
 
 @pytest.fixture
 def namespace(endpoint: S3Endpoint) -> S3Namespace:
-    made = S3Namespace(endpoint, "pq00ffn1", Ledger(operation="s3.CreateBucket", parameter="Bucket"))
+    made = S3Namespace(endpoint, "pq00ff00n1", Ledger(operation="s3.CreateBucket", parameter="Bucket"))
     made.open()
     return made
 

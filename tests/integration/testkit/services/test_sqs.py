@@ -24,7 +24,7 @@ def test_queues_are_made_and_removed_also_where_one_is_gone_already(
 ) -> None:
     endpoint: SQSEndpoint = request.getfixturevalue(server)
     ledger = Ledger(operation="sqs.CreateQueue", parameter="QueueName")
-    namespace, other = SQSNamespace(endpoint, "pq00ffn1", ledger), SQSNamespace(endpoint, "pq00ffn11", ledger)
+    namespace, other = SQSNamespace(endpoint, "pq00ff00n1", ledger), SQSNamespace(endpoint, "pq00ff00n11", ledger)
     namespace.open()
     client = namespace.client()
     kept = other.create_queue("jobs")
@@ -36,7 +36,7 @@ def test_queues_are_made_and_removed_also_where_one_is_gone_already(
     namespace.leaks()
     client.delete_queue(QueueUrl=jobs)
     namespace.close()
-    assert client.list_queues(QueueNamePrefix="pq00ff").get("QueueUrls") == [kept]
+    assert client.list_queues(QueueNamePrefix="pq00ff00").get("QueueUrls") == [kept]
     other.close()
 
 
@@ -44,3 +44,16 @@ def test_the_fixture_gives_a_namespace_with_clients_and_resources(sqs: SQSNamesp
     queue = sqs.resource().Queue(sqs.create_queue("jobs"))
     queue.send_message(MessageBody="do it")
     assert [message.body for message in queue.receive_messages()] == ["do it"]
+
+
+async def test_clients_reach_the_server_past_a_proxy_of_the_environment(
+    sqs: SQSNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with sqs.async_client() as client:
+        assert "QueueUrl" in await client.create_queue(QueueName=sqs.queue("a"))
+    assert sqs.client(region_name="us-east-1").list_queues()["QueueUrls"]
+    assert list(sqs.resource().queues.all())

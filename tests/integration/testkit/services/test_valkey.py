@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
-from pratique.testkit.errors import ServiceStartError
+from pratique.testkit.errors import ServiceGoneError, ServiceStartError
 from pratique.testkit.fixtures import kit_of
 from pratique.testkit.host.owner import OwnedHost
 from pratique.testkit.kit import Kit
@@ -276,3 +276,65 @@ def test_server_by_url_says_its_version_and_has_namespaces(
     with open_in(kit) as namespace:
         assert namespace.client().set(namespace.key("a"), 1)
         assert namespace.endpoint.version.startswith("9.")
+
+
+# Scripts that do not end
+
+
+def run_endlessly(namespace: ValkeyNamespace, script: str) -> None:
+    from redis.exceptions import TimeoutError as NoAnswer
+
+    with pytest.raises(NoAnswer):
+        namespace.client(socket_timeout=0.2).eval(script, 1, namespace.key("a"))
+
+
+@pytest.fixture
+def lone_kit() -> Iterator[Kit]:
+    """On a host of its own: what happens to its server happens to no other test."""
+    owned = OwnedHost()
+    yield Kit(services=make_services(), options=Options(back_ends={}), host=owned.client, run="b0b0b0", worker="")
+    owned.close()
+
+
+def test_a_script_that_does_not_end_is_ended_and_others_lose_nothing(lone_kit: Kit) -> None:
+    with open_in(lone_kit, "innocent") as innocent:
+        innocent.client().set(innocent.key("a"), "kept")
+        with open_in(lone_kit, "guilty") as guilty:
+            run_endlessly(guilty, "while true do end")
+        with open_in(lone_kit, "next") as after:
+            assert after.client().set(after.key("a"), 1)
+        assert innocent.client().get(innocent.key("a")) == b"kept"
+    assert lone_kit.books.deaths == []
+
+
+def test_a_namespace_is_opened_on_a_server_that_is_busy(lone_kit: Kit) -> None:
+    guilty = ValkeyNamespace(shared(lone_kit), "pqb0b0b0n99")
+    guilty.open()
+    run_endlessly(guilty, "while true do end")
+    with open_in(lone_kit, "next") as after:
+        assert after.client().set(after.key("a"), 1)
+    guilty.leaks()
+    guilty.close()
+
+
+def test_a_script_that_has_written_and_does_not_end_costs_the_server_and_says_so(lone_kit: Kit) -> None:
+    guilty = ValkeyNamespace(shared(lone_kit), "pqb0b0b0n99")
+    guilty.open()
+    run_endlessly(guilty, "while true do redis.call('SET', KEYS[1], 1) end")
+    with pytest.raises(ServiceGoneError, match="busy with a script, which cannot be ended: UNKILLABLE"):
+        guilty.leaks()
+    with open_in(lone_kit, "next") as after:
+        assert after.client().set(after.key("a"), 1)
+    assert lone_kit.books.deaths == ["valkey: had died before next, and was started again, empty"]
+
+
+def test_connections_are_looked_for_under_a_stopped_clock(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    from redis import Redis
+
+    with open_in(kit) as namespace:
+        leaked = Redis.from_url(namespace.url)
+        leaked.ping()
+        monkeypatch.setattr("time.monotonic", lambda: 1.0)
+    monkeypatch.undo()
+    leaked.close()
+    assert len(kit.books.leaks) == 1

@@ -45,6 +45,17 @@ def test_a_profile_that_does_not_exist_another_endpoint_and_region_are_not_looke
     assert endpoint.resource().meta.client.meta.endpoint_url == URL
 
 
+def test_a_proxy_of_the_environment_is_not_used(endpoint: SQSEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the client that the rest of the process shares, whoever makes it first."""
+    monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.1:3128")
+    monkeypatch.setenv("http_proxy", "http://192.0.2.1:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for client in (endpoint.client(), endpoint.client(config=Config(read_timeout=1)), endpoint.resource().meta.client):
+        made: Any = client
+        assert made._endpoint.http_session._proxy_config.proxy_url_for(URL) is None
+
+
 def test_every_call_has_a_deadline_and_few_attempts(endpoint: SQSEndpoint) -> None:
     config: Any = endpoint.client().meta.config
     assert (config.connect_timeout, config.read_timeout) == (5.0, 25.0)

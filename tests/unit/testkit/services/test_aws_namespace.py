@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
-NAME = "pq12abgw0n17"
+NAME = "pq12ab34wn17"
 
 
 def endpoint_of(backend: Backend, *, is_shared: bool = False) -> AwsEndpoint:
@@ -92,11 +92,11 @@ def test_names_are_held_to_each_services_rules(
 
 
 def test_closing_removes_what_has_the_prefix_and_looks_once() -> None:
-    things = Things(["foreign", f"{NAME}-a", f"{NAME}-b", f"{NAME}1-of-another", "pq12abgw0n1-too"])
+    things = Things(["foreign", f"{NAME}-a", f"{NAME}-b", f"{NAME}1-of-another", "pq12ab34wn1-too"])
     things.open()
     assert things.leaks() == []
     things.close()
-    assert things.there == ["foreign", f"{NAME}1-of-another", "pq12abgw0n1-too"]
+    assert things.there == ["foreign", f"{NAME}1-of-another", "pq12ab34wn1-too"]
     assert things.listings == 2  # once for the whole run, once for this namespace
 
 

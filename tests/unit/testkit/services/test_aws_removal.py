@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
-NAME = "pq12abn1"
+NAME = "pq12ab34n1"
 LEDGER = Ledger(operation="", parameter="")
 CONNECTION = Connection(url="http://127.0.0.1:1", backend=Backend.PROCESS, provider="fake", version="1")
 

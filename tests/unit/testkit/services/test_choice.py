@@ -58,8 +58,10 @@ def test_first_provider_that_is_here_is_chosen() -> None:
 def test_none_is_here_says_what_each_said(candidates: tuple[Provider, ...]) -> None:
     with pytest.raises(ServiceMissingError) as caught:
         choose_provider("it", candidates)
-    assert caught.value.message.count("\n  - boxed (container): not here Hint: install it") == len(candidates)
+    assert caught.value.message.count("\n  - boxed (container): not here\n    Hint: install it") == len(candidates)
     assert "--pratique-it=URL" in str(caught.value)
+    with pytest.raises(ServiceMissingError, match="--pratique-model-server=URL"):
+        choose_provider("model_server", candidates)
 
 
 @pytest.mark.parametrize(

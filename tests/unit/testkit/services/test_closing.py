@@ -18,7 +18,7 @@ from pratique.testkit.services.valkey import ValkeyEndpoint, ValkeyNamespace
 
 pytestmark = pytest.mark.unit
 
-NAME = "pq12abn1"
+NAME = "pq12ab34n1"
 CONNECTION = Connection(url="http://127.0.0.1:1", backend=Backend.PROCESS, provider="fake", version="1")
 
 

@@ -19,7 +19,7 @@ from pratique.testkit.services.opensearch import (
 pytestmark = pytest.mark.unit
 
 
-def _namespace(name: str = "pq12abgw0n7") -> OpenSearchNamespace:
+def _namespace(name: str = "pq12ab34gw0n7") -> OpenSearchNamespace:
     connection = Connection(url="http://127.0.0.1:9200", backend=Backend.URL, provider="url")
     return OpenSearchNamespace(OpenSearchEndpoint(service="opensearch", connection=connection), name)
 
@@ -47,15 +47,15 @@ def test_namespace_is_reached_at_its_servers_address() -> None:
 
 
 def test_names_of_two_namespaces_differ_and_none_is_a_prefix_of_the_other() -> None:
-    one, ten = _namespace("pq12abn1"), _namespace("pq12abn10")
+    one, ten = _namespace("pq12ab34n1"), _namespace("pq12ab34n10")
     assert not ten.index("a").startswith(one.prefix)
 
 
 def test_names_of_namespaces_and_of_the_server_are_not_foreign() -> None:
     ours = [
-        "pq12abn1-products",
-        "pq00ffgw1n22-a",
-        ".ds-pq12abn1-stream-000001",
+        "pq12ab34n1-products",
+        "pq00ff00gw1n22-a",
+        ".ds-pq12ab34n1-stream-000001",
         ".plugins-ml-config",
         "top_queries-2026.01",
     ]

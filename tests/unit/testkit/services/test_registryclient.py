@@ -50,7 +50,17 @@ def test_an_upload_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_only_repositories_below_a_prefix_of_the_kit_are_its_own() -> None:
-    names = ["pqab12n1/app", "pq1n2/a/b", "app", "pqab12n1", "pq-x/app", "PQ1n1/app", "xpq1/app", "team/pq1n1/app"]
+    names = [
+        "pqab12cdn1/app",
+        "pq123456n2/a/b",
+        "app",
+        "pqapp/service",
+        "pqab12cdn1",
+        "pq-x/app",
+        "PQ1n1/app",
+        "xpq1/app",
+        "team/pq1n1/app",
+    ]
     assert foreign_repositories(names) == names[2:]
 
 

@@ -140,6 +140,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
     "max_pool_connections": _CONNECTIONS,
     "user_agent_extra": "pratique-testkit",
+    "proxies": {},  # None would be: those of the environment
 }
 _UNCONFIGURED: Final[dict[str, Any]] = {
     "profile": (None, None, None, None),

@@ -9,24 +9,19 @@ What was there before a namespace was opened is nobody's leak, and nothing is to
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from pratique.testkit.services.names import is_of_kit
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Foreign", "Ledger", "is_of_kit"]
+__all__ = ["Foreign", "Ledger"]
 
-_OF_KIT: Final = re.compile(r"pq[0-9a-f]{4}[a-z0-9]*n[0-9]+-")
 _ASKED: Final = "pratique_asked"
 _BOUND: Final = 10_000
-
-
-def is_of_kit(name: str) -> bool:
-    """Whether a name belongs to a namespace: of this worker, another one, or another run."""
-    return _OF_KIT.match(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +76,7 @@ class Ledger:
 
     def learn(self, url: str, names: Iterable[str]) -> None:
         """Take what a server has as nobody's fault."""
-        self._known[url] = {name for name in names if not is_of_kit(name)}
+        self._known[url] = {name for name in names if not is_of_kit(name, "-")}
 
     def made_since(self, url: str, mark: int) -> set[str]:
         """Return the names outside of namespaces that this process made on a server after a mark."""
@@ -106,5 +101,5 @@ class Ledger:
     def _note(self, http_response: Any, context: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - as above
         server, name = context.get(_ASKED, ("", None))
         refused = http_response.status_code >= 300  # noqa: PLR2004 - HTTP's success
-        if not refused and isinstance(name, str) and not is_of_kit(name) and len(self._made) < _BOUND:
+        if not refused and isinstance(name, str) and not is_of_kit(name, "-") and len(self._made) < _BOUND:
             self._made.append((server, name))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import abc
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from pratique.testkit.errors import UnexpectedAnswerError
+from pratique.testkit.looks import looks
 from pratique.testkit.services.aws.clients import AwsEndpoint
 from pratique.testkit.services.aws.namespace import AwsNamespace, error_code
 
@@ -76,10 +76,6 @@ def wait_until(is_so: Callable[[], bool], what: str, *, within_seconds: float) -
     Raises:
         UnexpectedAnswerError: it did not become so in time.
     """
-    pause, longest = _POLL_SECONDS
-    deadline = time.monotonic() + within_seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            raise UnexpectedAnswerError(f"Expected {what} within {within_seconds:g} s; it is not.")
-        time.sleep(pause)
-        pause = min(longest, pause * 2)
+    first, longest = _POLL_SECONDS
+    if not any(is_so() for _ in looks(within_seconds, first=first, longest=longest)):
+        raise UnexpectedAnswerError(f"Expected {what} within {within_seconds:g} s; it is not.")
