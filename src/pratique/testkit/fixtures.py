@@ -16,11 +16,17 @@ Factories, in the manner of pytest-redis, make more of them, in a conftest.py:
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
 
-from pratique.testkit.errors import ServiceMissingError, TestkitUsageError
+from pratique.testkit.errors import (
+    ServiceGoneError,
+    ServiceMissingError,
+    ServiceStartError,
+    TestkitError,
+    TestkitUsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,12 +44,14 @@ __all__ = [
     "namespace_fixture",
     "server_fixture",
     "server_of",
+    "shorten_next",
 ]
 
 SESSION: Final[pytest.StashKey[KitSession]] = pytest.StashKey()
 _SERVER: Final = "pratique_server"
 _NAMESPACE_OF: Final = "pratique_namespace_of"
 _MISSING: Final = "pratique_missing"
+_TOLD: Final = "pratique_told"
 
 Scope = Literal["session", "package", "module", "class", "function"]
 
@@ -53,13 +61,14 @@ def kit_of(config: pytest.Config) -> Kit:
     return config.stash[SESSION].kit
 
 
-def server_fixture(service: str, *, use: str | None = None) -> Any:  # noqa: ANN401 - pytest keeps its fixture type private
+def server_fixture(service: str, *, use: str | None = None, doc: str = "") -> Any:  # noqa: ANN401 - pytest keeps its fixture type private
     """Return a session fixture that yields a service's endpoint.
 
     Args:
         service: its name.
         use: a URL (or PROVIDER+URL), a back end (`process`, `container`) or a provider; wins over flag, environment
             and ini.
+        doc: what `pytest --fixtures` says of it.
     """
 
     def server(pytestconfig: pytest.Config) -> Endpoint:
@@ -71,10 +80,13 @@ def server_fixture(service: str, *, use: str | None = None) -> Any:  # noqa: ANN
         try:
             return kit.endpoint(service, use)
         except ServiceMissingError as error:
-            _give_up(kit, service, error)
+            outcome: BaseException = _missing(kit, service, error)
+        except (ServiceStartError, ServiceGoneError, TestkitUsageError) as error:
+            outcome = _failed(error)
+        raise outcome  # here, so that pytest does not show one in the handling of another
 
     setattr(server, _SERVER, (service, use))
-    server.__doc__ = f"The endpoint of {service}, shared by the whole run."
+    server.__doc__ = doc or f"Where {service} is, for the whole run."
     return pytest.fixture(scope="session")(server)
 
 
@@ -92,7 +104,8 @@ def namespace_fixture(server: str, *, scope: Scope = "function") -> Any:  # noqa
             yield opened
 
     setattr(namespace, _NAMESPACE_OF, server)
-    namespace.__doc__ = f"A namespace of {server} for one {scope}."
+    whose = "One test's own part" if scope == "function" else f"One part for each {scope}"
+    namespace.__doc__ = f"{whose} of `{server}`."
     return pytest.fixture(scope=scope)(namespace)
 
 
@@ -124,18 +137,33 @@ def server_of(item: pytest.Item, fixture: str) -> tuple[str, str | None] | None:
     return None
 
 
-def _give_up(kit: Kit, service: str, error: ServiceMissingError) -> NoReturn:
-    kit.books.missing[service] = str(error)
-    if kit.options.is_required:
-        pytest.fail(str(error), pytrace=False)
-    skipped = pytest.skip.Exception(str(error))
-    setattr(skipped, _MISSING, service)
-    raise skipped
+def _missing(kit: Kit, service: str, error: ServiceMissingError) -> BaseException:
+    kit.books.missing[service] = _in_lines(error)
+    outcome = _failed(error) if kit.options.is_required else pytest.skip.Exception(_in_lines(error))
+    setattr(outcome, _MISSING, service)
+    return outcome
+
+
+def _failed(error: TestkitError) -> BaseException:
+    outcome = pytest.fail.Exception(_in_lines(error), pytrace=False)
+    setattr(outcome, _TOLD, False)
+    return outcome
+
+
+def _in_lines(error: TestkitError) -> str:
+    return f"{error.message}\nHint: {error.hint}" if error.hint else error.message
 
 
 def missing_behind(error: BaseException) -> str | None:
-    """Return the missing service that a test was skipped for: pytest raises what a session fixture raised again."""
+    """Return the missing service of a test's outcome: pytest raises what a session fixture raised again."""
     return getattr(error, _MISSING, None)
+
+
+def shorten_next(error: BaseException, test: str) -> None:
+    """Once a test has told in full why a server cannot be had, let the others of the run say it in one line."""
+    if isinstance(error, pytest.fail.Exception) and getattr(error, _TOLD, None) is False:
+        setattr(error, _TOLD, True)
+        error.msg = f"{str(error.msg).splitlines()[0].rstrip(':.')}: as for {test}."
 
 
 class Launcher:
@@ -150,9 +178,11 @@ class Launcher:
         try:
             server = self._kit.launch(service, use)
         except ServiceMissingError as error:
-            _give_up(self._kit, service, error)
-        self.servers.append(server)
-        return server
+            outcome = _missing(self._kit, service, error)
+        else:
+            self.servers.append(server)
+            return server
+        raise outcome
 
     def stop(self) -> None:
         """End those that still run."""
@@ -197,7 +227,7 @@ registry = namespace_fixture("pratique_registry")
 
 pratique_model_server = server_fixture("model_server")
 model_server = namespace_fixture("pratique_model_server")
-pratique_real_model_server = server_fixture("model_server", use="vllm")
+pratique_real_model_server = server_fixture("model_server", use="vllm", doc="vLLM with the small model.")
 
 pratique_wiremock = server_fixture("wiremock")
 upstream = namespace_fixture("pratique_wiremock")

@@ -14,11 +14,10 @@ import pytest
 
 from pratique.testkit import fixtures, report
 from pratique.testkit.errors import TestkitError
-from pratique.testkit.fixtures import SESSION, kit_of, missing_behind
+from pratique.testkit.fixtures import SESSION, kit_of, missing_behind, shorten_next
 from pratique.testkit.guard.plugin import GUARD_MARKERS, add_guard_options, start_guard
-from pratique.testkit.options import add_options, read_options
+from pratique.testkit.options import add_options, given_urls, read_options
 from pratique.testkit.services.catalogue import SERVICES, make_services
-from pratique.testkit.services.choice import is_url, plain_url
 from pratique.testkit.session import KitSession
 from pratique.testkit.startup import begin_early, status_soon, wanted_by
 from pratique.testkit.tiers.plugin import TIER_MARKERS, add_tier_options, start_tiers
@@ -32,6 +31,7 @@ __all__ = [
     "pytest_collection_finish",
     "pytest_configure",
     "pytest_configure_node",
+    "pytest_load_initial_conftests",
     "pytest_report_collectionfinish",
     "pytest_report_header",
     "pytest_runtest_makereport",
@@ -62,15 +62,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Guard the session before a conftest is imported; workers call this too."""
+    start_guard(early_config, given_urls(early_config, SERVICES, os.environ))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options, guard the session, and have the fixtures."""
+    """Read the options, guard the session where that was not done, and have the fixtures."""
     for line in _OWN_MARKERS:
         config.addinivalue_line("markers", line)
     try:
         options = read_options(config, make_services(), os.environ)
     except TestkitError as error:
         raise pytest.UsageError(str(error)) from error
-    start_guard(config, [plain_url(words) for words in options.back_ends.values() if is_url(words)])
+    start_guard(config, given_urls(config, SERVICES, os.environ))
     start_tiers(config, os.environ)
     given = getattr(config, "workerinput", {})
     config.stash[SESSION] = KitSession(
@@ -78,7 +84,9 @@ def pytest_configure(config: pytest.Config) -> None:
         run=given.get("pratique_run", secrets.token_hex(3)),
         worker=given.get("workerid", ""),
         address=given.get("pratique_host", ""),
+        controller=given.get("pratique_controller", 0),
     )
+    config.stash[SESSION].end_with_controller()
     config.pluginmanager.register(fixtures, "pratique-fixtures")
 
 
@@ -90,6 +98,7 @@ def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - xdist's worker c
         stash[_COLLECTING] = stash.get(_COLLECTING, 0) + 1
         node.workerinput["pratique_host"] = stash[SESSION].serve_workers()
         node.workerinput["pratique_run"] = stash[SESSION].run
+        node.workerinput["pratique_controller"] = os.getpid()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -153,6 +162,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse back ends that lack what the test needs, before anything is started for it."""
     if SESSION not in item.config.stash:
         return
+    if _has_kit(item.config):
+        kit_of(item.config).begin_test()
     needed = [str(name) for marker in item.iter_markers("needs") for name in marker.args]
     if needed:
         report.refuse_gaps(kit_of(item.config), needed, wanted_by([item]))
@@ -160,21 +171,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Attach what the services logged to a failure; count what was skipped because a service is missing."""
+    """Attach what the services logged to a failure; count what is skipped, or fails, as a service is missing."""
     made: Any = yield
-    if _has_kit(item.config):
-        kit = kit_of(item.config)
-        if made.failed:
-            made.sections += report.failure_sections(kit, getattr(item, "funcargs", {}))
-        elif made.skipped and call.excinfo and (service := missing_behind(call.excinfo.value)):
+    if not _has_kit(item.config):
+        return made  # type: ignore[no-any-return]
+    kit = kit_of(item.config)
+    if made.failed:
+        made.sections += report.failure_sections(kit, getattr(item, "funcargs", {}))
+    if call.excinfo is not None:
+        from pratique.testkit.kit import LeakError
+
+        if isinstance(call.excinfo.value, LeakError):  # its frames are the kit's own
+            made.longrepr = call.excinfo.getrepr(style="value", chain=False)
+        if service := missing_behind(call.excinfo.value):
             kit.books.refused[service] = kit.books.refused.get(service, 0) + 1
+        shorten_next(call.excinfo.value, item.nodeid)
     return made  # type: ignore[no-any-return]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:  # noqa: ANN401 - not typed
     """Say what was used, what is missing, and what was left behind."""
     if _has_kit(config):
-        for title, lines in report.summary(kit_of(config).books, is_quiet=config.getoption("verbose") < 0):
+        kit, is_quiet = kit_of(config), config.getoption("verbose") < 0
+        for title, lines in report.summary(kit.books, is_quiet=is_quiet, is_required=kit.options.is_required):
             terminalreporter.write_sep("=", title)
             for line in lines:
                 terminalreporter.write_line(line)

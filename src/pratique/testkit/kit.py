@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
-from pratique.testkit.errors import TestkitError, TestkitUsageError
+from pratique.testkit.errors import TestkitUsageError
 from pratique.testkit.host.launch import Launch, key_of
+from pratique.testkit.host.logs import read_tail, size_of
 from pratique.testkit.options import LeakMode, Options
 from pratique.testkit.services.choice import (
     AUTO,
@@ -23,6 +25,7 @@ from pratique.testkit.services.choice import (
     without_password,
 )
 from pratique.testkit.services.interface import Backend, Connection, Endpoint, Namespace
+from pratique.testkit.services.names import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -151,12 +154,14 @@ class Kit:
         self.options = options
         self.host = host
         self.books = Books()
-        self._mark = f"pq{run}{worker.removeprefix('g')}"
+        self._mark = mark_of(run, worker)
         self._is_shared = bool(worker) or options.reuse_seconds is not None
         self._numbers = itertools.count(1)
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._asked: dict[str, Asked] = {}
         self._chosen: dict[tuple[str, str], Chosen] = {}
+        self._log_begins: dict[str, int] = {}
+        """Where in each shared server's log the present test begins. A private one's is the test's as a whole."""
 
     def words_for(self, service: str, use: str | None = None) -> str:
         """Return what was asked for: the factory's argument, or what flag, environment and ini say."""
@@ -213,6 +218,8 @@ class Kit:
                 connection = _connection(self.choose(name, use), self.warm_up(name, use), is_shared=self._is_shared)
             else:
                 connection = _connection_to(given)
+            if connection.log:
+                self._log_begins.setdefault(connection.log, size_of(Path(connection.log)))
             endpoint = service.connect(connection)
             self._endpoints[name, words] = endpoint
             self._note(service, endpoint)
@@ -233,7 +240,7 @@ class Kit:
     def asked_for(self, name: str, use: str | None = None) -> Asked:
         """Return what the host is asked for, for a shared service."""
         chosen = self.choose(name, use)
-        key = key_of(chosen.provider.server or name, chosen.found.launch)
+        key = key_of(chosen.provider.server or name, chosen.found.launch, chosen.found.version)
         return Asked(key=key, launch=chosen.found.launch, label=f"{name}/{chosen.provider.name}")
 
     def launch(self, name: str, use: str | None = None) -> PrivateServer[Any]:
@@ -319,14 +326,15 @@ class Kit:
         )
         self.books.uses[f"{service.name}/{endpoint.provider}"] = use
 
+    def begin_test(self) -> None:
+        """Note that a test begins: what the servers have logged until now has nothing to do with it."""
+        for log in self._log_begins:
+            self._log_begins[log] = size_of(Path(log))
+
     def tail_of(self, endpoint: Endpoint, lines: int = 20) -> str:
-        """Return the end of a server's log, or "" where there is none to be had."""
-        if not endpoint.connection.key:
-            return ""
-        try:
-            return self.host.tail(endpoint.connection.key, lines)
-        except TestkitError:
-            return ""
+        """Return the end of what a server has logged since the test began, or "" where that is nothing."""
+        log = endpoint.connection.log
+        return read_tail(Path(log), lines, since=self._log_begins.get(log, 0)) if log else ""
 
 
 def _connection_to(given: Given) -> Connection:

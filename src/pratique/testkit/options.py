@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pratique.testkit.errors import TestkitUsageError
-from pratique.testkit.services.choice import AUTO, first_given, is_url, read_candidates, read_url
+from pratique.testkit.services.choice import AUTO, first_given, is_url, plain_url, read_candidates, read_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     import pytest
 
     from pratique.testkit.services.interface import Service
 
-__all__ = ["LeakMode", "Options", "add_options", "read_options"]
+__all__ = ["LeakMode", "Options", "add_options", "given_urls", "known_flags", "read_options"]
 
 _REUSE_IDLE_SECONDS: Final = 600.0
 
@@ -72,12 +72,15 @@ def add_options(parser: pytest.Parser, services: Iterable[str]) -> None:
     parser.addini("pratique_leaks", "As --pratique-leaks.", default=LeakMode.REPORT.value)
     group.addoption(
         "--pratique-reuse",
-        nargs="?",
-        type=float,
-        const=_REUSE_IDLE_SECONDS,
-        metavar="SECONDS",
-        help="Keep servers for the next runs, until they have been idle for so long (600). "
+        action="store_true",
+        help="Keep servers for the next runs, until they have been idle for ten minutes. "
         "`pratique testkit down` ends them.",
+    )
+    group.addoption(
+        "--pratique-reuse-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="As --pratique-reuse, until they have been idle for so long.",
     )
 
 
@@ -94,17 +97,12 @@ def read_options(
         raise TestkitUsageError(
             f"The ini value pratique_leaks is '{leaks}'.", hint=f"Expected one of: {', '.join(LeakMode)}."
         )
-    reuse = config.getoption("pratique_reuse")
+    reuse = config.getoption("pratique_reuse_seconds")
+    if reuse is None and config.getoption("pratique_reuse"):
+        reuse = _REUSE_IDLE_SECONDS
     if reuse is not None and not 0 < reuse < math.inf:
-        raise TestkitUsageError(f"--pratique-reuse is {reuse}.", hint="Expected a number of seconds above 0.")
-    back_ends = {
-        name: first_given(
-            config.getoption(f"pratique_{name}"),
-            environment.get(f"PRATIQUE_TEST_{name.upper()}"),
-            str(config.getini(f"pratique_{name}")),
-        )
-        for name in services
-    }
+        raise TestkitUsageError(f"--pratique-reuse-seconds is {reuse}.", hint="Expected a number of seconds above 0.")
+    back_ends = _given_back_ends(config, services, environment, config.getoption)
     for name, words in back_ends.items():
         if words != AUTO:  # to look a service up is to import it
             read = read_url if is_url(words) else read_candidates
@@ -116,3 +114,28 @@ def read_options(
         leaks=LeakMode(leaks),
         reuse_seconds=reuse,
     )
+
+
+def known_flags(config: pytest.Config) -> dict[str, Any]:
+    """Return the flags, as far as they are known: `getoption` knows none before the conftests are loaded."""
+    # Before the conftests `config.option` has defaults only; the others lack what a conftest brought in.
+    return {**vars(config.option), **vars(config.known_args_namespace)}
+
+
+def given_urls(config: pytest.Config, services: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+    """Return the URLs among the back ends, and judge nothing. They are known before the conftests are."""
+    given = _given_back_ends(config, services, environment, known_flags(config).get)
+    return [plain_url(words) for words in given.values() if is_url(words)]
+
+
+def _given_back_ends(
+    config: pytest.Config, services: Iterable[str], environment: Mapping[str, str], flag: Callable[[str], Any]
+) -> dict[str, str]:
+    return {
+        name: first_given(
+            flag(f"pratique_{name}"),
+            environment.get(f"PRATIQUE_TEST_{name.upper()}"),
+            str(config.getini(f"pratique_{name}")),
+        )
+        for name in services
+    }

@@ -137,15 +137,23 @@ def _refuse(kit: Kit, reason: str) -> None:
 
 
 def failure_sections(kit: Kit, values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what stands below a failed test: for each service among its fixtures' values, once."""
+    """Return what stands below a failed test: what its namespaces say, and what each server logged meanwhile."""
     sections: dict[tuple[str, str], None] = {}
+    servers: dict[str, list[Endpoint]] = {}
     for value in values.values():
-        for endpoint in _endpoints_of(value):
-            title = f"{endpoint.service} ({endpoint.provider} {endpoint.version}): last log lines"
-            for section in (*_said_by(value), (title, kit.tail_of(endpoint, _TAIL_LINES))):
-                if section[1]:
-                    sections[section] = None
-    return list(sections)
+        endpoints = _endpoints_of(value)
+        if endpoints:
+            sections |= dict.fromkeys(section for section in _said_by(value) if section[1])
+        for endpoint in endpoints:
+            servers.setdefault(endpoint.connection.key, []).append(endpoint)
+    logs = [(_log_title(endpoints), kit.tail_of(endpoints[0], _TAIL_LINES)) for endpoints in servers.values()]
+    return [*sections, *(section for section in logs if section[1])]
+
+
+def _log_title(endpoints: Sequence[Endpoint]) -> str:
+    services = ", ".join(dict.fromkeys(endpoint.service for endpoint in endpoints))
+    first = endpoints[0]
+    return f"{services} ({first.provider} {first.version}): logged since this test began"
 
 
 def _endpoints_of(value: object) -> list[Endpoint]:
@@ -167,15 +175,16 @@ def _said_by(value: object) -> list[tuple[str, str]]:
         return [(f"report of {type(value).__name__}", f"failed with {type(error).__name__}: {error}")]
 
 
-def summary(books: Books, *, is_quiet: bool) -> Iterable[tuple[str, list[str]]]:
+def summary(books: Books, *, is_quiet: bool, is_required: bool = False) -> Iterable[tuple[str, list[str]]]:
     """Return the sections of the terminal summary; a quiet one has only what should not be."""
+    became = "failed" if is_required else "skipped"
     if books.uses and not is_quiet:
         yield "services", [line for _, use in sorted(books.uses.items()) for line in _use_lines(use)]
     if books.missing:
         yield (
             "services that are not here",
             [
-                f"{service}: {_count(books.refused.get(service, 0), 'test')} skipped. {why}"
+                f"{service}: {_count(books.refused.get(service, 0), 'test')} {became}. {why}"
                 for service, why in sorted(books.missing.items())
             ],
         )

@@ -28,12 +28,13 @@ __all__ = ["KitSession"]
 class KitSession:
     """One per process. Made where pytest is configured, in the main thread."""
 
-    def __init__(self, options: Options, *, run: str, worker: str = "", address: str = "") -> None:
+    def __init__(self, options: Options, *, run: str, worker: str = "", address: str = "", controller: int = 0) -> None:
         self.options = options
         self.run = run
         """Part of the names of namespaces, the same in all workers."""
         self._worker = worker
         self._address = address
+        self._controller = controller
         self._parent = os.getppid()
         self._pid = os.getpid()
 
@@ -78,9 +79,28 @@ class KitSession:
 
     def close(self) -> None:
         """End the host, where it is this process's."""
+        if os.getpid() == self._pid:
+            self._tidy_after_controller()
         host = vars(self).pop("host", None)
         if host is not None:
             host.close()
+
+    def end_with_controller(self) -> None:
+        """End a worker whose controller died, perhaps before this worker looked who its parent is, and tidy up."""
+        if self._tidy_after_controller():
+            os._exit(1)
+
+    def _tidy_after_controller(self) -> bool:
+        """Remove the folder that the controller had made, if it is dead; nobody else may have noticed."""
+        if self._controller in {0, os.getppid()}:
+            return False
+        from pratique.core import procfs
+        from pratique.testkit.host.remains import RUN_PREFIX, sweep
+
+        if procfs.is_alive(self._controller):  # another process started this worker for it
+            return False
+        sweep(RUN_PREFIX)
+        return True
 
     @property
     def _client(self) -> HostClient:
@@ -96,6 +116,7 @@ class KitSession:
 
         def prepare() -> None:
             if os.getpid() == self._pid:  # a child that a test forked has another parent
+                self.end_with_controller()
                 die_with_parent(self._parent)
 
         return prepare

@@ -128,6 +128,27 @@ def test_folder_of_a_run_that_was_killed_before_its_host_started_is_removed_by_t
     assert run.folders() == []
 
 
+def test_worker_whose_controller_was_killed_while_it_started_ends_at_its_first_request_and_tidies_up(
+    inner: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    # Before the plugin is configured: the worker never sees who its parent was.
+    late = """
+    import os, pathlib, time
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        parent = os.getppid()
+        pathlib.Path("starting").write_text("x")
+        while os.getppid() == parent:
+            time.sleep(0.01)
+    """
+    run = inner(conftest=late, test_a="def test_it(valkey): __import__('time').sleep(60)\n")
+    run.start("-n1", PYTEST_XDIST_WORKER="")
+    run.reach("starting")
+    assert len(run.folders()) == 1
+    os.kill(run.pid, signal.SIGKILL)
+    wait_until(lambda: not run.processes(), seconds=2 * GONE_SECONDS)
+    assert run.folders() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_to_pytest_ends_its_servers_only(
     inner: Callable[..., Any], other: Any, wait_until: Callable[..., None], number: signal.Signals

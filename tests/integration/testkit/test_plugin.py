@@ -37,6 +37,21 @@ def test_missing_service_fails_where_services_are_required(inner: Callable[..., 
     assert code == 1
     assert "1 passed, 2 errors" in output
     assert "pratique: valkey is not here: its tests fail" in output
+    assert "valkey: 2 tests failed. No back end of 'valkey' is here:" in output
+    assert "During handling" not in output
+    errors = output.partition("= ERRORS =")[2].partition("short test summary")[0]
+    assert errors.count("valkey-container (container): ") == 2  # with the first test, and in the summary
+    assert "No back end of 'valkey' is here: as for test_a.py::test_one." in output
+
+
+def test_url_where_nobody_answers_is_told_once_and_without_frames(inner: Callable[..., Any]) -> None:
+    code, output = inner(test_a=TWO).start("--pratique-valkey=redis://127.0.0.1:1").finish()
+    assert code == 1
+    assert "1 passed, 2 errors" in output
+    assert output.count("Is it running?") == 1
+    assert "Nobody answers as Valkey at redis://127.0.0.1:1" in output
+    assert "as for test_a.py::test_one." in output
+    assert len(output.splitlines()) < 40
 
 
 def test_quiet_run_says_nothing_of_what_is_well(inner: Callable[..., Any]) -> None:
@@ -68,8 +83,33 @@ def test_failure_shows_the_log_of_each_server_once(inner: Callable[..., Any]) ->
     """
     code, output = inner(test_a=source).start().finish()
     assert code == 1
-    assert output.count(": last log lines ---") == 2
-    assert output.count("Ready to accept connections tcp") == 2
+    assert output.count(": logged since this test began ---") == 1  # the shared one said nothing meanwhile
+    assert output.count("Ready to accept connections tcp") == 1
+
+
+def test_failure_says_what_the_namespace_refused_and_no_other(inner: Callable[..., Any]) -> None:
+    source = """
+        import pytest
+        def test_beyond(valkey):
+            valkey.client().set("theirs", 1)
+        def test_within(valkey):
+            assert 0
+    """
+    code, output = inner(test_a=source).start().finish()
+    assert code == 1
+    assert output.count("valkey: this test may touch only keys and channels that begin with 'pq") == 1
+    assert "refused (key, toplevel): theirs" in output
+
+
+def test_services_of_one_server_have_one_log(inner: Callable[..., Any]) -> None:
+    source = """
+        def test_it(dynamodb, s3, pratique_s3):
+            s3.client().list_buckets()
+            assert 0
+    """
+    code, output = inner(test_a=source).start().finish()
+    assert code == 1, output
+    assert output.count("): logged since this test began ---") <= 1
 
 
 def test_values_of_other_fixtures_may_raise_what_they_like(inner: Callable[..., Any]) -> None:
@@ -109,7 +149,7 @@ LEAKY = """
     ("words", "code", "told"),
     [
         (("--pratique-leaks=report",), 0, "test_a.py::test_leaky: valkey: an open connection, last command 'ping'"),
-        (("--pratique-leaks=error",), 1, "LeakError: test_a.py::test_leaky left behind in valkey: an open connection"),
+        (("--pratique-leaks=error",), 1, "test_a.py::test_leaky left behind in valkey: an open connection"),
         (("--pratique-leaks=report", "-n2"), 0, "test_a.py::test_leaky: valkey: an open connection"),
     ],
 )
@@ -122,6 +162,7 @@ def test_leak_is_told_with_the_name_of_its_test(
     assert told in output
     assert "= left behind =" in output
     if code:
+        assert "kit.py" not in output
         assert "ERROR test_a.py::test_leaky" in output
         assert "3 passed, 1 error" in output
 
@@ -137,8 +178,8 @@ def test_leaks_are_not_looked_for_where_they_are_off(inner: Callable[..., Any]) 
     [
         ("pratique_leaks = sometimes", (), "The ini value pratique_leaks is 'sometimes'"),
         ("", ("--pratique-valkey=nonsense",), "'nonsense' is no back end of the service 'valkey'"),
-        ("", ("--pratique-reuse=-1",), "--pratique-reuse"),
-        ("", ("--pratique-reuse=nan",), "--pratique-reuse"),
+        ("", ("--pratique-reuse-seconds=-1",), "--pratique-reuse-seconds is -1"),
+        ("", ("--pratique-reuse-seconds=nan",), "--pratique-reuse-seconds is nan"),
     ],
 )
 def test_value_that_means_nothing_ends_the_run_with_the_reason(
@@ -260,14 +301,14 @@ def test_url_of_a_factory_may_be_reached(inner: Callable[..., Any]) -> None:
     """
     source = """
         import pytest, socket
-        from pratique.testkit.errors import NetworkBlockedError, ServiceStartError
+        from pratique.testkit.errors import NetworkBlockedError
         def test_before():
             with pytest.raises(NetworkBlockedError):
                 socket.getaddrinfo("far.invalid", 1)
         def test_far(request):
             try:
                 request.getfixturevalue("far")
-            except ServiceStartError:
+            except pytest.fail.Exception:
                 pass  # nobody is there
         def test_after():
             with pytest.raises(socket.gaierror):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -14,9 +15,11 @@ import pytest
 
 from pratique.core import procfs
 from pratique.testkit.errors import TestkitUsageError
-from pratique.testkit.host.launch import ProcessLaunch, TcpReady
+from pratique.testkit.host.client import HostClient
+from pratique.testkit.host.launch import ProcessLaunch, Status, Statuses, TcpReady
 from pratique.testkit.host.owner import OwnedHost
 from pratique.testkit.host.reuse import ReusedHost, end_reused_hosts, reuse_folder
+from pratique.testkit.host.supervisor import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +58,7 @@ def test_second_run_gets_the_server_of_the_first(
 ) -> None:
     pids = []
     for _ in range(2):
-        run = inner(test_a=TEST).start("--pratique-reuse=60", *words)
+        run = inner(test_a=TEST).start("--pratique-reuse-seconds=60", *words)
         code, output = run.finish()
         assert code == 0, output
         pids.append((run.folder / "pid").read_text())
@@ -68,7 +71,7 @@ def test_second_run_gets_the_server_of_the_first(
 
 
 def test_runs_at_once_share_one_server(inner: Callable[..., Any], temporary: Path) -> None:
-    runs = [inner(test_a=TEST.replace("== 0", ">= 0")).start("--pratique-reuse=60") for _ in range(3)]
+    runs = [inner(test_a=TEST.replace("== 0", ">= 0")).start("--pratique-reuse-seconds=60") for _ in range(3)]
     assert [run.finish()[0] for run in runs] == [0, 0, 0]
     assert temporary.exists()
     assert len({(run.folder / "pid").read_text() for run in runs}) == 1
@@ -91,6 +94,14 @@ def test_host_ends_when_it_was_idle_and_not_before(temporary: Path, wait_until: 
     assert temporary.exists()
 
 
+def test_path_after_the_switch_is_a_path(inner: Callable[..., Any], temporary: Path) -> None:
+    run = inner(test_a="def test_it(): pass\n", test_b="def test_it(): assert 0\n")
+    code, output = run.start("--pratique-reuse", "test_a.py").finish()
+    assert code == 0, output
+    assert "1 passed" in output
+    assert temporary.exists()
+
+
 def test_kill_of_a_run_leaves_the_reused_server(
     inner: Callable[..., Any], temporary: Path, wait_until: Callable[..., None]
 ) -> None:
@@ -98,11 +109,11 @@ def test_kill_of_a_run_leaves_the_reused_server(
         TEST
         + "\n    def test_hang(valkey):\n        pathlib.Path('up').write_text('x'); __import__('time').sleep(60)\n"
     )
-    run = inner(test_a=hang).start("--pratique-reuse=60")
+    run = inner(test_a=hang).start("--pratique-reuse-seconds=60")
     run.reach("up")
     os.kill(run.pid, signal.SIGKILL)
     wait_until(lambda: not procfs.is_alive(run.pid))
-    again = inner(test_a=TEST.replace("== 0", ">= 0")).start("--pratique-reuse=60")
+    again = inner(test_a=TEST.replace("== 0", ">= 0")).start("--pratique-reuse-seconds=60")
     assert again.finish()[0] == 0
     assert (again.folder / "pid").read_text() == (run.folder / "pid").read_text()
     assert temporary.exists()
@@ -119,6 +130,60 @@ def test_host_that_was_killed_is_replaced(temporary: Path) -> None:
     assert second.was_asked()
     second.close()
     assert temporary.exists()
+
+
+SLOW_END = ProcessLaunch(
+    command=(
+        *(sys.executable, "-S", "-c"),
+        "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(1), sys.exit())); " + SOURCE,
+    ),
+    ready=TcpReady(),
+)
+
+
+def test_host_that_ends_late_leaves_its_successor_alone(temporary: Path, wait_until: Callable[..., None]) -> None:
+    first = ReusedHost(reuse_folder(), idle_seconds=60)
+    first.client.ensure("one", SLOW_END)
+    ending = first.client.status().pid
+    os.kill(ending, signal.SIGTERM)
+    second = ReusedHost(reuse_folder(), idle_seconds=60)
+    new = second.client.ensure("one", SERVER)
+    assert procfs.is_alive(ending)
+    first.close()
+    wait_until(lambda: not procfs.is_alive(ending))
+    assert Path(new.folder).is_dir()
+    assert second.client.ensure("one", SERVER) == new
+    second.close()
+    assert len([path for path in temporary.glob("pratique-*/*-*") if path.is_dir()]) == 1
+
+
+def test_host_that_was_stopped_and_goes_on_leaves_its_successor_alone(
+    temporary: Path, wait_until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ReusedHost(reuse_folder(), idle_seconds=0.1)
+    old = first.client.ensure("one", SERVER)
+    stopped = first.client.status().pid
+    first.close()
+    os.kill(stopped, signal.SIGSTOP)
+    monkeypatch.setattr("pratique.testkit.host.client._ASK_SECONDS", 0.3)
+    monkeypatch.setattr(HostClient._ask, "__kwdefaults__", {"seconds": 0.3})
+    second = ReusedHost(reuse_folder(), idle_seconds=60)
+    new = second.client.ensure("one", SERVER)
+    assert procfs.is_alive(old.pid)  # what a living host has is not swept
+    os.kill(stopped, signal.SIGCONT)
+    wait_until(lambda: not procfs.is_alive(stopped))
+    assert Path(new.folder).is_dir()
+    assert second.client.ensure("one", SERVER) == new
+    second.close()
+    assert temporary.exists()
+
+
+def test_host_that_is_ending_is_not_taken_for_one_that_stays(temporary: Path) -> None:
+    host = Host(temporary, {})
+    host.is_ending = True
+    status = asyncio.run(host.answer(Status()))
+    assert isinstance(status, Statuses)
+    assert status.is_ending
 
 
 def test_other_launch_is_another_server(temporary: Path) -> None:

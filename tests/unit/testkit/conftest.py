@@ -30,6 +30,7 @@ class FakeHost(HostClient):
         self.is_gone = False
         self.starting: tuple[str, ...] = ()
         self.labels: dict[str, tuple[str, ...]] = {}
+        self.logs: Path | None = None
 
     def ensure(self, key: str, launch: Launch, *, label: str = "") -> Running:
         assert launch is LAUNCH
@@ -59,8 +60,9 @@ class FakeHost(HostClient):
         return Statuses(servers=(), starting=self.starting, labels=self.labels, pid=1)
 
     def running(self, key: str) -> Running:
+        log = str(self.logs / key) if self.logs else ""
         return Running(
-            key=key, host="127.0.0.1", port=1, pid=2, folder="", log="", start_seconds=0.25, starts=self.starts
+            key=key, host="127.0.0.1", port=1, pid=2, folder="", log=log, start_seconds=0.25, starts=self.starts
         )
 
 
@@ -100,6 +102,7 @@ class FakeService:
             raise ServiceMissingError("no engine")
 
         self.is_here = True
+        self.version = "1.2"
         gaps = {"depth": "it is shallow"}
         self.providers = (
             Provider(name="native", backend=Backend.PROCESS, find=self.find, gaps=gaps, scheme="fake"),
@@ -114,7 +117,7 @@ class FakeService:
     def find(self) -> Found:
         if not self.is_here:
             raise ServiceMissingError("gone")
-        return Found(launch=LAUNCH, version="1.2")
+        return Found(launch=LAUNCH, version=self.version)
 
     def connect(self, connection: Connection) -> Endpoint:
         if self.connect_error:

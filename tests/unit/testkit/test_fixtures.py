@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pratique.testkit.errors import TestkitUsageError
+from pratique.testkit.errors import ServiceGoneError, ServiceStartError, TestkitError, TestkitUsageError
 from pratique.testkit.fixtures import (
     SESSION,
     Launcher,
@@ -15,6 +15,7 @@ from pratique.testkit.fixtures import (
     namespace_fixture,
     server_fixture,
     server_of,
+    shorten_next,
 )
 from pratique.testkit.startup import wanted_by
 
@@ -118,5 +119,45 @@ def ask(kit: Kit) -> object:
 
 
 def test_missing_service_that_is_required_fails(make_kit: Callable[..., Kit]) -> None:
-    with pytest.raises(pytest.fail.Exception, match="no engine"):
+    with pytest.raises(pytest.fail.Exception, match="no engine") as caught:
         ask(make_kit(is_required=True))
+    assert caught.value.__context__ is None
+    assert missing_behind(caught.value) == "fake"
+
+
+@pytest.mark.parametrize("kind", [ServiceStartError, ServiceGoneError, TestkitUsageError])
+def test_server_that_cannot_be_had_fails_without_frames_and_the_second_time_in_one_line(
+    make_kit: Callable[..., Kit], fake_service: Any, kind: type[TestkitError]
+) -> None:
+    fake_service.connect_error = kind("Nobody answers:\n  refused.", hint="Is it running?")
+    with pytest.raises(pytest.fail.Exception) as caught:
+        function_of(server_fixture("fake", use="fake://there"))(config_with(make_kit()))
+    outcome = caught.value
+    assert isinstance(outcome, pytest.fail.Exception)
+    assert not outcome.pytrace
+    assert outcome.__context__ is None
+    assert outcome.msg == "Nobody answers:\n  refused.\nHint: Is it running?"
+    assert missing_behind(outcome) is None
+    for _ in range(2):
+        shorten_next(outcome, "test_a.py::test_one")
+        assert outcome.msg == "Nobody answers: as for test_a.py::test_one."
+
+
+def test_other_failures_keep_their_words() -> None:
+    outcome = pytest.fail.Exception("as it was: said\nin full")
+    shorten_next(outcome, "test_a.py::test_one")
+    assert outcome.msg == "as it was: said\nin full"
+    shorten_next(ValueError(), "test_a.py::test_one")
+
+
+@pytest.mark.parametrize(
+    ("fixture", "said"),
+    [
+        (server_fixture("valkey"), "Where valkey is, for the whole run."),
+        (server_fixture("valkey", doc="As I say."), "As I say."),
+        (namespace_fixture("pratique_valkey"), "One test's own part of `pratique_valkey`."),
+        (namespace_fixture("pratique_valkey", scope="module"), "One part for each module of `pratique_valkey`."),
+    ],
+)
+def test_fixtures_say_what_they_are(fixture: Any, said: str) -> None:
+    assert function_of(fixture).__doc__ == said

@@ -15,6 +15,7 @@ from pratique.testkit.services.interface import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 LAUNCH = ProcessLaunch(command=("x",), ready=TcpReady())
 
@@ -195,12 +196,39 @@ def test_namespace_of_a_server_that_is_not_shared_is_not_started_again(
         pass
 
 
-def test_log_of_a_host_that_is_gone_is_empty(make_kit: Callable[..., Kit], fake_host: Any) -> None:
+def test_log_is_what_was_written_since_the_test_began(
+    make_kit: Callable[..., Kit], fake_host: Any, tmp_path: Path
+) -> None:
+    fake_host.logs = tmp_path
     kit = make_kit()
+    log = tmp_path / kit.asked_for("fake").key
+    log.write_text("of others\n")
     endpoint = kit.endpoint("fake")
-    assert kit.tail_of(endpoint, 2).startswith("2 lines of fake-")
-    fake_host.is_gone = True
     assert kit.tail_of(endpoint) == ""
+    log.write_text("of others\none\ntwo\n")
+    assert kit.tail_of(endpoint) == "one\ntwo"
+    assert kit.tail_of(endpoint, 1) == "two"
+    kit.begin_test()
+    assert kit.tail_of(kit.endpoint("fake")) == ""
+    log.unlink()
+    assert kit.tail_of(endpoint) == ""
+    kit.begin_test()
+
+
+def test_log_of_a_private_server_is_the_tests_as_a_whole(
+    make_kit: Callable[..., Kit], fake_host: Any, tmp_path: Path
+) -> None:
+    fake_host.logs = tmp_path
+    kit = make_kit()
+    server = kit.launch("fake")
+    (tmp_path / server.key).write_text("started\n")
+    assert kit.tail_of(server.endpoint) == "started"
+
+
+def test_other_version_is_another_server(make_kit: Callable[..., Kit], fake_service: Any) -> None:
+    key = make_kit().asked_for("fake").key
+    fake_service.version = "1.3"
+    assert make_kit().asked_for("fake").key != key
 
 
 def use(seconds: float) -> Use:

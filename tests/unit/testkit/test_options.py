@@ -75,7 +75,10 @@ def test_leaks_by_flag_win_over_ini(fake_service: Any) -> None:
         ({"ini_pratique_leaks": "sometimes"}, "pratique_leaks is 'sometimes'.*off, report, error"),
         ({"flag_pratique_fake": "moto+http://there"}, "'moto' before the URL http://there is no provider.*native"),
         ({"flag_pratique_fake": "nonsense"}, "'nonsense' is no back end of the service 'fake'"),
-        *(({"flag_pratique_reuse": bad}, "--pratique-reuse is") for bad in (0.0, -1.0, float("nan"), float("inf"))),
+        *(
+            ({"flag_pratique_reuse_seconds": bad}, "--pratique-reuse-seconds is")
+            for bad in (0.0, -1.0, float("nan"), float("inf"))
+        ),
     ],
 )
 def test_value_that_means_nothing_is_refused(fake_service: Any, given: dict[str, Any], said: str) -> None:
@@ -84,4 +87,7 @@ def test_value_that_means_nothing_is_refused(fake_service: Any, given: dict[str,
 
 
 def test_reuse_has_a_time(fake_service: Any) -> None:
-    assert read(fake_service, flag_pratique_reuse=5.0).reuse_seconds == 5.0
+    assert read(fake_service, flag_pratique_reuse_seconds=5.0).reuse_seconds == 5.0
+    assert read(fake_service, flag_pratique_reuse=True).reuse_seconds == 600.0
+    assert read(fake_service, flag_pratique_reuse=True, flag_pratique_reuse_seconds=5.0).reuse_seconds == 5.0
+    assert read(fake_service).reuse_seconds is None

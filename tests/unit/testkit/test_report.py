@@ -13,10 +13,12 @@ from pratique.testkit.errors import HostGoneError
 from pratique.testkit.fixtures import Launcher
 from pratique.testkit.host.launch import Statuses
 from pratique.testkit.kit import Books, Leak, Use
+from pratique.testkit.services.interface import Endpoint
 from pratique.testkit.startup import begin_early, status_soon, wanted_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pratique.testkit.kit import Kit
 
@@ -123,11 +125,17 @@ class Told:
         return [("what was asked", self.said), ("empty", "")]
 
 
-def test_failure_sections_are_told_once_and_survive_every_value(make_kit: Callable[..., Kit]) -> None:
+def test_failure_sections_are_told_once_and_survive_every_value(
+    make_kit: Callable[..., Kit], fake_host: Any, tmp_path: Path
+) -> None:
+    fake_host.logs = tmp_path
     kit = make_kit()
     endpoint = kit.endpoint("fake")
+    beside = Endpoint(service="beside", connection=endpoint.connection)
+    silent = kit.launch("fake").endpoint
     launcher = Launcher(kit)
-    launcher("fake")
+    for one in (endpoint, launcher("fake").endpoint):
+        (tmp_path / one.connection.key).write_text("said\n")
     values = {
         "a": endpoint,
         "b": endpoint,
@@ -136,10 +144,12 @@ def test_failure_sections_are_told_once_and_survive_every_value(make_kit: Callab
         "e": Told(endpoint, "GET /"),
         "f": Told(endpoint, ValueError("no")),
         "g": launcher,
+        "h": beside,
+        "i": silent,
     }
-    log = "fake (native 1.2): last log lines"
     titles = [title for title, _ in report.failure_sections(kit, values)]
-    assert titles == [log, "what was asked", "report of Told", log]
+    logged = "(native 1.2): logged since this test began"
+    assert titles == ["what was asked", "report of Told", f"fake, beside {logged}", f"fake {logged}"]
 
 
 USE = Use(service="a", title="A", backend="process", provider="c", version="1", start_seconds=0.5, gaps={"g": "why"})
@@ -162,6 +172,8 @@ def test_summary_says_all_and_quietly_only_what_should_not_be() -> None:
     ]
     assert list(report.summary(books, is_quiet=False)) == [services, *troubles]
     assert list(report.summary(books, is_quiet=True)) == troubles
+    required = dict(report.summary(books, is_quiet=True, is_required=True))
+    assert required["services that are not here"] == ["m: 1 test failed. why", "n: 2 tests failed. why not"]
     assert list(report.summary(Books(), is_quiet=False)) == []
 
 

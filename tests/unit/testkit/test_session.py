@@ -70,3 +70,37 @@ def test_worker_ties_its_life_to_the_controller_when_it_first_asks_and_a_fork_of
         kit.host.status()
     assert len(tied) == 1
     session.close()
+
+
+class ExitedError(Exception):
+    """In the place of the end of this process."""
+
+
+def test_worker_whose_controller_died_before_it_could_look_sweeps_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(code: int) -> None:
+        raise ExitedError(code)
+
+    monkeypatch.setattr(remains, "die_with_parent", lambda _: None)
+    monkeypatch.setattr(os, "_exit", end)
+    left = tmp_path / "pratique-testkit-run-left"
+    left.mkdir(mode=0o700)
+    (left / "owner.lock").touch()
+    address = str(left / "host.sock")
+    gone = KitSession(OPTIONS, run="a", worker="gw0", address=address, controller=2**22 + 1)
+    with pytest.raises(ExitedError):
+        gone.kit.host.status()
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("controller", [os.getpid(), os.getppid()], ids=["another starter", "parent"])
+def test_worker_whose_controller_lives_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controller: int
+) -> None:
+    tied: list[int] = []
+    monkeypatch.setattr(remains, "die_with_parent", tied.append)
+    session = KitSession(OPTIONS, run="a", worker="gw0", address=str(tmp_path / "host.sock"), controller=controller)
+    with pytest.raises(HostGoneError):
+        session.kit.host.status()
+    assert tied == [os.getppid()]

@@ -158,3 +158,9 @@ def test_busy_time_is_what_a_clock_that_looks_would_count(spans: list[tuple[int,
     intervals = [(start, start + length) for start, length in spans]
     ticks = {tick for start, stop in intervals for tick in range(start, stop)}
     assert busy_seconds(intervals) == len(ticks)
+
+
+def test_a_crash_of_an_unknown_tier_is_told() -> None:
+    ledger = ledger_of()
+    ledger.note_crash("test_a.py::test_it")
+    assert ledger.lines() == ["test_a.py::test_it: failed: its worker crashed before it told the tier"]

@@ -27,9 +27,9 @@ from pratique.testkit.errors import ServiceMissingError, ServiceStartError
 from pratique.testkit.host.driver import ContainerSpec, Driver
 from pratique.testkit.host.engine import list_owned, remove_container, require_engine
 from pratique.testkit.host.launch import ContainerLaunch, Running
+from pratique.testkit.host.logs import read_tail
 from pratique.testkit.host.ownership import find_orphans, started_at, this_process
 from pratique.testkit.host.probes import is_ready
-from pratique.testkit.host.server import read_tail
 from pratique.testkit.ports import LOOPBACK, reserve_port
 
 if TYPE_CHECKING:

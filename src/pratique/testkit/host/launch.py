@@ -95,9 +95,12 @@ class ContainerLaunch(_Value, frozen=True, tag="container"):
 Launch = ProcessLaunch | ContainerLaunch
 
 
-def key_of(service: str, launch: Launch) -> str:
-    """Return the name under which a shared server is known: the same launch is the same server."""
-    digest = hashlib.sha256(msgspec.json.encode(launch)).hexdigest()[:12]
+def key_of(service: str, launch: Launch, version: str = "") -> str:
+    """Return the name under which a shared server is known: the same launch of the same version is the same server.
+
+    The version counts because a host that is reused may have started what was at the same path before an upgrade.
+    """
+    digest = hashlib.sha256(msgspec.json.encode((launch, version))).hexdigest()[:12]
     return f"{service}-{digest}"
 
 
@@ -174,6 +177,8 @@ class Statuses(_Value, frozen=True, tag="statuses"):
     """For whom each of them is, by key."""
     pid: int
     """Of the host."""
+    is_ending: bool = False
+    """It still answers and starts nothing any more."""
 
 
 class Tailed(_Value, frozen=True, tag="tailed"):

@@ -25,11 +25,10 @@ from typing import IO, Final
 from pratique.testkit.errors import HostGoneError
 from pratique.testkit.host.client import HostClient, short_path
 from pratique.testkit.host.launch import BACKLOG
-from pratique.testkit.host.remains import kill_marked, lock_folder, sweep
+from pratique.testkit.host.remains import RUN_PREFIX, kill_marked, lock_folder, sweep
 
-__all__ = ["PREFIX", "OwnedHost", "listen", "start_host"]
+__all__ = ["OwnedHost", "listen", "start_host"]
 
-PREFIX: Final = "pratique-testkit-run-"
 _CLOSE_SECONDS: Final = 15.0
 _KILL_SECONDS: Final = 5.0
 _MODULE: Final = "pratique.testkit.host.supervisor"
@@ -73,7 +72,7 @@ class OwnedHost:
     """A host that ends with this process. Making one does nothing yet."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(6)}"
+        self.folder = Path(tempfile.gettempdir()) / f"{RUN_PREFIX}{secrets.token_hex(6)}"
         self.client = HostClient(self.folder / "host.sock", prepare=self._prepare)
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -126,7 +125,7 @@ class OwnedHost:
 
     def _open(self) -> None:
         if self._owner_lock is None:
-            sweep(PREFIX)
+            sweep(RUN_PREFIX)
             try:
                 self.folder.mkdir(mode=0o700)
                 self._owner_lock = lock_folder(self.folder)

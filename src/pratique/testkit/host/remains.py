@@ -1,6 +1,8 @@
 """What a run that was killed may leave: a folder, and the children of servers whose host was killed as well.
 
-A run holds a lock on a file in its folder for as long as it lives. A folder whose lock is free is nobody's.
+A run, or a host that is reused, holds a lock on a file in its folder for as long as it lives. A folder whose lock is
+free is nobody's. What may remain: where the controller of xdist is killed with -9 before any worker has asked for a
+server, its folder with an empty socket, until the next run begins.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from pratique.testkit.host.launch import MARKER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["die_with_parent", "is_private", "kill_marked", "lock_folder", "sweep"]
+__all__ = ["RUN_PREFIX", "die_with_parent", "is_private", "kill_marked", "lock_folder", "sweep"]
 
+RUN_PREFIX: Final = "pratique-testkit-run-"
+"""Of the folder of a run's host."""
 _LOCK: Final = "owner.lock"
 _MAKING_SECONDS: Final = 60.0
 """A folder without a lock that is older than this is no longer being made."""
@@ -59,9 +63,9 @@ def is_private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
-def sweep(prefix: str) -> None:
-    """Remove what killed runs left in the folder for temporary files, which others use as well."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+def sweep(prefix: str, within: Path | None = None) -> None:
+    """Remove what killed hosts left in a folder (that for temporary files), which others use as well."""
+    for folder in (within or Path(tempfile.gettempdir())).glob(f"{prefix}*"):
         if is_private(folder) and _is_nobodys(folder):
             kill_marked(folder)
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,9 @@
 """A host that outlives the run, for quick runs one after another. It ends when nobody has used it for some time.
 
-It is found by its folder, whose name depends on the user, the Python and the version of what is spoken. The folder for
-temporary files is open to all users of the machine: a folder there that is not ours alone is refused.
+It is found by a link, whose name depends on the user, the Python and the version of what is spoken, and which leads to
+the folder of the host. Each host has a new folder, and holds a lock on it: one that ends late, or was stopped and goes
+on, removes what is its own and never what its successor has. The folder for temporary files is open to all users of
+the machine: a folder there that is not ours alone is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -25,7 +28,7 @@ from pratique.testkit.errors import HostGoneError, TestkitUsageError
 from pratique.testkit.host import launch
 from pratique.testkit.host.client import HostClient
 from pratique.testkit.host.owner import listen, start_host
-from pratique.testkit.host.remains import is_private, kill_marked
+from pratique.testkit.host.remains import is_private, lock_folder, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +42,7 @@ _PAUSE_SECONDS: Final = 0.02
 
 
 def reuse_folder() -> Path:
-    """Return the folder of the host that runs like this one share."""
+    """Return the link to the folder of the host that runs like this one share."""
     spoken = Path(launch.__file__).read_bytes()
     digest = hashlib.sha256(b"\0".join((sys.executable.encode(), sys.version.encode(), spoken))).hexdigest()
     return _all_of_user() / digest[:12]
@@ -50,12 +53,12 @@ def _all_of_user() -> Path:
 
 
 class ReusedHost:
-    """The host of one folder, started by the first request of a run unless it runs already."""
+    """The host that one link leads to, started by the first request of a run unless it runs already."""
 
-    def __init__(self, folder: Path, *, idle_seconds: float) -> None:
-        self.client = HostClient(folder / "host.sock", prepare=self._prepare)
+    def __init__(self, link: Path, *, idle_seconds: float) -> None:
+        self.client = HostClient(link / "host.sock", prepare=self._prepare)
         self._plain = HostClient(self.client.address)
-        self._folder = folder
+        self._link = link
         self._idle_seconds = idle_seconds
         self._lease: socket.socket | None = None
         self._lock = threading.Lock()
@@ -84,30 +87,43 @@ class ReusedHost:
         with self._lock:
             if self._lease is not None:
                 return
-            _make_private(self._folder.parent)
-            with self._folder.with_suffix(".lock").open("w") as lock:
+            _make_private(self._link.parent)
+            with self._link.with_suffix(".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._lease = self._lease_or_start()
 
     def _lease_or_start(self) -> socket.socket:
         with contextlib.suppress(HostGoneError):
             return self._lease_of_living()
-        if self._folder.exists():  # of a host that was killed
-            kill_marked(self._folder)
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(mode=0o700)
-        with listen(self.client.address) as listener:
-            process = start_host(self._folder, listener, "--idle", str(self._idle_seconds))
-            process.returncode = 0  # it outlives us: nobody waits for it, nor has to be warned that nobody did
+        sweep(f"{self._link.name}-", self._link.parent)  # of hosts that were killed
+        folder = self._link.with_name(f"{self._link.name}-{secrets.token_hex(6)}")
+        folder.mkdir(mode=0o700)
+        try:
+            self._start(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return self._plain.lease()
+
+    def _start(self, folder: Path) -> None:
+        making = folder / "link"
+        making.symlink_to(folder.name)
+        # The host takes the lock over with its file, and holds it for as long as it lives.
+        with lock_folder(folder) as lock, listen(folder / "host.sock") as listener:
+            process = start_host(folder, listener, "--idle", str(self._idle_seconds), fds=(lock.fileno(),))
+            process.returncode = 0  # it outlives us: nobody waits for it, nor has to be warned that nobody did
+        making.replace(self._link)
 
     def _lease_of_living(self) -> socket.socket:
         lease = self._plain.lease()
         try:
-            self._plain.status()  # a host that is just being killed, or ends, may still take connections
+            status = self._plain.status()  # a host that is just being killed may still take connections
         except HostGoneError:
             lease.close()
             raise
+        if status.is_ending:
+            lease.close()
+            raise HostGoneError(f"The host {status.pid} is ending.")
         return lease
 
 
@@ -148,6 +164,6 @@ def reused_hosts() -> list[Statuses]:
 
 
 def _statuses() -> Iterator[Statuses]:
-    for address in sorted(_all_of_user().glob("*/host.sock")):
+    for address in sorted(_all_of_user().glob("*-*/host.sock")):
         with contextlib.suppress(HostGoneError):
             yield HostClient(address).status()

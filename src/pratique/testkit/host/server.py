@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Final, Protocol
 from pratique.core import procfs
 from pratique.testkit.errors import ServiceStartError
 from pratique.testkit.host.launch import ProcessLaunch, Running
+from pratique.testkit.host.logs import read_tail
 from pratique.testkit.host.probes import is_ready, listens
 from pratique.testkit.host.remains import die_with_parent
 from pratique.testkit.ports import LOOPBACK, reserve_port
@@ -27,12 +28,11 @@ from pratique.testkit.ports import LOOPBACK, reserve_port
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["ProcessServer", "Server", "read_tail"]
+__all__ = ["ProcessServer", "Server"]
 
 _ASK_EVERY_SECONDS: Final = 0.01
 _KILL_SECONDS: Final = 5.0
 _ATTEMPTS: Final = 3
-_TAIL_BYTES: Final = 32 * 1024
 _PORT_TAKEN: Final = re.compile(r"EADDRINUSE|[Aa]ddress (?:already )?in use|port is already in use|port is taken")
 
 
@@ -55,17 +55,6 @@ class Server(Protocol):
         """Pause, resume, kill or restart it."""
 
     def tail(self, lines: int) -> str: ...
-
-
-def read_tail(log: Path, lines: int) -> str:
-    """Return the last lines of a file, however large it is."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
 
 
 class ProcessServer:

@@ -96,7 +96,8 @@ class Host:
         kept = {name: value for name, value in environment.items() if not name.startswith(_NOT_INHERITED)}
         self._environment = {**kept, MARKER: str(folder)}
         self._slots: dict[str, _Slot] = {}
-        self._is_closing = False
+        self.is_ending = False
+        """Nothing is started any more."""
 
     async def answer(self, request: Request) -> Response:
         """Do what is asked; what goes wrong is an answer too."""
@@ -118,7 +119,7 @@ class Host:
 
     async def stop(self) -> None:
         """End every server in its own time, all at once. One that is still starting is left to `abandon`."""
-        self._is_closing = True
+        self.is_ending = True
         ready = [slot.server for slot in self._slots.values() if not slot.lock.locked()]
         for result in await asyncio.gather(*(server.stop() for server in ready), return_exceptions=True):
             if isinstance(result, Exception):
@@ -126,7 +127,7 @@ class Host:
 
     def abandon(self) -> None:
         """End every server at once; nobody is left to wait for."""
-        self._is_closing = True
+        self.is_ending = True
         # Beside it, each in a thread: a container engine takes its time, and there are two seconds for everything.
         servers = [slot.server for slot in self._slots.values()]
         removals = [threading.Thread(target=_abandon, args=(server,), daemon=True) for server in servers]
@@ -158,7 +159,7 @@ class Host:
                     continue  # it was stopped while this request waited: its server is not to come back
                 if slot.is_up and slot.running:
                     return slot.running
-                if self._is_closing:
+                if self.is_ending:
                     return Failure(message="The host is ending, it starts nothing any more.")
                 return await self._start(request.key, slot)
 
@@ -185,7 +186,7 @@ class Host:
         up = tuple(slot.running for slot in self._slots.values() if slot.running and slot.is_up)
         starting = tuple(key for key, slot in self._slots.items() if slot.lock.locked() and not slot.is_up)
         labels = {key: tuple(slot.labels) for key, slot in self._slots.items()}
-        return Statuses(servers=up, starting=starting, labels=labels, pid=os.getpid())
+        return Statuses(servers=up, starting=starting, labels=labels, pid=os.getpid(), is_ending=self.is_ending)
 
     async def _to_one(self, request: Signal | Stop | Tail) -> Response:
         slot = self._slots.get(request.key)
@@ -248,6 +249,7 @@ class _Service:
         """End in order; where that is under way already, at once."""
         if self.ending.is_set():
             self.gone.set()
+        self._host.is_ending = True  # now: who asks before the loop comes round must not take it for one that stays
         self.ending.set()
 
     def abandon(self) -> None:

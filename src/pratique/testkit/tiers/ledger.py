@@ -77,6 +77,7 @@ class Ledger:
         self._books: dict[Tier, _Book] = {}
         self._late: list[tuple[float, str]] = []
         self._remarks: dict[str, None] = {}
+        self._crashed: list[str] = []
 
     def add(self, phase: Phase) -> None:
         """Take in what was reported."""
@@ -86,6 +87,10 @@ class Ledger:
             self._remarks[f"{phase.test}: {phase.remark}"] = None
         if phase.is_call and (problem := over_limit(phase.place, phase.seconds, self._options)):
             self._late.append((phase.seconds, f"{phase.test}: {problem}"))
+
+    def note_crash(self, test: str) -> None:
+        """Take in a test that took its worker with it before anybody said of what tier it is."""
+        self._crashed.append(f"{test}: failed: its worker crashed before it told the tier")
 
     def overruns(self) -> list[str]:
         """Return the budgets that were not kept."""
@@ -104,6 +109,7 @@ class Ledger:
             rows
             + self._cut_lines(told)
             + _some(list(self._remarks), "with marks that are not true")
+            + _some(self._crashed, "whose worker crashed")
             + self._late_lines()
         )
 

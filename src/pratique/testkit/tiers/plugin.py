@@ -54,6 +54,7 @@ _PROBLEM: Final = pytest.StashKey[str]()
 _REMARK: Final = pytest.StashKey[str]()
 """Marks that are not true."""
 _REPORTED: Final = "pratique_place"
+_PHASES: Final = frozenset({"setup", "call", "teardown"})
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 
 
@@ -218,12 +219,23 @@ class TierBooks:
         self._config = config
         self._options = options
         self._ledger = Ledger(options)
+        self._begun: dict[str, pytest.TestReport] = {}
+        """The set-up of each test that has not ended: a worker that crashes in one says nothing more of it."""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add up."""
-        told = getattr(report, _REPORTED, None)
+        told, times = getattr(report, _REPORTED, None), report
+        if report.when not in _PHASES:  # xdist reports "???" of a test that took its worker with it
+            times = self._begun.pop(report.nodeid, report)
+            told = getattr(times, _REPORTED, None)
+            if told is None:
+                self._ledger.note_crash(report.nodeid)
         if told is None:
             return
+        if report.when == "setup":
+            self._begun[report.nodeid] = report
+        elif report.when == "teardown":
+            self._begun.pop(report.nodeid, None)
         tier, speed, remark = told
         category = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
         self._ledger.add(
@@ -232,8 +244,8 @@ class TierBooks:
                 place=Place(tier=tier and Tier(tier), speed=speed and Speed(speed)),
                 is_call=report.when == "call",
                 category=category,
-                start=report.start,
-                stop=report.stop,
+                start=times.start,
+                stop=times.stop,
                 seconds=report.duration,
                 remark=remark,
             )

@@ -43,7 +43,7 @@ def test_a_kept_server_is_listed_and_ended(
     run: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "test_it.py").write_text("def test_x(valkey): valkey.client().set(valkey.key('a'), 1)\n")
-    ran = run("pytest", "-q", "-p", "no:cacheprovider", "--pratique-reuse=60", "test_it.py")
+    ran = run("pytest", "-q", "-p", "no:cacheprovider", "--pratique-reuse-seconds=60", "test_it.py")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     listed = run("pratique.cli.main", "testkit", "status", "--json")
     (server,) = [json.loads(line) for line in listed.stdout.splitlines()]

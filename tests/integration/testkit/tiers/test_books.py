@@ -14,6 +14,30 @@ pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.integration
 
 
+def test_test_that_takes_its_worker_with_it_is_counted_as_failed(
+    pytester: pytest.Pytester, run: Callable[..., pytest.RunResult]
+) -> None:
+    pytester.makepyfile(
+        """
+        import os, pytest
+
+        @pytest.mark.unit
+        def test_call(): os._exit(1)
+        @pytest.fixture
+        def broken(): os._exit(1)
+        @pytest.mark.unit
+        def test_setup(broken): pass
+        @pytest.mark.unit
+        def test_passes(): pass
+        """
+    )
+    result = run("-n1")
+    result.stdout.fnmatch_lines(
+        ["unit     *    1 failed *", "*::test_setup: failed: its worker crashed before it told *"]
+    )
+    result.stdout.no_fnmatch_line("* OVER BUDGET*")
+
+
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 class TestCounts:
     def test_what_pytest_counts_is_counted(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pratique.testkit.host.launch import HttpReady, ProcessLaunch, Ready, RedisReady, TcpReady, key_of
+from pratique.testkit.host.logs import read_tail, size_of
 from pratique.testkit.host.probes import is_ready, listens
 from pratique.testkit.host.remains import is_private, sweep
-from pratique.testkit.host.server import read_tail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,7 @@ def test_key_is_the_same_for_the_same_launch_only() -> None:
 
     assert key_of("a", make("x")) == key_of("a", make("x"))
     assert len({key_of("a", make("x")), key_of("a", make("y")), key_of("b", make("x"))}) == 3
+    assert len({key_of("a", make("x"), version) for version in ("", "1", "2")}) == 3
 
 
 def test_tail_is_the_end_of_a_log_however_large_and_whatever_in_it(tmp_path: Path) -> None:
@@ -78,6 +79,10 @@ def test_tail_is_the_end_of_a_log_however_large_and_whatever_in_it(tmp_path: Pat
     assert read_tail(log, 3) == ""
     log.write_bytes(b"x" * 1_000_000 + b"\n\xff\nlast\n")
     assert read_tail(log, 2) == "\ufffd\nlast"
+    assert size_of(log) == log.stat().st_size
+    assert read_tail(log, 2, since=size_of(log) - 3) == "st"
+    assert read_tail(log, 2, since=size_of(log)) == ""
+    assert read_tail(log, 2, since=size_of(log) + 1) == "\ufffd\nlast"
 
 
 def test_private_folder_is_a_real_one_for_this_user_alone(tmp_path: Path) -> None:
