@@ -20,6 +20,10 @@ __all__ = ["app"]
 app = typer.Typer(help="Find secrets before they get out.", no_args_is_help=True)
 
 _UNDECIDED = 3
+_HOW_TO_ALLOW = (
+    "If one is no secret, say so on its line, with a reason: `pratique: allow-secret REASON` in a comment; "
+    "or put its fingerprint and a reason into .pratique-secrets.toml."
+)
 
 
 @app.command("scan")
@@ -38,7 +42,7 @@ def scan(
     ] = False,
     revisions: Annotated[
         str,
-        typer.Option("--range", help="With --history: only these commits, for example main..HEAD.", metavar="RANGE"),
+        typer.Option("--range", help="With --history: only these commits, for example HEAD~10..HEAD.", metavar="RANGE"),
     ] = "",
     allow_file: Annotated[
         Path | None,
@@ -136,11 +140,22 @@ def _print_text(report: Report) -> None:
         commit = f" in commit {finding.place.commit[:12]}" if finding.place.commit else ""
         print(f"{_printable(finding.place.path)}:{finding.line}{commit}: {finding.meaning}: {finding.shown}")
         print(f"    rule {finding.rule}, fingerprint {finding.fingerprint}. {finding.advice}")
+    if report.findings:
+        print(_HOW_TO_ALLOW, file=sys.stderr)
     for problem in report.problems:
         print(f"could not look: {_printable(problem)}", file=sys.stderr)
-    size = f"{report.num_texts} texts, {report.num_bytes / 1e6:.1f} MB"
-    rest = f"{report.num_binaries} binary files passed over, {report.num_allowed} findings allowed"
-    print(f"{len(report.findings)} secrets in {size}; {rest}", file=sys.stderr)
+    size = f"{_count(report.num_texts, 'text')}, {report.num_bytes / 1e6:.1f} MB"
+    binaries, allowed = _count(report.num_binaries, "binary file"), _count(report.num_allowed, "finding")
+    print(
+        f"{_count(len(report.findings), 'secret')} in {size}; {binaries} passed over, {allowed} allowed",
+        file=sys.stderr,
+    )
+    if not report.num_texts:
+        print("Nothing was scanned: there is nothing to scan there.", file=sys.stderr)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _printable(path: str) -> str:

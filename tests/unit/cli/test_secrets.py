@@ -34,7 +34,7 @@ def test_nothing_found_is_a_yes(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("fine", encoding="utf-8")
     code, out, said = run(tmp_path)
     assert (code, out) == (0, "")
-    assert "0 secrets in 1 texts" in said
+    assert "0 secrets in 1 text," in said
 
 
 def test_a_finding_says_where_and_what_to_do_and_not_what_it_is(tmp_path: Path, token: str) -> None:
@@ -99,12 +99,30 @@ def test_an_allow_file_is_named_or_is_there(tmp_path: Path, token: str) -> None:
     allow.write_text(f'[[allow]]\nfingerprint = "{finding["fingerprint"]}"\nreason = "made up"\n', encoding="utf-8")
     code, _, said = run(tmp_path / "a", "--allow-file", allow)
     assert code == 0
-    assert "1 findings allowed" in said
+    assert "1 finding allowed" in said
     allow.rename(tmp_path / ".pratique-secrets.toml")
     assert run(tmp_path / "a")[0] == 0
 
 
 def test_outside_of_a_checkout_it_cannot_be_decided_what_is_staged(tmp_path: Path) -> None:
-    code, _, said = run("--staged", tmp_path)
-    assert code == 3
-    assert "git diff failed" in said
+    for way in ("--staged", "--history"):
+        code, _, said = run(way, tmp_path)
+        assert code == 3
+        assert f"{tmp_path} is no checkout of git" in said
+        assert "scans files" in said
+        assert "usage:" not in said
+
+
+def test_one_is_one_and_what_is_no_secret_can_be_allowed(tmp_path: Path, token: str) -> None:
+    (tmp_path / "a").write_text(token, encoding="utf-8")
+    _, _, said = run(tmp_path)
+    assert "1 secret in 1 text," in said
+    assert "pratique: allow-secret REASON" in said
+    assert ".pratique-secrets.toml" in said
+    assert "allow-secret" not in run(tmp_path, "--json")[2]
+
+
+def test_where_nothing_was_scanned_it_says_so(tmp_path: Path) -> None:
+    code, _, said = run(tmp_path)
+    assert code == 0
+    assert "Nothing was scanned" in said

@@ -126,4 +126,6 @@ def _endpoint_pins(
         made["AWS_ENDPOINT_URL"] = pins.endpoint
     elif "AWS_ENDPOINT_URL" not in own or "AWS_ENDPOINT_URL" in made:
         made["AWS_ENDPOINT_URL"] = DEAD_ENDPOINT
+        # A child process is not watched: it would try the dead endpoint again for half a minute before it says so.
+        made["AWS_MAX_ATTEMPTS"] = environment.get("AWS_MAX_ATTEMPTS") or "1"
     return made

@@ -8,19 +8,21 @@ import re
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from pratique.testkit.errors import TestkitUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Hosts", "is_local", "parse_hosts", "parse_ip"]
+__all__ = ["Hosts", "is_local", "make_proxy_pins", "parse_hosts", "parse_ip"]
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SHORT_IP: Final = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _LOCAL_NAMES: Final = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _EVERYWHERE: Final = "*"
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "ws_proxy", "wss_proxy"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,10 @@ class Hosts:
         """Judge a host as a program gives it: a name or an address."""
         if self.is_everywhere or is_local(host):
             return True
+        return self.names_host(host)
+
+    def names_host(self, host: str) -> bool:
+        """Whether it was allowed itself, by whatever it is: this machine is not, unless it was named too."""
         ip = parse_ip(host)
         if ip is None:
             return _plain(host) in self.names
@@ -67,6 +73,21 @@ def parse_ip(host: str) -> Ip | None:
         with contextlib.suppress(OSError):
             return ipaddress.IPv4Address(socket.inet_aton(host))
     return None
+
+
+def make_proxy_pins(environment: Mapping[str, str], hosts: Hosts) -> dict[str, str | None]:
+    """Return the proxies to remove: one on this machine would lead everywhere, so only those stay that were named."""
+    if hosts.is_everywhere:
+        return {}
+    given = {name: url for name, url in environment.items() if name.lower() in _PROXIES}
+    return {name: None for name, url in given.items() if not hosts.names_host(_host_of_proxy(url))}
+
+
+def _host_of_proxy(url: str) -> str:
+    try:
+        return urlsplit(url if "://" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return ""  # no URL, so nothing that was named
 
 
 def parse_hosts(given: Iterable[str], *, where: str) -> Hosts:

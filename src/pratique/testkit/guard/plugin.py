@@ -1,8 +1,11 @@
 """The guard of a run, as pytest sees it: flags, marks, and the session that it is active in.
 
 The order counts: refuse, before anything is started; pin, before a test or conftest is imported that could read; watch.
-All of it ends with the session, in the order that undoes it. Under xdist the controller and every worker guard
-themselves; workers hand what they blocked over in their reports.
+So it starts when pytest is about to load the first conftest, with the flags and ini values that are known by then: all
+of its own are. Only what Python loads before is before it: plugins. Where the kit is itself brought in by a conftest
+it starts as soon as pytest is configured. All of it ends with the session, in the order that undoes it. Under xdist
+the controller and every worker guard themselves, at the same moment; workers hand what they blocked over in their
+reports.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from pratique.testkit.errors import CredentialsFoundError, TestkitUsageError
 from pratique.testkit.guard.awsclients import watch_aws_clients
 from pratique.testkit.guard.credentials import AwsPins, find_credentials, make_pins, refuse_credentials
 from pratique.testkit.guard.environment import credentials_in_boto3, pinned
-from pratique.testkit.guard.hosts import Hosts, is_local, parse_hosts
+from pratique.testkit.guard.hosts import Hosts, is_local, make_proxy_pins, parse_hosts
 from pratique.testkit.guard.sockets import watch_sockets
 from pratique.testkit.guard.watch import Guard, guarded
+from pratique.testkit.options import known_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +38,8 @@ GUARD_MARKERS: Final = (
     "network: let this test reach every host",
 )
 _BLOCKED: Final = "pratique_blocked"
+_DECIDED: Final = pytest.StashKey[bool]()
+"""The guard of this session is started, or off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,8 @@ def read_guard_options(config: pytest.Config, service_urls: Iterable[str]) -> Gu
     Raises:
         TestkitUsageError: a value means nothing.
     """
-    state = str(config.getoption("pratique_guard") or config.getini("pratique_guard"))
+    flags = known_flags(config)
+    state = str(flags["pratique_guard"] or config.getini("pratique_guard"))
     if state not in {"on", "off"}:
         raise TestkitUsageError(f"The ini value pratique_guard is '{state}'.", hint="Expected: on or off.")
     endpoint = str(config.getini("pratique_aws_endpoint"))
@@ -87,10 +94,10 @@ def read_guard_options(config: pytest.Config, service_urls: Iterable[str]) -> Gu
         raise TestkitUsageError(
             f"The ini value pratique_aws_endpoint is '{endpoint}'.", hint="Expected: a URL, or none."
         )
-    flag = config.getoption("pratique_allow_credentials")
+    flag = flags["pratique_allow_credentials"]
     allows = bool(config.getini("pratique_allow_credentials") if flag is None else flag)
     hosts = parse_hosts(config.getini("pratique_allow_hosts"), where="the ini value pratique_allow_hosts")
-    hosts = hosts.with_more(parse_hosts(config.getoption("pratique_allow_hosts") or (), where="--pratique-allow-hosts"))
+    hosts = hosts.with_more(parse_hosts(flags["pratique_allow_hosts"] or (), where="--pratique-allow-hosts"))
     return GuardOptions(
         is_on=state == "on",
         hosts=hosts.with_more(_hosts_of_urls(service_urls)),
@@ -100,11 +107,14 @@ def read_guard_options(config: pytest.Config, service_urls: Iterable[str]) -> Gu
 
 
 def start_guard(config: pytest.Config, service_urls: Iterable[str]) -> None:
-    """Guard the session from here to its end.
+    """Guard the session from here to its end, unless it is guarded: the first call counts.
 
     Raises:
         pytest.UsageError: credentials that look real are within reach, or an option means nothing.
     """
+    if _DECIDED in config.stash:
+        return
+    config.stash[_DECIDED] = True
     for line in GUARD_MARKERS:
         config.addinivalue_line("markers", line)
     try:
@@ -116,7 +126,7 @@ def start_guard(config: pytest.Config, service_urls: Iterable[str]) -> None:
     except (CredentialsFoundError, TestkitUsageError) as error:
         raise pytest.UsageError(str(error)) from error
     guard = Guard(hosts=options.hosts, own_name=socket.gethostname())
-    pins = make_pins(os.environ, options.aws, options.hosts.allows)
+    pins = make_pins(os.environ, options.aws, options.hosts.allows) | make_proxy_pins(os.environ, options.hosts)
     with contextlib.ExitStack() as stack:
         stack.enter_context(pinned(pins))
         stack.enter_context(guarded(guard, (watch_sockets, watch_aws_clients)))
@@ -187,8 +197,15 @@ class GuardPlugin:
 
 
 def _hosts_of_urls(urls: Iterable[str]) -> Hosts:
-    given = [host for url in urls if (host := urlsplit(url).hostname) and not is_local(host)]
+    given = [host for url in urls if (host := _host_of(url)) and not is_local(host)]
     return parse_hosts(given, where="a service's URL")
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""  # what is wrong with it is said when the back ends are read
 
 
 def _hosts_of(item: pytest.Item) -> Hosts | None:

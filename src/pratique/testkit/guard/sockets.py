@@ -30,9 +30,12 @@ _EVENTS: Final = frozenset(
         "socket.getaddrinfo",
         "socket.gethostbyname",
         "socket.gethostbyaddr",
+        "socket.getnameinfo",
     }
 )
 _WITH_ADDRESS: Final = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+_REVERSE: Final = frozenset({"socket.gethostbyaddr", "socket.getnameinfo"})
+"""They ask for the name of an address: the question itself goes to a server of the network that the address is in."""
 _added: Final[list[bool]] = []
 
 
@@ -48,6 +51,9 @@ def judge_event(guard: Guard, event: str, args: tuple[Any, ...]) -> None:
     Raises:
         NetworkBlockedError: it leads away from this machine, and that is not allowed.
     """
+    if event in _REVERSE:
+        guard.judge_reverse(_text(args[0][0] if isinstance(args[0], tuple) and args[0] else args[0]))
+        return
     if event not in _WITH_ADDRESS:
         guard.judge_name(_text(args[0]))
         return

@@ -34,8 +34,13 @@ _RESOLVING_SECONDS: Final = 3.0
 
 def _resolve(name: str) -> set[str]:
     with contextlib.suppress(OSError, UnicodeError):
-        return {str(found[4][0]) for found in socket.getaddrinfo(name, None)}
+        return {_plain(str(found[4][0])) for found in socket.getaddrinfo(name, None)}
     return set()
+
+
+def _plain(host: str) -> str:
+    """Return an address as it is compared: an IPv4 address that an IPv6 socket wraps is the IPv4 address."""
+    return str(parse_ip(host) or host)
 
 
 @dataclass(eq=False)
@@ -84,11 +89,22 @@ class Guard:
         Raises:
             NetworkBlockedError: the address is not allowed.
         """
+        self._judge_address(host, f"reach {host}:{port}")
+
+    def judge_reverse(self, host: str) -> None:
+        """Judge who asks for the name of an address, or of a name.
+
+        Raises:
+            NetworkBlockedError: it is not allowed.
+        """
+        self.judge_name(host) if parse_ip(host) is None else self._judge_address(host, f"ask for the name of {host}")
+
+    def _judge_address(self, host: str, what: str) -> None:
         if is_local(host) or self._is_resolving():
             return
         allowed = self.allowed
-        if not allowed.allows(host) and not self._is_known(host, allowed.names):
-            self._block(f"reach {host}:{port}", host)
+        if not allowed.allows(host) and not self._is_known(_plain(host), allowed.names):
+            self._block(what, host)
 
     def judge(self, host: str, what: str) -> None:
         """Judge a host as a client names it.

@@ -285,3 +285,109 @@ def test_nothing_is_left_after_the_session(run: Callable[..., pytest.RunResult])
     before = state()
     run("import os\ndef test_x(): assert os.environ['AWS_ACCESS_KEY_ID'] == 'testing'").assert_outcomes(passed=1)
     assert state() == before
+
+
+EARLY = f"""
+    import contextlib, os, socket
+    from pratique.testkit.errors import NetworkBlockedError
+    SEEN = dict(os.environ)
+    try:
+        socket.create_connection(("{FAR}", 443), timeout=1)
+    except NetworkBlockedError:
+        SEEN["blocked"] = "yes"
+
+    def pytest_configure(config):
+        config.seen_early = SEEN
+    """
+SAW = """
+    def test_x(request):
+        seen = request.config.seen_early
+        assert seen["AWS_ACCESS_KEY_ID"] == "testing"
+        assert seen["AWS_MAX_ATTEMPTS"] == "1"
+        assert seen["blocked"] == "yes"
+        assert "AWS_PROFILE" not in seen
+        assert "HTTPS_PROXY" not in seen
+    """
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_the_first_conftest_is_imported_under_the_guard(
+    run: Callable[..., pytest.RunResult],
+    monkeypatch: pytest.MonkeyPatch,
+    pytester: pytest.Pytester,
+    workers: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "prod")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    pytester.makeconftest(EARLY)
+    ran = run(SAW, *workers)
+    ran.assert_outcomes(passed=1)
+    ran.stdout.fnmatch_lines([f"something outside a test*: tried to reach {FAR}:443"])
+    assert os.environ["HTTPS_PROXY"] == "http://127.0.0.1:3128"
+    assert "AWS_MAX_ATTEMPTS" not in os.environ
+
+
+def test_no_conftest_runs_where_the_run_is_refused_and_nothing_is_left(
+    run: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
+) -> None:
+    outer = current_guard()
+    pytester.makeconftest("raise SystemExit('it ran')")
+    with monkeypatch.context() as patched:
+        patched.setenv("AWS_ACCESS_KEY_ID", made_up_key_id())
+        ran = run("def test_x(): pass")
+    assert ran.ret == pytest.ExitCode.USAGE_ERROR
+    assert "it ran" not in str(ran.outlines + ran.errlines)
+    pytester.makeconftest("raise RuntimeError('a broken conftest')")
+    assert run("def test_x(): pass").ret == pytest.ExitCode.USAGE_ERROR
+    assert current_guard() is outer
+    assert "AWS_ENDPOINT_URL" not in os.environ
+
+
+def test_flags_and_ini_values_count_for_the_first_conftest_too(
+    run: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://lab.invalid:4566")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:3128")
+    pytester.makeini("[pytest]\npratique_aws_region = eu-west-1\npratique_allow_hosts = lab.invalid")
+    pytester.makeconftest("""
+        import os
+        assert os.environ["AWS_REGION"] == "eu-west-1"
+        assert os.environ["AWS_ENDPOINT_URL"] == "http://lab.invalid:4566"
+        assert os.environ["HTTP_PROXY"] == "http://127.0.0.1:3128"
+        """)
+    run("def test_x(): pass", "--pratique-allow-hosts=127.0.0.1").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("way", ["-p", "conftest"])
+def test_a_kit_that_python_does_not_find_itself_guards_as_well(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    given = ["-p", "pratique.testkit.plugin"] if way == "-p" else []
+    brings_in = "" if given else "pytest_plugins = ['pratique.testkit.plugin']"
+    pytester.makeconftest(f"""
+        {brings_in}
+        import os
+        REGION = os.environ.get("AWS_REGION")
+
+        def pytest_configure(config):
+            config.seen_region = REGION
+        """)
+    pytester.makepyfile(f"""
+        import os, socket
+        import pytest
+        from pratique.testkit.errors import NetworkBlockedError
+        def test_x(request):
+            assert request.config.seen_region == {"us-east-1" if given else None!r}
+            assert os.environ["AWS_REGION"] == "us-east-1"
+            socket.gethostbyname("localhost")
+            with pytest.raises(NetworkBlockedError):
+                socket.getnameinfo(("192.0.2.1", 80), 0)
+        """)
+    # In a process of its own: in this one the plugin may be loaded, and the environment pinned.
+    for name in ("AWS_REGION", "PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    ran = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", *given, "--pratique-guard=on", "--pratique-allow-hosts=198.51.100.1"
+    )
+    ran.assert_outcomes(passed=1)

@@ -340,3 +340,27 @@ def test_this_repository_has_no_secret() -> None:
     assert not scanner.report.findings
     assert not scanner.report.problems
     assert scanner.report.num_texts > 400
+
+
+def test_a_folder_that_git_ignores_is_scanned_where_it_is_named(repository: Repository) -> None:
+    repository.commit(".gitignore", "build/\n")
+    repository.write("build/deep/a", a_token())
+    for named, num_found in (("build", 1), ("build/deep", 1), ("build/deep/a", 1), (".", 0)):
+        scanner = Scanner()
+        scan_files(scanner, [repository.folder / named])
+        assert len(scanner.report.findings) == num_found, named
+
+
+def test_the_hook_says_that_the_commit_was_stopped(repository: Repository) -> None:
+    install_hook(
+        hook_file(repository.folder), hook_script([sys.executable, "-P", "-m", "pratique.cli.main"]), overwrites=False
+    )
+    repository.write("a", a_token())
+    repository.git("add", "--all")
+    stopped = repository.git("commit", "--message", "a", check=False)
+    assert stopped.returncode != 0
+    assert "the commit was stopped" in stopped.stderr
+    assert "allow-secret" in stopped.stderr
+    repository.write("a", "fine")
+    repository.git("add", "--all")
+    assert "stopped" not in repository.git("commit", "--message", "a").stderr

@@ -127,3 +127,15 @@ def test_what_boto3_read_before_is_found(monkeypatch: pytest.MonkeyPatch, unders
 def test_boto3_that_read_nothing_has_none(monkeypatch: pytest.MonkeyPatch, module: object) -> None:
     monkeypatch.setitem(sys.modules, "boto3", module)
     assert credentials_in_boto3() == {}
+
+
+def test_where_nothing_listens_one_attempt_is_enough_unless_the_user_says_otherwise() -> None:
+    def attempts(environment: dict[str, str], endpoint: str = "") -> str | None:
+        return make_pins(environment, AwsPins(endpoint=endpoint), lambda host: host == "127.0.0.1").get(
+            "AWS_MAX_ATTEMPTS"
+        )
+
+    assert attempts({}) == "1"
+    assert attempts({"AWS_MAX_ATTEMPTS": "4"}) == "4"
+    assert attempts({}, "http://127.0.0.1:4566") is None
+    assert attempts({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}) is None

@@ -10,7 +10,7 @@ import pytest
 
 from pratique.testkit.errors import NetworkBlockedError, TestkitUsageError
 from pratique.testkit.guard import watch
-from pratique.testkit.guard.hosts import Hosts, is_local, parse_hosts, parse_ip
+from pratique.testkit.guard.hosts import Hosts, is_local, make_proxy_pins, parse_hosts, parse_ip
 from pratique.testkit.guard.sockets import judge_event
 from pratique.testkit.guard.watch import MAX_BLOCKED, Guard, current_guard, guarded
 
@@ -202,3 +202,49 @@ def test_look_ups_are_judged(event: str) -> None:
     judge_event(guard(), event, (b"localhost", 80))
     with pytest.raises(NetworkBlockedError):
         judge_event(guard(), event, (b"a.org", 80))
+
+
+@pytest.mark.parametrize(("event", "args"), [
+    ("socket.gethostbyaddr", ("192.0.2.1",)), ("socket.getnameinfo", (("192.0.2.1", 80),)),
+    ("socket.getnameinfo", (("2001:db8::1", 80, 0, 0),)), ("socket.getnameinfo", (("a.org", 80),)),
+])  # fmt: skip
+def test_asking_for_the_name_of_a_foreign_address_is_blocked(event: str, args: tuple[Any, ...]) -> None:
+    with pytest.raises(NetworkBlockedError):
+        judge_event(guard(), event, args)
+    judge_event(guard("192.0.2.0/24", "2001:db8::/32", "a.org"), event, args)
+
+
+def test_asking_for_the_name_of_this_machine_passes() -> None:
+    one = guard(own_name="me")
+    judge_event(one, "socket.gethostbyaddr", ("me",))
+    judge_event(one, "socket.gethostbyaddr", ("127.0.0.1",))
+    judge_event(one, "socket.getnameinfo", (("::1", 80, 0, 0),))
+
+
+def test_an_address_that_an_ipv6_socket_wraps_is_that_of_the_name() -> None:
+    one = guard("db.org", resolve=lambda _name: {"192.0.2.7"})
+    one.judge_address("::ffff:192.0.2.7", 1)
+    with pytest.raises(NetworkBlockedError, match=r"::ffff:192\.0\.2\.8"):
+        one.judge_address("::ffff:192.0.2.8", 1)
+
+
+def test_a_look_up_that_failed_is_done_again() -> None:
+    now, answers = [0.0], [set[str](), {"192.0.2.7"}]
+    one = guard("db.org", resolve=lambda _name: answers.pop(0), clock=lambda: now[0])
+    with pytest.raises(NetworkBlockedError):
+        one.judge_address("192.0.2.7", 1)
+    now[0] = 5.0
+    one.judge_address("192.0.2.7", 1)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:3128", "localhost:3128", "http://proxy.org:1", "http://[", "", "x"])
+def test_proxies_lead_everywhere_and_are_removed(name: str, url: str) -> None:
+    assert make_proxy_pins({name: url, "NO_PROXY": "a", "PROXY": url}, Hosts()) == {name: None}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "proxy.org", "*"])
+def test_a_proxy_that_was_named_stays(host: str) -> None:
+    hosts = parse_hosts([host, "127.0.0.1" if host == "*" else host], where="x")
+    url = "proxy.org" if host == "proxy.org" else "127.0.0.1"
+    assert make_proxy_pins({"HTTP_PROXY": f"http://u:p@{url}:3128"}, hosts) == {}

@@ -60,9 +60,10 @@ def test_capitals_stand_for_themselves() -> None:
 def test_rules_and_places_come_in_their_order() -> None:
     found = FINDER.find("token eyJ npm_ secret eyJ ghp_")
     assert [rule.id for rule, _ in found] == [
-        "aws-secret-access-key", "github-token", "npm-token", "jwt", "generic-secret"
+        "aws-secret-access-key", "aws-session-token", "github-token", "npm-token", "jwt", "registry-auth",
+        "generic-secret",
     ]  # fmt: skip
-    assert found[3] == (rule_named("jwt"), [6, 22])
+    assert found[4] == (rule_named("jwt"), [6, 22])
 
 
 def test_a_text_without_anchors_is_not_looked_at() -> None:

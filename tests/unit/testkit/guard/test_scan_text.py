@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from random import Random
 
 import pytest
@@ -141,3 +142,25 @@ def test_a_megabyte_of_noise_has_no_secret() -> None:
 
 def test_a_text_of_nothing_but_secrets_has_a_bound() -> None:
     assert len(find_hits("\n".join(case.text for case in true_cases(seed=1, per_rule=70)))) == MAX_HITS
+
+
+def test_a_zero_hides_nothing() -> None:
+    token = an_npm_token()
+    for content in (f"\0\nk={token}\n", f"x\0y\n{'text ' * 50}{token}", f"ü\0ü{token}", f"{token}\n{'x' * 5000}\0"):
+        text = decode(content.encode())
+        assert text is not None
+        assert ids(text) == ["npm-token"]
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF" + bytes(60), bytes(200), bytes(range(256)) * 16, b"PK\3\4" + bytes(26)])
+def test_binaries_stay_binary(content: bytes) -> None:
+    assert decode(content) is None
+
+
+def test_a_private_key_made_to_be_slow_is_not() -> None:
+    # Two repetitions that share the same characters out took 85 s for the first of these.
+    begin = "-----BEGIN PRIVATE KEY-----\n"
+    before = time.process_time()
+    for middle in (("Comment:" + " " * 40) * 4, " " * 40 + "+" * 63, "\\n" * 20 + "+" * 60, ("Version" + "," * 80) * 4):
+        assert not ids(f"{begin}{middle}!\n")
+    assert time.process_time() - before < 5

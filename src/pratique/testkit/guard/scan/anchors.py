@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AnchorFinder"]
 
-_RARE: Final = "JzqxkKwBS:ghmc"
+_RARE: Final = "JzqxkKwBS:vghmc"
 """From the rarest in code and prose on. The fewer and the rarer the pivots, the faster."""
 
 

@@ -32,7 +32,7 @@ _OTHER_HEAD: Final = re.compile(
 _OTHER_WORDS: Final = ("tokeniz", "token_bytes", "secretar")
 """They begin as an anchor does, and are of language models and people."""
 _AUTHORITY: Final = re.compile(
-    r"([A-Za-z0-9._~%+\-]{1,64}):([^\s:/?#@\[\]\"'<>]{3,128})"
+    r"([A-Za-z0-9._~%+\-]{0,64}):([^\s:/?#@\[\]\"'<>]{3,128})"
     r"@([A-Za-z0-9.\-]{1,253}|\[[0-9A-Fa-f:.]+\])"
 )
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{1,20}\Z")

@@ -29,6 +29,7 @@ _ALNUM: Final = string.ascii_letters + string.digits
 _URLSAFE: Final = _ALNUM + "-_"
 _BASE32: Final = string.ascii_uppercase + "234567"
 _HEX: Final = "0123456789abcdef"
+_BECH32: Final = "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ def _jwt(random: Random) -> str:
 def _pem(random: Random) -> str:
     kind = random.choice(("RSA ", "EC ", "OPENSSH ", ""))
     body = base64.encodebytes(random.randbytes(600)).decode()
+    if random.random() < 0.3:  # noqa: PLR2004 - the share of keys with a passphrase
+        body = f"Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{_of(random, _HEX.upper(), 32)}\n\n{body}"
     return f"-----BEGIN {kind}PRIVATE KEY-----\n{body}-----END {kind}PRIVATE KEY-----"
 
 
@@ -92,7 +95,64 @@ def _openai(random: Random) -> str:
 
 
 def _aws_pair(random: Random) -> str:
+    if random.random() < 0.2:  # noqa: PLR2004 - the share of answers in XML
+        return f"<SecretAccessKey>{_of(random, _ALNUM + '+/', 40)}</SecretAccessKey>"
     return f"aws_access_key_id = {_key_id(random)}\naws_secret_access_key = {_of(random, _ALNUM + '+/', 40)}"
+
+
+def _session_token(random: Random) -> str:
+    body = "IQoJb3JpZ2luX2Vj" + base64.b64encode(random.randbytes(random.randrange(150, 600))).decode()
+    shape = random.choice(
+        (
+            "aws_session_token = {}\n",
+            "export AWS_SESSION_TOKEN='{}'\n",
+            '"SessionToken": "{}",\n',
+            "x-amz-security-token: {}\r\n",
+        )
+    )
+    return shape.format(body)
+
+
+def _azure(random: Random) -> str:
+    if random.random() < 0.3:  # noqa: PLR2004 - the share of service buses
+        key = base64.b64encode(random.randbytes(32)).decode()
+        return f'"Endpoint=sb://acme.servicebus.windows.net/;SharedAccessKeyName=root;SharedAccessKey={key}"\n'
+    key = base64.b64encode(random.randbytes(64)).decode()
+    return f"STORE=DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={key};EndpointSuffix=core.windows.net\n"
+
+
+def _basic(random: Random) -> str:
+    return base64.b64encode(f"ci:{_of(random, _ALNUM + '-_', random.randrange(16, 40))}".encode()).decode()
+
+
+def _registry(random: Random) -> str:
+    shape = random.choice(
+        (
+            '{{"auths": {{"ghcr.io": {{"auth": "{}"}}}}}}\n',
+            '\t\t\t"auth": "{}"\n',
+            "_auth={}\n",
+            "//npm.acme.io/:_auth = {}\n",
+        )
+    )
+    if random.random() < 0.3:  # noqa: PLR2004 - the share of npm's tokens
+        token = random.choice((str(uuid.UUID(int=random.getrandbits(128))), _of(random, _ALNUM, 36)))
+        return f"//registry.acme.io/:_authToken={token}\n"
+    return shape.format(_basic(random))
+
+
+def _header(random: Random) -> str:
+    shape = random.choice(
+        (
+            "Authorization: {}\r\n",
+            "curl -H 'Authorization: {}' https://api.acme.io\n",
+            'headers = {{"Authorization": "{}"}}\n',
+        )
+    )
+    return shape.format(
+        random.choice(
+            (f"Basic {_basic(random)}", f"Bearer {_of(random, _ALNUM, 43)}", f"token {_of(random, _HEX, 40)}")
+        )
+    )
 
 
 _TOKENS: Final[dict[str, Callable[[Random], str]]] = {
@@ -107,6 +167,11 @@ _TOKENS: Final[dict[str, Callable[[Random], str]]] = {
     "pypi-token": lambda random: "pypi-AgE" + "IcHlwaS5vcmc" + _of(random, _ALNUM, 120),
     "npm-token": _npm,
     "google-api-key": lambda random: "AIza" + _of(random, _ALNUM, 35),
+    "google-client-secret": lambda random: "GOCS" + f"PX-{_of(random, _URLSAFE, 27)}x",
+    "sendgrid-key": lambda random: f"SG.{_of(random, _URLSAFE, 22)}.{_of(random, _URLSAFE, 42)}x",
+    "digitalocean-token": lambda random: f"do{random.choice('opr')}_v1_{_of(random, _HEX, 64)}",
+    "vault-token": lambda random: f"hv{random.choice('sb')}.{_of(random, _URLSAFE, 94)}x",
+    "age-key": lambda random: "AGE-SECRET-" + f"KEY-1{_of(random, _BECH32, 58)}",
     "jwt": _jwt,
     "pratique-api-key": lambda random: f"pk_{_encode(random.randbytes(32))}",
 }
@@ -157,6 +222,10 @@ def true_cases(*, seed: int, per_rule: int) -> list[Case]:
     for _ in range(per_rule):
         made += [
             Case(rule="aws-secret-access-key", kind="aws-secret-access-key", text=_aws_pair(random)),
+            Case(rule="aws-session-token", kind="aws-session-token", text=_session_token(random)),
+            Case(rule="azure-key", kind="azure-key", text=_azure(random)),
+            Case(rule="registry-auth", kind="registry-auth", text=_registry(random)),
+            Case(rule="authorization-header", kind="authorization-header", text=_header(random)),
             Case(rule="private-key", kind="private-key", text=_in_some_file(random, _pem(random))),
             Case(rule="password-in-url", kind="password-in-url", text=_url(random)),
             Case(rule="generic-secret", kind="generic-secret", text=_assignment(random)),
@@ -171,7 +240,8 @@ def _in_some_file(random: Random, pem: str) -> str:
 def _url(random: Random) -> str:
     scheme, host = random.choice(("postgres", "redis", "amqp", "https")), random.choice(("db.acme.io", "10.2.3.4:5432"))
     password = _of(random, _ALNUM + "-_.~", random.randrange(12, 24))
-    return random.choice(_CONTEXTS).format(name="DATABASE_URL", value=f"{scheme}://svc:{password}@{host}/main")
+    user = "" if scheme == "redis" else "svc"
+    return random.choice(_CONTEXTS).format(name="DATABASE_URL", value=f"{scheme}://{user}:{password}@{host}/main")
 
 
 def _assignment(random: Random) -> str:
@@ -209,6 +279,12 @@ _FALSE: Final[dict[str, Callable[[Random], str]]] = {
     "requirement": lambda random: f'"{random.choice(("tokenizers", "detect-secrets", "token-lib"))}": "{random.choice(("tokenizers>=0.23.1,<0.24.0", "detect-secrets[gibberish]==1.5.0", "PyTokenLib2~=1.4.0rc1,!=1.4.2"))}",\n',
     "vocabulary": lambda random: f'"token_bytes": "{base64.b64encode(random.randbytes(14)).decode()}",\n',
     "type": lambda random: f"def login(password: {random.choice(('SecretStrWithMinLength8', 'Annotated[str, Field()]', 'str | None'))}, token: TokenResponseModelV2) -> None: ...\n",
+    "header of words": lambda random: f"Authorization: {random.choice(('Bearer <your-access-token-here>', 'Bearer ${GITHUB_ACCESS_TOKEN_V2}', 'Bearer your-api-token-goes-here', 'Basic dXNlcjpwYXNzd29yZA==', 'Basic realm=AccessToTheStagingSite'))}\n",
+    "registry without a password": lambda random: f'"auth": "{random.choice(("required", "dXNlcjpwYXNzd29yZA==", "basic_authentication", base64.b64encode(random.randbytes(24)).decode()))}"\n_authToken=${{NPM_TOKEN}}\n_auth = {random.choice(("authenticate_user_by_token", "OAuth2PasswordBearer", "basic"))}\n',
+    "emulator": lambda _random: "AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1" + "OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==\n",
+    "session identifier": lambda random: f'session_token = "{uuid.UUID(int=random.getrandbits(128))}"\nsecurity_token: {_of(random, "ab", 120)}\n',
+    "short tokens": lambda random: f"SG.{_of(random, _ALNUM, 20)}.x hvs.{_of(random, _ALNUM, 20)} dop_v1_{_of(random, _HEX, 20)} GOCSPX-x age1{_of(random, _BECH32.lower(), 58)}\n",
+    "port in a url": lambda random: f"http://:{random.randrange(10**4, 6 * 10**4)}/x proxy://:{random.randrange(10**7, 10**8)}@host.acme.io\n",
     "signed example": lambda random: f"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.{_encode(json.dumps({'sub': '1234567890', 'name': 'John Doe', 'iat': 1516239022}).encode())}.{_encode(random.randbytes(32))}\n",
 }  # fmt: skip
 

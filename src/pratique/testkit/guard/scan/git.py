@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-__all__ = ["DIFF_OPTIONS", "ask_git", "git_root", "read_blob", "stream_git"]
+__all__ = ["DIFF_OPTIONS", "ask_git", "git_root", "is_ignored", "read_blob", "require_repository", "stream_git"]
 
 _SAFE: Final = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "log.showSignature=false")
 DIFF_OPTIONS: Final = (
@@ -63,6 +63,29 @@ def git_root(folder: Path) -> Path | None:
     except ScanFailedError:
         return None
     return type(folder)(os.fsdecode(top.rstrip(b"\n")))
+
+
+def is_ignored(folder: Path) -> bool:
+    """Whether git ignores a folder of a checkout."""
+    try:
+        return bool(ask_git(folder, "check-ignore", "--no-index", "--", str(folder.resolve())))
+    except ScanFailedError:
+        return False  # that is how git says no
+
+
+def require_repository(folder: Path) -> None:
+    """Go on only inside of a repository.
+
+    Raises:
+        ScanFailedError: this is none, or git will not read it.
+    """
+    try:
+        ask_git(folder, "rev-parse", "--git-dir")
+    except ScanFailedError as error:
+        raise ScanFailedError(
+            f"{folder.resolve()} is no checkout of git, or git will not read it.",
+            hint=f"Run it inside of one; without --staged and --history it scans files. What git says: {error}",
+        ) from error
 
 
 class _Patient(io.RawIOBase):

@@ -2,6 +2,8 @@
 
 Every pattern is matched where an anchor stands, never searched for, and ends after a bounded number of characters. An
 anchor that continues a token is passed over, so that no text is looked at again and again: time is linear in the text.
+Repetitions inside a repetition are possessive: where two can take the same characters, to try all the ways of sharing
+them out takes minutes for a line.
 """
 
 from __future__ import annotations
@@ -12,6 +14,12 @@ from typing import TYPE_CHECKING, Final
 from pratique.testkit.guard.looks import entropy_bits, is_aws_key_id, is_aws_secret, is_placeholder
 from pratique.testkit.guard.scan.assignments import find_assignment, find_url_password
 from pratique.testkit.guard.scan.model import Rule
+from pratique.testkit.guard.scan.named import (
+    find_authorization,
+    find_azure_key,
+    find_registry_auth,
+    find_session_token,
+)
 from pratique.testkit.guard.scan.tokens import is_github_token, is_jwt, is_npm_token, is_pratique_key
 
 if TYPE_CHECKING:
@@ -54,14 +62,14 @@ def _find_jwt(text: str, at: int) -> tuple[int, int] | None:
 _JWT: Final = re.compile(r"eyJ[\w-]{10,2000}\.eyJ[\w-]{10,6000}\.[\w-]{20,2000}", re.ASCII)
 _PEM: Final = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,2}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:[\s\"',+|>\\]|\\[nr]){1,40}"
-    r"(?:(?:Proc-Type|DEK-Info|Version|Comment|Charset)[^\n\\]{1,80}(?:[\s\"',+\\]|\\[nr]){1,40}){0,4}"
-    r"((?:[A-Za-z0-9/+=]|\\[nr]|\s|[\"',+]){64,400})"
+    r"(?:\\[nr]|[\s\"',+|>\\]){1,40}+"
+    r"(?:(?:Proc-Type|DEK-Info|Version|Comment|Charset)[^\n\\]{1,80}+(?:\\[nr]|[\s\"',+\\]){1,40}+){0,4}+"
+    r"((?:\\[nr]|[A-Za-z0-9/+=\s\"',]){64,400}+)"
 )
 _NEAR: Final = 400
 _SECRET_TOKEN: Final = re.compile(r"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _SECRET_NAME: Final = re.compile(
-    r"secret[_\-. ]?(?:access)?[_\-. ]?key(?:[_\-.]?id)?[\"'`\]]{0,2}[ \t]{0,4}(?::=|=>|=|:|,|\s)[ \t]{0,4}[\"'`]?"
+    r"secret[_\-. ]?(?:access)?[_\-. ]?key(?:[_\-.]?id)?[\"'`\]]{0,2}[ \t]{0,4}(?::=|=>|=|:|,|>|\s)[ \t]{0,4}[\"'`]?"
     r"([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])",
     re.IGNORECASE,
 )
@@ -100,6 +108,13 @@ RULES: Final[tuple[Rule, ...]] = (
         advice="Deactivate the key in IAM, look at CloudTrail for its use, and delete it.",
         anchors=("secret", "AKIA", "ASIA"),
         find=_find_aws_secret,
+    ),
+    Rule(
+        id="aws-session-token",
+        meaning="a session token of AWS",
+        advice="Revoke the role's sessions in IAM, and look at CloudTrail for their use.",
+        anchors=("token",),
+        find=find_session_token,
     ),
     Rule(
         id="github-token",
@@ -190,6 +205,53 @@ RULES: Final[tuple[Rule, ...]] = (
         shows=4,
     ),
     Rule(
+        id="google-client-secret",
+        meaning="a client secret of Google",
+        advice="Reset it in the Cloud console.",
+        anchors=("GOCSPX-",),
+        find=_token(r"GOCSPX-[\w-]{28}(?!-)"),
+        shows=7,
+    ),
+    Rule(
+        id="sendgrid-key",
+        meaning="a key of SendGrid",
+        advice=_ROTATE,
+        anchors=("SG.",),
+        find=_token(r"SG\.[\w-]{22}\.[\w-]{43}(?!-)"),
+        shows=3,
+    ),
+    Rule(
+        id="digitalocean-token",
+        meaning="a token of DigitalOcean",
+        advice=_ROTATE,
+        anchors=("dop_v1_", "doo_v1_", "dor_v1_"),
+        find=_token(r"do[opr]_v1_[0-9a-f]{64}"),
+        shows=7,
+    ),
+    Rule(
+        id="vault-token",
+        meaning="a token of Vault",
+        advice="Revoke it: vault token revoke.",
+        anchors=("hvs.", "hvb."),
+        find=_token(r"hv[sb]\.[\w-]{90,300}"),
+        shows=4,
+    ),
+    Rule(
+        id="age-key",
+        meaning="an identity of age",
+        advice="Encrypt anew, for another identity, what it opens.",
+        anchors=("AGE-SECRET-KEY-1",),
+        find=_token(r"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
+        shows=16,
+    ),
+    Rule(
+        id="azure-key",
+        meaning="a key of an Azure account",
+        advice="Rotate the account's keys in the portal.",
+        anchors=("accountkey", "accesskey"),
+        find=find_azure_key,
+    ),
+    Rule(
         id="private-key",
         meaning="a private key",
         advice="Replace the pair wherever its public half is trusted.",
@@ -211,6 +273,20 @@ RULES: Final[tuple[Rule, ...]] = (
         anchors=("pk_",),
         find=_token(r"pk_[\w-]{43}(?!-)", is_pratique_key),
         shows=3,
+    ),
+    Rule(
+        id="registry-auth",
+        meaning="credentials of a registry",
+        advice="Change the password or revoke the token at the registry, and log in again.",
+        anchors=('"auth"', '\\"auth\\"', "_auth=", "_auth =", "token"),
+        find=find_registry_auth,
+    ),
+    Rule(
+        id="authorization-header",
+        meaning="credentials in a header",
+        advice=_ROTATE,
+        anchors=("authorization",),
+        find=find_authorization,
     ),
     Rule(
         id="password-in-url",

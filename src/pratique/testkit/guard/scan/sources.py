@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pratique.testkit.guard.scan.diff import COMMIT_MARK, Added, read_patches
-from pratique.testkit.guard.scan.git import DIFF_OPTIONS, ask_git, git_root, read_blob, stream_git
+from pratique.testkit.guard.scan.git import (
+    DIFF_OPTIONS,
+    ask_git,
+    git_root,
+    is_ignored,
+    read_blob,
+    require_repository,
+    stream_git,
+)
 from pratique.testkit.guard.scan.model import Place, ScanUsageError
 
 if TYPE_CHECKING:
@@ -38,8 +46,11 @@ def scan_files(scanner: Scanner, paths: Iterable[Path]) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """List a folder's files; other checkouts below it (submodules) by their own rules. Links are not followed."""
-    if git_root(folder) is None:
+    """List a folder's files; other checkouts below it (submodules) by their own rules. Links are not followed.
+
+    What git ignores is left out of a checkout, but not where it was named itself.
+    """
+    if git_root(folder) is None or is_ignored(folder):
         for top, folders, names in os.walk(folder):
             folders[:] = [name for name in folders if name != ".git"]
             yield from (Path(top, name) for name in names)
@@ -84,13 +95,14 @@ def scan_history(scanner: Scanner, folder: Path, revisions: str = "") -> None:
         ScanFailedError: this is no checkout.
     """
     if revisions.startswith("-"):
-        raise ScanUsageError(f"'{revisions}' is no range of revisions.", hint="Expected for example: main..HEAD.")
+        raise ScanUsageError(f"'{revisions}' is no range of revisions.", hint="Expected for example: HEAD~10..HEAD.")
     which = (revisions,) if revisions else ("--all",)
     shape = (_FORMAT, "--patch", "--diff-merges=dense-combined", "--reverse", *DIFF_OPTIONS)
     _scan_patches(scanner, folder, "log", *shape, *which, "--")
 
 
 def _scan_patches(scanner: Scanner, folder: Path, *words: str) -> None:
+    require_repository(folder)
     with stream_git(folder, *words) as stream:
         for part in read_patches(stream):
             if isinstance(part, Added):

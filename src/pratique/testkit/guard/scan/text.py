@@ -26,11 +26,18 @@ MAX_HITS: Final = 1000
 _ALLOW: Final = re.compile(r"pratique: allow-secret[ \t:(\-]{1,8}[A-Za-z][^\n]{2,200}")
 _ANCHORS: Final = AnchorFinder(RULES)
 _NUL_SHARE: Final = 0.3
+_CONTROLS: Final = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))
+_MAX_CONTROL_SHARE: Final = 0.05
+"""Of a text that a stray byte got into. What is compressed or encrypted has twice as many, programs have more."""
+_MIN_CONTROLS: Final = 2
 _LOOK: Final = 4096
 
 
 def decode(content: bytes) -> str | None:
-    """Return the text of some content, or None where it is binary. UTF-16 is known by its mark or its many zeros."""
+    """Return the text of some content, or None where it is binary. UTF-16 is known by its mark or its many zeros.
+
+    A zero alone makes nothing binary: one would hide all that stands around it.
+    """
     head = content[:_LOOK]
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _from_utf16(content, "utf-16")
@@ -39,7 +46,9 @@ def decode(content: bytes) -> str | None:
     for codec, zeros, others in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
         if zeros.count(0) > _NUL_SHARE * len(head) and b"\0" not in others:
             return _from_utf16(content, codec)
-    return None
+    num_controls = len(head) - len(head.translate(None, _CONTROLS))
+    is_text = num_controls <= max(_MIN_CONTROLS, _MAX_CONTROL_SHARE * len(head))
+    return content.decode("latin-1") if is_text else None
 
 
 def _from_utf16(content: bytes, codec: str) -> str:
