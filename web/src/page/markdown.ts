@@ -68,7 +68,7 @@ function fenceOf(line: string): { readonly mark: string; readonly language: stri
   if (!opening) return null;
   const info = line.slice(opening[0].length).trimStart();
   if (info.includes("`")) return null;
-  return { mark: opening[1] ?? "", language: /^[\w+#.-]*/.exec(info)?.[0] ?? "" };
+  return { mark: opening[1] ?? "", language: info.trimEnd() };
 }
 
 /** Leave out the number signs that may close a heading. Not a pattern: long runs of spaces would take it for ever. */
