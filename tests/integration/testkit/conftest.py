@@ -86,8 +86,12 @@ class InnerRun:
 
 
 def quiet_environment() -> dict[str, str]:
-    """Return this process's environment for an inner run: our plugin and xdist only, services from this machine."""
+    """Return this process's environment for an inner run: our plugin and xdist only, services from this machine.
+
+    Without CI, where pytest repeats whole messages in its summary.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PRATIQUE_TEST_")}
+    kept.pop("CI", None)
     return {**kept, **_ONLY_OURS}
 
 
@@ -108,6 +112,7 @@ def wait_until(is_so: Callable[[], bool], *, seconds: float = 10.0) -> None:
 @pytest.fixture(autouse=True)
 def quiet_inner_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for the runs that pytester makes."""
+    monkeypatch.delenv("CI", raising=False)
     for name in [name for name in os.environ if name.startswith("PRATIQUE_TEST_")]:
         monkeypatch.delenv(name)
     for name, value in _ONLY_OURS.items():
