@@ -9,10 +9,21 @@ import msgspec
 
 from pratique.core.settings import Settings
 
-__all__ = ["InferenceSettings", "SimulatedSettings"]
+__all__ = [
+    "AdapterSettings",
+    "BudgetSettings",
+    "ContainmentSettings",
+    "InferenceSettings",
+    "ModelSettings",
+    "SimulatedSettings",
+]
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0)]
+_Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")]
 
 
 class SimulatedSettings(Settings, frozen=True, kw_only=True):
@@ -29,6 +40,79 @@ class SimulatedSettings(Settings, frozen=True, kw_only=True):
     """The engine dies once it has generated so many tokens for customers."""
 
 
+class AdapterSettings(Settings, frozen=True, kw_only=True):
+    """A LoRA adapter that is loaded at start."""
+
+    name: _Name
+    """What requests give as `adapter`, or as `model` in the OpenAI API."""
+    folder: Path
+    """PEFT layout with safetensors."""
+
+
+class ModelSettings(Settings, frozen=True, kw_only=True):
+    """One of several models that a server holds; what is not given is as for the server."""
+
+    name: _Name
+    """What requests give as `model`."""
+    folder: Path
+    adapters: tuple[AdapterSettings, ...] = ()
+    warmup: Path | None = None
+    """A warmup manifest; the built-in shapes without one."""
+    max_model_len: Annotated[int, msgspec.Meta(ge=128)] | None = None
+    max_num_seqs: _Count | None = None
+    kv_cache_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 24)] | None = None
+
+
+class BudgetSettings(Settings, frozen=True, kw_only=True):
+    """What the context budget keeps free, and what it does with turns that do not fit."""
+
+    is_enabled: bool = True
+    """For OpenAI `messages`; /invocations is always fitted."""
+    context_reserve_tokens: _Tokens = 300
+    """Kept from the history for retrieved passages, at most an eighth of the context."""
+    output_reserve_tokens: _Count = 512
+    """For the reply, where a request does not say its max_tokens."""
+    pinned_share: _Share = 0.5
+    """Of the history's room, what turns that were pinned for their entities may take; explicit pins may take all."""
+    entity_block_tokens: _Tokens = 50
+    """For what is kept of pinned turns that do not fit."""
+    notice_turns: _Count = 30
+    """Past so many turns the user is told when some were left out."""
+    recall: Literal["none", "summary", "relevance"] = "none"
+    """What comes back of the turns that were left out: a summary by the model itself, or those nearest to the query."""
+    recall_tokens: _Tokens = 200
+    """What it may take."""
+
+
+class ContainmentSettings(Settings, frozen=True, kw_only=True):
+    """When memory is taken to be short, and what is done then."""
+
+    reduced_tokens: Annotated[int, msgspec.Meta(ge=128)] = 1024
+    """Prompt and reply together while the breaker is open."""
+    cooldown_seconds: _Positive = 30.0
+    escalation_trips: _Count = 2
+    """So many trips within `escalation_seconds` raise the alarm oom_escalation."""
+    escalation_seconds: _Positive = 300.0
+    hang_seconds: _Positive = 10.0
+    """Without an iteration or processor time while work waits: the engine hangs."""
+    stuck_seconds: _Positive = 120.0
+    """Without an iteration while work waits, whatever it computes."""
+    kv_preemptions: _Count = 16
+    """Preemptions within `kv_window_seconds` that count as exhausted KV blocks."""
+    kv_window_seconds: _Positive = 10.0
+    shed_share: _Share = 0.92
+    """Of the memory limit (cgroup): past it new requests are refused."""
+    trip_share: _Share = 0.97
+    """Of the memory limit: past it the engine drops everything that runs, before the kernel acts."""
+    restart_timeout_seconds: _Positive = 300.0
+    max_restarts_in_a_row: _Count = 3
+    """Restarts without one full request between them; after that the process ends."""
+    fallback_text: str = (
+        "The assistant is short of memory at the moment and could not answer in full. Please send it again in a moment."
+    )
+    """What a person is shown in place of a reply that was lost to short memory."""
+
+
 class InferenceSettings(Settings, frozen=True, kw_only=True):
     """Everything that can be set about one model server."""
 
@@ -38,6 +122,14 @@ class InferenceSettings(Settings, frozen=True, kw_only=True):
     engine: Literal["vllm", "simulated"] = "vllm"
     model: Path | None = None
     """A folder with a model in safetensors; without one the small model is served."""
+    models: tuple[ModelSettings, ...] = ()
+    """Several models in one server, most important first; `model` and `adapters` are not read then."""
+    readiness: Literal["all", "tiered"] = "all"
+    """Of several models: traffic once all are warm, or for each that is."""
+    adapters: tuple[AdapterSettings, ...] = ()
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = 16
+    warmup: Path | None = None
+    """A warmup manifest; the built-in shapes without one."""
     model_root: Path | None = None
     """Where imported models are kept; by default below the user's state folder."""
     max_model_len: Annotated[int, msgspec.Meta(ge=128)] = 2048
@@ -57,4 +149,14 @@ class InferenceSettings(Settings, frozen=True, kw_only=True):
     drain_seconds: _NotNegative = 20.0
     request_timeout_seconds: _Positive = 300.0
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 4 << 20
+    require_manifest: bool = False
+    """Serve no folder without a manifest of checksums."""
+    recorded_manifest: Path | None = None
+    """What the model's manifest must equal: a manifest kept elsewhere, or a promotion ledger (JSON lines)."""
+    failures: Path | None = None
+    """A file in which failed loads are counted across processes; by default beside the model."""
+    num_gpu_blocks_override: _Count | None = None
+    """KV blocks whatever memory there is; to rehearse short ones."""
+    budget: BudgetSettings = BudgetSettings()
+    containment: ContainmentSettings = ContainmentSettings()
     simulated: SimulatedSettings = SimulatedSettings()

@@ -12,8 +12,11 @@ __all__ = [
     "LIFECYCLE_STATE",
     "LIFECYCLE_TRANSITIONS",
     "MODEL_LOAD_FAILURE",
+    "MODEL_READY",
     "PHASE_SECONDS",
     "REFUSED",
+    "REPEATED_LOAD_FAILURE",
+    "TURNS_DROPPED",
     "WARMUP_TIMEOUT",
 ]
 
@@ -74,5 +77,28 @@ WARMUP_TIMEOUT: Final = define_metric(
         name="pratique_inference_warmup_timeout",
         kind=Kind.COUNTER,
         help="Starts that failed because the warmup took too long.",
+    )
+)
+MODEL_READY: Final = define_metric(
+    MetricSpec(
+        name="pratique_inference_model_ready",
+        kind=Kind.GAUGE,
+        help="1 for a model that is warm and takes traffic, else 0.",
+        labels=("model",),
+    )
+)
+REPEATED_LOAD_FAILURE: Final = define_metric(
+    MetricSpec(
+        name="pratique_inference_repeated_load_failure",
+        kind=Kind.GAUGE,
+        help="Starts in a row that failed with these artifacts, in this and earlier processes; 3 are systemic.",
+    )
+)
+TURNS_DROPPED: Final = define_metric(
+    MetricSpec(
+        name="pratique_inference_turns_dropped",
+        kind=Kind.COUNTER,
+        help="Turns of conversations that the context budget left out of a prompt, by API.",
+        labels=("api",),
     )
 )

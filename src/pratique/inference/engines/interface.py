@@ -1,27 +1,68 @@
-"""What every engine can do. The gate, the context budget and the warmup know engines by this interface alone."""
+"""What every engine can do. The gate, the context budget, the warmup and the containment know engines by this alone."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import enum
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from starlette.types import ASGIApp
 
-__all__ = ["ChatMessage", "Engine", "FinishReason", "GenerateRequest", "Piece", "Report"]
+__all__ = [
+    "Adapter",
+    "ChatMessage",
+    "Engine",
+    "EnginePhase",
+    "FinishReason",
+    "GenerateRequest",
+    "Piece",
+    "PromptCosts",
+    "Pulse",
+    "Report",
+    "Role",
+]
 
 FinishReason: TypeAlias = Literal["stop", "length"]
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
-Report: TypeAlias = Callable[[str], None]
-"""Called by a loading engine with the phase it enters, in words for people: "loading weights"."""
+
+class EnginePhase(enum.Enum):
+    """The steps of an engine's start, in their order; not every engine has every one."""
+
+    IMPORTS = "imports"
+    PROCESS = "process"
+    WEIGHTS = "weights"
+    KV_CACHE = "kv_cache"
+    COMPILE = "compile"
+    API = "api"
+    ADAPTERS = "adapters"
+
+
+class Report(Protocol):
+    """Called by a loading engine when it enters a phase, and as it gets on in it."""
+
+    def __call__(self, phase: EnginePhase, detail: str, share: float | None = None) -> None:
+        """`detail` is for people ("loading weights"); `share` is what the phase counts itself, 0…1."""
 
 
 @dataclass(frozen=True)
 class ChatMessage:
     """One message of a prompt, before the chat template."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
+    extra: str = ""
+    """The other fields that the template may read (tool_calls, tool_call_id, name), as one JSON object; "" for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A LoRA adapter: the name that requests give, and its folder (PEFT layout, safetensors)."""
+
+    name: str
+    folder: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +75,8 @@ class GenerateRequest:
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    adapter: str | None = None
+    """The name of a loaded adapter; None is the base model."""
     messages: tuple[ChatMessage, ...] = field(default=(), compare=False)
     prefix: str = ""
 
@@ -48,6 +91,41 @@ class Piece:
     finish_reason: FinishReason | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """What is known of an engine's loop. Counts begin again with every start of the engine."""
+
+    num_iterations: int
+    num_unfinished: int
+    """Requests that were handed to the engine and have not ended: known here, also when it says nothing any more."""
+    num_running: int
+    num_waiting: int
+    kv_usage: float
+    """Share of the KV blocks in use, 0…1."""
+    num_preemptions: int
+    cpu_seconds: float
+    """Processor time of the engine's process: a busy engine uses some between two iterations, a hung one none."""
+
+
+class PromptCosts(Protocol):
+    """What messages cost in this model's chat template, one by one, so that a budget is a matter of adding up."""
+
+    is_exact: bool
+    """Whether frame and messages together are always the length of the whole prompt. Otherwise the sum is near it."""
+    allows_system_inside: bool
+    """Whether the template takes a system message after other messages."""
+
+    def message(self, message: ChatMessage) -> int:
+        """Tokens that a message adds to a prompt, the template's own around it included."""
+
+    def frame(self, *, has_system: bool, prefix: str = "") -> int:
+        """Tokens of a prompt without its messages.
+
+        That is its beginning (a system prompt of the template's own where the messages have none) and the opened reply
+        with the `prefix`.
+        """
+
+
 class Engine(Protocol):
     """An engine that holds one model."""
 
@@ -57,25 +135,60 @@ class Engine(Protocol):
     """Tokens of prompt and reply together."""
 
     async def start(self, report: Report) -> None:
-        """Load the model. Raises EngineLoadError; cancelling it ends every process it began."""
+        """Load the model and its adapters. Raises EngineLoadError; cancelling it ends every process it began."""
 
-    def encode(self, messages: Sequence[ChatMessage], *, prefix: str = "") -> list[int]:
-        """Token ids of the messages in the real chat template, open for an assistant turn that begins with `prefix`."""
+    async def restart(self, report: Report) -> None:
+        """End what is left of the engine, at once, and start it anew in this process, adapters included.
+
+        `openai_app` stays the same object. What still ran raises EngineDeadError. Raises EngineLoadError.
+        """
+
+    def encode(self, messages: Sequence[ChatMessage], *, prefix: str = "", tools: str = "") -> list[int]:
+        """Token ids of the messages in the real chat template, open for an assistant turn that begins with `prefix`.
+
+        `tools` is what an OpenAI request has under that name, as JSON.
+        """
 
     def count(self, text: str) -> int:
         """Tokens of a bare text."""
 
+    @property
+    def costs(self) -> PromptCosts:
+        """What single messages cost in the chat template; safe to use from several threads."""
+
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece, None]:
-        """Stream the reply. Closing the generator aborts it in the engine. Raises EngineError."""
+        """Stream the reply. Closing the generator aborts it in the engine.
+
+        Raises EngineDeadError (the engine ended), EngineFlushedError (`flush` ended it), or another EngineError.
+        """
+
+    async def flush(self) -> None:
+        """Abort everything that runs or waits, and forget every KV block. New requests are taken afterwards."""
 
     async def reset_prefix_cache(self) -> None:
         """Forget every prompt seen so far."""
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Make an adapter usable under its name, here and in `openai_app`; one of that name is replaced.
+
+        Raises EngineError where it does not fit the model.
+        """
+
+    async def unload_adapter(self, name: str) -> None:
+        """Forget an adapter. Raises EngineError for a name that is not loaded."""
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the loaded adapters; they survive `restart`."""
 
     def count_requests(self) -> None:
         """Let the engine's own metrics count from here on: what came before was warmup."""
 
     def check(self) -> None:
-        """Raise EngineDeadError when the engine has stopped."""
+        """Raise EngineDeadError, with its cause, when the engine has stopped."""
+
+    def pulse(self) -> Pulse:
+        """Return what is known of the engine's loop. Does not ask the engine, so that a hung one does not hold it."""
 
     @property
     def openai_app(self) -> ASGIApp:
