@@ -1,133 +1,117 @@
 """Fit a conversation into the model's context, by exact token counts of the real chat template. Pure.
 
 Strict priority: system prompt, reserved output and query always; then passages of retrieved context, whole, the least
-relevant (last) dropped first; then the most recent history, whole turns, newest first. What must be there and does not
-fit is an error with the numbers, never a silent cut; what was dropped is counted in the result.
+relevant (last) dropped first; then pinned units of the history, then its most recent ones (selection.py). What must be
+there and does not fit is an error with the numbers, never a silent cut. Where turns were dropped a marker says so, in
+the prompt only, paid for out of the history's room.
 
-Whether something fits is always asked of the whole prompt. Estimates (remembered counts of each text) only say where to
-ask first, so that a long history costs two counts of a prompt and not one for every turn.
+What messages cost is added up from remembered counts. Where a template does not add up, the whole prompt is counted
+instead, and the history is given less room until it fits: never over the limit either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import Final, TypeAlias
+from typing import Final
 
-from pratique.inference.engines.interface import ChatMessage
-from pratique.inference.errors import ContextLengthExceededError
+from pratique.inference.context._draft import Draft, History
+from pratique.inference.context._head import fit_head, system_message
+from pratique.inference.context.counts import Costs
+from pratique.inference.context.marker import notice_text
+from pratique.inference.context.parts import Fitted, Placement, Sizes, Turn, Wanted
+from pratique.inference.context.units import units_of
+from pratique.inference.settings import BudgetSettings
 
-__all__ = ["CountPrompt", "CountText", "Fitted", "Wanted", "fit"]
+__all__ = ["Fitted", "Placement", "Sizes", "Turn", "Wanted", "fit", "size"]
 
-CountPrompt: TypeAlias = Callable[[Sequence[ChatMessage]], int]
-"""Exact tokens of a whole prompt of these messages, template and opened reply included."""
-CountText: TypeAlias = Callable[[str], int]
-"""Tokens of a text alone: near what it adds to a prompt."""
-_TURN_TOKENS: Final = 5
-"""What a template usually puts around a turn; only estimates use it."""
+_RESERVE_DIVISOR: Final = 8
+"""The reserve for passages is at most this part of the limit: a small context is not all reserve."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Everything that should be in the prompt."""
-
-    query: str
-    system_prompt: str = ""
-    passages: tuple[str, ...] = ()
-    """Retrieved context, most relevant first."""
-    history: tuple[ChatMessage, ...] = ()
-    """Earlier turns, oldest first."""
-    max_tokens: int
+def size(wanted: Wanted, *, costs: Costs, extra_tokens: int = 0) -> int:
+    """Return the tokens of prompt and reserved reply if nothing were left out; near them where sums are not exact."""
+    system = system_message(wanted, len(wanted.passages))
+    messages = (*system, *(turn.message for turn in wanted.history), *wanted.tail)
+    tokens = sum([known.tokens for known in costs.cache.look(messages)])
+    return costs.frame(messages[0].role == "system") + tokens + extra_tokens + wanted.max_tokens
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """What is in the prompt, and what was left out."""
-
-    messages: tuple[ChatMessage, ...]
-    prompt_tokens: int
-    turns_dropped: int
-    passages_dropped: int
-
-    @property
-    def was_truncated(self) -> bool:
-        return self.turns_dropped > 0 or self.passages_dropped > 0
-
-
-def fit(wanted: Wanted, *, limit: int, count: CountPrompt, estimate: CountText) -> Fitted:
+def fit(wanted: Wanted, *, limit: int, costs: Costs, policy: BudgetSettings, extra_tokens: int = 0) -> Fitted:
     """Choose what goes into a prompt of at most `limit - max_tokens` tokens.
+
+    `extra_tokens` are in the prompt beside the messages (an OpenAI request's tools, where the costs leave them out).
 
     Raises:
         ContextLengthExceededError: system prompt, query and reserved output alone are more than `limit`.
     """
-    room = limit - wanted.max_tokens
-    needed = count(_messages(wanted, num_passages=0, history=()))
-    if needed > room:
-        raise _too_long(wanted, needed, limit, estimate)
-    num_passages = _most(
-        (estimate(passage) + 1 for passage in wanted.passages),
-        room - needed,
-        len(wanted.passages),
-        lambda n: count(_messages(wanted, num_passages=n, history=())) <= room,
+    head = fit_head(wanted, limit=limit, costs=costs, extra_tokens=extra_tokens)
+    known = costs.cache.look([turn.message for turn in wanted.history])
+    history = History(
+        wanted=wanted,
+        head=head,
+        units=units_of(wanted.history, known),
+        known=known,
+        costs=costs,
+        policy=policy,
+        extra_tokens=extra_tokens,
     )
-    head = count(_messages(wanted, num_passages=num_passages, history=()))
-    num_turns = _most(
-        (estimate(turn.content) + _TURN_TOKENS for turn in reversed(wanted.history)),
-        room - head,
-        len(wanted.history),
-        lambda n: count(_messages(wanted, num_passages=num_passages, history=_newest(wanted, n))) <= room,
-    )
-    kept = _without_leading_reply(_newest(wanted, num_turns), was_cut=num_turns < len(wanted.history))
-    messages = _messages(wanted, num_passages=num_passages, history=kept)
+    free = limit - wanted.max_tokens - head.prompt_tokens
+    reserve = min(policy.context_reserve_tokens, limit // _RESERVE_DIVISOR)
+    room = free - max(reserve - head.context_tokens, 0)
+    draft, cut = history.draft(room, free), 0
+    while (over := draft.prompt_tokens + wanted.max_tokens - limit) > 0:
+        # Each time at least twice as much, so that it ends soon; without any history it fits.
+        cut = max(2 * cut, over)
+        draft = history.draft(room - cut, free - cut)
+    return _fitted(history, draft)
+
+
+def _fitted(history: History, draft: Draft) -> Fitted:
+    wanted, units = history.wanted, history.units
+    placements: list[Placement] = []
+    for index, unit in enumerate(units):
+        if index in draft.kept.recent:
+            place = Placement.RECENT
+        else:
+            place = Placement.PINNED if index in draft.kept.pinned else Placement.DROPPED
+        placements += [place] * (unit.end - unit.first)
+    turns_dropped = placements.count(Placement.DROPPED)
     return Fitted(
-        messages=messages,
-        prompt_tokens=count(messages),
-        turns_dropped=len(wanted.history) - len(kept),
-        passages_dropped=len(wanted.passages) - num_passages,
+        messages=draft.messages,
+        prompt_tokens=draft.prompt_tokens,
+        total_tokens=draft.prompt_tokens + wanted.max_tokens,
+        sizes=_sizes(history, draft),
+        placements=tuple(placements),
+        turn_tokens=tuple([known.tokens for known in history.known]),
+        turns_dropped=turns_dropped,
+        passages_dropped=len(wanted.passages) - history.head.num_passages,
+        entity_block=draft.block,
+        recalled=draft.recalled,
+        is_marked=draft.is_marked,
+        notice=notice_text(turns_dropped) if turns_dropped and _is_long(history) else None,
     )
 
 
-def _most(costs: Iterable[int], room: int, available: int, fits: Callable[[int], bool]) -> int:
-    """Return the largest n ≤ available that fits: more never takes fewer tokens, and 0 fits.
-
-    Asks at the estimated place and beside it; where the estimate is wrong it bisects the side that is left.
-    """
-    guess = sum(1 for total in accumulate(costs) if total <= room)
-    low, high = 0, available + 1
-    for probe in (guess, guess + 1):
-        if low < probe < high:
-            low, high = (probe, high) if fits(probe) else (low, probe)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+def _is_long(history: History) -> bool:
+    """Whether a person asked so often that they should be told."""
+    roles = [turn.message.role for turn in history.wanted.history] + [message.role for message in history.wanted.tail]
+    return roles.count("user") > history.policy.notice_turns
 
 
-def _too_long(wanted: Wanted, needed: int, limit: int, estimate: CountText) -> ContextLengthExceededError:
-    parts = {"system prompt": wanted.system_prompt, "query": wanted.query}
-    sizes = ", ".join(f"{name} about {estimate(text)}" for name, text in parts.items() if text)
-    return ContextLengthExceededError(
-        f"What must be in the prompt takes {needed} tokens ({sizes}) and {wanted.max_tokens} are reserved for the "
-        f"reply: {needed + wanted.max_tokens} of at most {limit}.",
-        hint="Shorten the message, or ask for fewer tokens with max_tokens.",
-    )
-
-
-def _newest(wanted: Wanted, num_turns: int) -> tuple[ChatMessage, ...]:
-    return wanted.history[len(wanted.history) - num_turns :]
-
-
-def _without_leading_reply(history: tuple[ChatMessage, ...], *, was_cut: bool) -> tuple[ChatMessage, ...]:
-    # A reply whose question was dropped would look like one to the system prompt.
-    return history[1:] if was_cut and history and history[0].role == "assistant" else history
-
-
-def _messages(wanted: Wanted, *, num_passages: int, history: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
-    system = "\n\n".join(part for part in (wanted.system_prompt, _context(wanted.passages[:num_passages])) if part)
-    head = (ChatMessage("system", system),) if system else ()
-    return (*head, *history, ChatMessage("user", wanted.query))
-
-
-def _context(passages: tuple[str, ...]) -> str:
-    return "Context:\n" + "\n".join(passages) if passages else ""
+def _sizes(history: History, draft: Draft) -> Sizes:
+    """Part the prompt's tokens. What sums do not explain is the template's, or taken off the largest part."""
+    head, units = history.head, history.units
+    sizes = {
+        "system": head.system_tokens,
+        "context": head.context_tokens,
+        "query": head.query_tokens,
+        "pinned": sum(units[index].tokens for index in draft.kept.pinned),
+        "recent": sum(units[index].tokens for index in draft.kept.recent),
+        "marker": draft.marker_tokens,
+    }
+    template = draft.prompt_tokens - sum(sizes.values())
+    while template < 0:
+        largest = max(sizes, key=lambda part: sizes[part])
+        taken = min(sizes[largest], -template)
+        sizes[largest] -= taken
+        template += taken
+    return Sizes(**sizes, template=template, output=history.wanted.max_tokens)
