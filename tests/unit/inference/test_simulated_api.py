@@ -20,7 +20,7 @@ WHOLE = simulated_reply("hello", num_tokens=6)
 async def api(caller: type[Caller], **changes: Any) -> Caller:
     settings = SimulatedSettings(load_seconds=0, first_token_seconds=0, token_seconds=0, reply_tokens=6, **changes)
     engine = SimulatedEngine(settings, model="simulated", max_model_len=100)
-    await engine.start(lambda detail: None)
+    await engine.start(lambda phase, detail, share=None: None)
     return caller(engine.openai_app)
 
 

@@ -24,9 +24,16 @@ __all__ = ["openai_api"]
 _Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1)] | None
 
 
+class _Part(msgspec.Struct, frozen=True):
+    type: Literal["text"]
+    text: str
+
+
 class _Message(msgspec.Struct, frozen=True):
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | tuple[_Part, ...] | None = None
+    tool_calls: tuple[dict[str, object], ...] = ()
+    tool_call_id: str = ""
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -38,6 +45,7 @@ class _Request(msgspec.Struct, frozen=True):
 
 class _ChatRequest(_Request, frozen=True, kw_only=True):
     messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
+    tools: tuple[dict[str, object], ...] = ()
 
 
 class _CompletionRequest(_Request, frozen=True, kw_only=True):
@@ -65,15 +73,22 @@ class _Api:
         self._engine = engine
 
     async def models(self, _: Request) -> Response:
-        model = {"id": self._engine.model, "object": "model", "created": 0, "owned_by": "pratique"}
-        return JSONResponse({"object": "list", "data": [model | {"max_model_len": self._engine.max_model_len}]})
+        model = {"object": "model", "created": 0, "owned_by": "pratique", "max_model_len": self._engine.max_model_len}
+        names = (self._engine.model, *self._engine.adapters)
+        return JSONResponse({"object": "list", "data": [{"id": name, **model} for name in names]})
 
     async def chat(self, request: Request) -> Response:
         try:
             wanted = msgspec.json.decode(await request.body(), type=_ChatRequest)
         except msgspec.DecodeError as error:
             return _error(400, "BadRequestError", str(error))
-        messages = tuple(ChatMessage(message.role, message.content) for message in wanted.messages)
+        messages = tuple(_plain(message) for message in wanted.messages)
+        num_tool_tokens = self._engine.count(msgspec.json.encode(wanted.tools).decode()) if wanted.tools else 0
+        room = self._engine.max_model_len - num_tool_tokens - len(self._engine.encode(messages))
+        if room < (wanted.max_completion_tokens or wanted.max_tokens or 1):
+            # As vLLM says it, so that a client's handling of it can be tried.
+            text = f"This model's maximum context length is {self._engine.max_model_len} tokens; {room} are left."
+            return _error(400, "BadRequestError", text)
         return await self._answer(wanted, messages, "chat.completion", _chat_choice)
 
     async def complete(self, request: Request) -> Response:
@@ -85,13 +100,15 @@ class _Api:
         return await self._answer(wanted, messages, "text_completion", _text_choice)
 
     async def _answer(self, wanted: _Request, messages: tuple[ChatMessage, ...], kind: str, choice: Choice) -> Response:
-        if wanted.model != self._engine.model:
+        adapter = wanted.model if wanted.model in self._engine.adapters else None
+        if adapter is None and wanted.model != self._engine.model:
             text = f"The model '{wanted.model}' does not exist; known: {self._engine.model}."
             return _error(404, "NotFoundError", text)
         request = GenerateRequest(
             request_id=f"cmpl-{time.monotonic_ns():x}",
             prompt=self._engine.encode(messages),
             max_tokens=wanted.max_completion_tokens or wanted.max_tokens or self._engine.max_model_len,
+            adapter=adapter,
             messages=messages,
         )
         frame = {"id": request.request_id, "object": kind, "created": int(time.time()), "model": self._engine.model}
@@ -127,6 +144,15 @@ class _Api:
         except EngineError as error:
             yield b"data: %s\n\n" % msgspec.json.encode(_error_body(500, "InternalServerError", error.message))
         yield b"data: [DONE]\n\n"
+
+
+def _plain(message: _Message) -> ChatMessage:
+    content = message.content
+    text = content if isinstance(content, str) else "\n".join(part.text for part in content or ())
+    calls = {"tool_calls": message.tool_calls} if message.tool_calls else {}
+    ids = {"tool_call_id": message.tool_call_id} if message.tool_call_id else {}
+    extra = msgspec.json.encode(calls | ids).decode() if calls or ids else ""
+    return ChatMessage("system" if message.role == "developer" else message.role, text, extra)
 
 
 def _chat_choice(text: str, is_part: bool) -> dict[str, object]:
