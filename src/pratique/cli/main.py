@@ -35,6 +35,12 @@ class _ServeGroup(LazyGroup):
             attribute="orchestrator",
             extra="orchestrator",
         ),
+        "sagemaker": Target(
+            help="Serve SageMaker's runtime API before model servers.",
+            module="pratique.cli.serve_sagemaker",
+            attribute="sagemaker",
+            extra="inference",
+        ),
     }
 
 
@@ -56,6 +62,18 @@ class _RootGroup(LazyGroup):
         "chat": Target(help="Chat in the terminal.", module="pratique.cli.chat", attribute="chat", extra="client"),
         "model": Target(
             help="Import and list models.", module="pratique.cli.model", attribute="app", extra="inference"
+        ),
+        "warmup": Target(
+            help="Warmup manifests: derive, check, time.",
+            module="pratique.cli.warmup",
+            attribute="app",
+            extra="inference",
+        ),
+        "budget": Target(
+            help="Fit the context budget to a log; explain where a prompt's tokens went.",
+            module="pratique.cli.budget",
+            attribute="app",
+            extra="inference",
         ),
         "secrets": Target(
             help="Find secrets in files, staged changes and history.", module="pratique.cli.secrets", attribute="app"

@@ -20,6 +20,12 @@ def inference(
         Path | None, typer.Option(help="Folder of a model in safetensors; without one the small model is served.")
     ] = None,
     model_root: Annotated[Path | None, typer.Option(help="Where imported models are kept.")] = None,
+    warmup: Annotated[
+        Path | None, typer.Option(help="A warmup manifest; `pratique warmup derive` makes one of a traffic log.")
+    ] = None,
+    sagemaker: Annotated[
+        bool, typer.Option("--sagemaker", help="As SageMaker starts it: every address, port 8080, /opt/ml/model.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="This replica's name in status and logs.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with a table [inference].")] = None,
 ) -> None:
@@ -33,10 +39,14 @@ def inference(
         "port": port,
         "host": host,
         "engine": engine,
-        "model": str(model) if model else None,
-        "model_root": str(model_root) if model_root else None,
+        "model": model,
+        "model_root": model_root,
+        "warmup": warmup,
         "name": name,
     }
+    if sagemaker:
+        contract: dict[str, int | str | Path] = {"host": "0.0.0.0", "port": 8080, "model": Path("/opt/ml/model")}
+        flags |= {setting: value for setting, value in contract.items() if flags[setting] is None}
     settings = load_settings(InferenceSettings, part="inference", file=config, environment=os.environ, overrides=flags)
     configure_events(service=settings.name)
     code = run(settings, announce=lambda url: print(f"listening on {url}", flush=True))

@@ -1,32 +1,56 @@
 """The gate: the outer ASGI application. It listens before anything heavy is imported, and answers at every moment.
 
-It answers probes, status and metrics itself; a request for the model passes only when the lifecycle says traffic
-ready, and is refused with 503 and Retry-After in every other state: never a slow answer from a cold engine.
+It answers probes, status and metrics itself; a request for a model passes only where nothing is against it
+(`GateParts.refusal`), and is refused with 503 and Retry-After otherwise: never a slow answer from a cold engine.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pratique.core.catalogue.inference import IN_FLIGHT, INVOCATIONS, REFUSED
 from pratique.core.metrics import Metrics
 from pratique.inference.api.http import send_bytes, send_json
-from pratique.inference.lifecycle import Lifecycle
 
-__all__ = ["Gate", "GateParts"]
+__all__ = ["Gate", "GateParts", "Refusal"]
 
-_RETRY_AFTER = {"retry-after": "1"}
+_CODES: Final = {
+    "overloaded": "overloaded",
+    "draining": "draining",
+    "degraded": "capacity_limit",
+    "memory": "capacity_limit",
+}
+_MOST_RETRY_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why no request is taken now."""
+
+    reason: str
+    """The lifecycle state, "memory", or "overloaded"."""
+    retry_after_seconds: float = 1.0
+    text: str | None = None
+    """What a person may be shown in place of a reply."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(min(max(1, math.ceil(self.retry_after_seconds)), _MOST_RETRY_SECONDS))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateParts:
     """What the gate answers from."""
 
-    lifecycle: Lifecycle
+    refusal: Callable[[], Refusal | None]
+    is_ready: Callable[[], bool]
+    probe: Callable[[], dict[str, object]]
     status: Callable[[], dict[str, object]]
     metrics: Metrics
     engine_metrics: Callable[[], bytes]
@@ -34,17 +58,17 @@ class GateParts:
 
 
 class Gate:
-    """Admits requests to `inner` while the lifecycle says traffic ready."""
+    """Admits requests to the application behind it."""
 
     def __init__(self, parts: GateParts) -> None:
         self._parts = parts
         self._inner: ASGIApp | None = None
-        self._num_in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self.num_in_flight = 0
 
     def open_to(self, inner: ASGIApp) -> None:
-        """Set the application behind the gate. It is reached once the lifecycle is traffic ready."""
+        """Set the application behind the gate."""
         self._inner = inner
 
     async def wait_idle(self) -> None:
@@ -62,10 +86,10 @@ class Gate:
     async def _answered_here(self, path: str, send: Send) -> bool:
         parts = self._parts
         if path == "/livez":
-            await send_json(send, 200, {"state": parts.lifecycle.state.value})
+            await send_json(send, 200, {"state": parts.probe()["state"]})
         elif path in {"/ping", "/readyz"}:
-            ready = parts.lifecycle.is_ready
-            await send_json(send, 200 if ready else 503, parts.status(), None if ready else _RETRY_AFTER)
+            refusal = None if parts.is_ready() else parts.refusal() or Refusal(reason="degraded")
+            await send_json(send, 503 if refusal else 200, parts.probe(), refusal.headers if refusal else None)
         elif path == "/status":
             await send_json(send, 200, parts.status())
         elif path == "/metrics":
@@ -84,10 +108,11 @@ class Gate:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         api = "openai" if scope["path"].startswith("/v1/") else "invocations"
-        reason = self._refusal()
-        if reason is not None or self._inner is None:
-            self._parts.metrics.counter(REFUSED).labels(reason=reason or "starting").inc()
-            await send_json(send, 503, _refused(api, reason or "starting"), _RETRY_AFTER)
+        refusal = self._refusal()
+        if refusal is not None or self._inner is None:
+            refusal = refusal or Refusal(reason="starting")
+            self._parts.metrics.counter(REFUSED).labels(reason=refusal.reason).inc()
+            await send_json(send, 503, _refused(api, refusal), refusal.headers)
             return
         self._parts.metrics.counter(INVOCATIONS).labels(api=api).inc()
         self._count(+1)
@@ -96,32 +121,29 @@ class Gate:
         finally:
             self._count(-1)
 
-    def _refusal(self) -> str | None:
-        if not self._parts.lifecycle.is_ready:
-            return self._parts.lifecycle.state.value
-        return "overloaded" if self._num_in_flight >= self._parts.max_in_flight else None
+    def _refusal(self) -> Refusal | None:
+        if self.num_in_flight >= self._parts.max_in_flight:
+            # What is against every request comes first: an overload is over sooner.
+            return self._parts.refusal() or Refusal(reason="overloaded")
+        return self._parts.refusal()
 
     def _count(self, change: int) -> None:
-        self._num_in_flight += change
-        self._parts.metrics.gauge(IN_FLIGHT).set(self._num_in_flight)
-        if self._num_in_flight:
+        self.num_in_flight += change
+        self._parts.metrics.gauge(IN_FLIGHT).set(self.num_in_flight)
+        if self.num_in_flight:
             self._idle.clear()
         else:
             self._idle.set()
 
 
-def _refused(api: str, reason: str) -> dict[str, object]:
-    code = reason if reason in {"overloaded", "draining"} else "not_ready"
-    message = f"This model server takes no request now: {reason.replace('_', ' ')}."
+def _refused(api: str, refusal: Refusal) -> dict[str, object]:
+    code = _CODES.get(refusal.reason, "not_ready")
+    message = f"This model server takes no request now: {refusal.reason.replace('_', ' ')}."
+    fallback = {"fallback": refusal.text} if refusal.text else {}
     if api == "openai":
-        return {"error": {"message": message, "type": "service_unavailable", "param": None, "code": code}}
-    return {
-        "error": {
-            "code": code,
-            "message": message,
-            "hint": "Try again after the Retry-After seconds, or another replica.",
-        }
-    }
+        return {"error": {"message": message, "type": "service_unavailable", "param": None, "code": code, **fallback}}
+    hint = "Try again after the Retry-After seconds, or another replica."
+    return {"error": {"code": code, "message": message, "hint": hint, **fallback}}
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
 import uvloop
 
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
-from pratique.inference.artifacts.manifest import verify
 from pratique.inference.artifacts.store import SMALL_MODEL, default_model_root, import_small_model
-from pratique.inference.engines.interface import Engine
+from pratique.inference.engines.interface import Adapter, Engine
 from pratique.inference.listener import listen, serving
-from pratique.inference.server import Artifacts, ModelServer
-from pratique.inference.settings import InferenceSettings
+from pratique.inference.model_files import ModelFiles
+from pratique.inference.server import ModelParts, ModelServer
+from pratique.inference.settings import AdapterSettings, InferenceSettings, ModelSettings
+from pratique.inference.slot import Artifacts
+from pratique.inference.warmup.manifest import built_in_manifest, load_manifest, shapes_for
+from pratique.inference.warmup.shapes import Shape
 
-__all__ = ["build", "run", "serve"]
+__all__ = ["build", "run", "serve", "shape_finder"]
 
 _LOG = get_logger("server")
 _EXIT_FAILED = 1
@@ -37,7 +43,7 @@ async def serve(settings: InferenceSettings, announce: Callable[[str], None]) ->
     """Listen, then load and serve. SIGTERM and SIGINT drain.
 
     Raises:
-        ListenError: before anything else was begun.
+        ListenError, WarmupManifestError: before anything else was begun.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -58,18 +64,95 @@ async def serve(settings: InferenceSettings, announce: Callable[[str], None]) ->
 
 def build(settings: InferenceSettings) -> ModelServer:
     """Put the parts together; nothing is begun."""
+    return ModelServer(settings, [_parts(model) for model in _models(settings)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """One model that the settings name."""
+
+    settings: InferenceSettings
+    name: str
+    folder: Path
+    is_small: bool = False
+    """The small model is imported where it is not there."""
+
+
+def _models(settings: InferenceSettings) -> Iterator[_Model]:
+    for model in settings.models:
+        yield _Model(settings=_merged(settings, model), name=model.name, folder=model.folder)
+    if settings.models:
+        return
+    if settings.engine == "simulated":
+        yield _Model(settings=settings, name="simulated", folder=Path())
+        return
+    root = settings.model_root or default_model_root(os.environ)
+    folder = settings.model or root / SMALL_MODEL
+    yield _Model(settings=settings, name=folder.name, folder=folder, is_small=settings.model is None)
+
+
+def _merged(settings: InferenceSettings, model: ModelSettings) -> InferenceSettings:
+    """Return the server's settings with what is different for this model."""
+    names = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
+    given = {name: value for name in names if (value := getattr(model, name)) is not None}
+    return msgspec.structs.replace(settings, adapters=model.adapters, warmup=model.warmup, **given)
+
+
+def _parts(model: _Model) -> ModelParts:
+    settings = model.settings
+    shapes = shape_finder(settings, model.name)
+    adapters = _adapters(settings.adapters)
     if settings.engine == "simulated":
         from pratique.inference.engines.simulated import SimulatedEngine
 
-        engine: Engine = SimulatedEngine(settings.simulated, model="simulated", max_model_len=settings.max_model_len)
-        return ModelServer(settings, engine, artifacts=Artifacts(), timings=None)
+        simulated = SimulatedEngine(
+            settings.simulated, model=model.name, max_model_len=settings.max_model_len, adapters=adapters
+        )
+        return ModelParts(engine=simulated, settings=settings, shapes=shapes)
     from pratique.inference.engines.vllm import VllmEngine
 
-    root = settings.model_root or default_model_root(os.environ)
-    folder = settings.model or root / SMALL_MODEL
-    artifacts = Artifacts(
-        fetch=(lambda progress: import_small_model(root, progress)) if settings.model is None else None,
-        verify=lambda progress: verify(folder, progress),
+    engine = VllmEngine(settings, folder=model.folder, model=model.name, adapters=adapters)
+    timings = model.folder.parent / f".{model.folder.name}.start.json"
+    return ModelParts(engine=engine, settings=settings, shapes=shapes, artifacts=_artifacts(model), timings=timings)
+
+
+def _adapters(settings: Sequence[AdapterSettings]) -> tuple[Adapter, ...]:
+    return tuple(Adapter(name=adapter.name, folder=adapter.folder) for adapter in settings)
+
+
+def _artifacts(model: _Model) -> Artifacts:
+    folders = [adapter.folder for adapter in model.settings.adapters]
+    files = ModelFiles(
+        model.folder,
+        adapters=folders,
+        require_manifest=model.settings.require_manifest,
+        failures=model.settings.failures,
     )
-    engine = VllmEngine(settings, folder=folder, model=folder.name)
-    return ModelServer(settings, engine, artifacts=artifacts, timings=folder.parent / f".{folder.name}.start.json")
+    root = model.folder.parent
+    return Artifacts(
+        fetch=(lambda progress: import_small_model(root, progress)) if model.is_small else None,
+        check=files.check,
+        verify=files.verify,
+        confirm=files.confirm,
+        cancel=files.cancel,
+        failed=files.count_failure,
+        succeeded=files.forget_failures,
+    )
+
+
+def shape_finder(settings: InferenceSettings, name: str) -> Callable[[Engine], Sequence[Shape]]:
+    """Return what finds the warmup shapes once the engine can be asked what it takes.
+
+    Raises:
+        WarmupManifestError: now, so that a wrong manifest is known before anything is loaded.
+    """
+    given = None if settings.warmup is None else load_manifest(settings.warmup)
+
+    def find(engine: Engine) -> Sequence[Shape]:
+        manifest = given or built_in_manifest(engine.max_model_len, engine.adapters)
+        where = str(settings.warmup or "The built-in manifest")
+        return shapes_for(
+            manifest, model=name, where=where, max_model_len=engine.max_model_len, adapters=engine.adapters
+        )
+
+    return find

@@ -1,12 +1,13 @@
 """The life of a model server behind its gate: load, warm up, serve, drain. The caller listens before it begins.
 
-1. Import the model where it is not there yet            → process alive
-2. Verify the artifacts while the engine imports, load   → model loaded
-3. Send the warmup shapes through the real path          → traffic ready
-4. Serve until told to stop, or until the engine is found dead
+1. Import the model where it is not there yet              → process alive
+2. Load every model (tiered: the first)                    → model loaded
+3. Send the warmup shapes through the real path            → traffic ready
+4. Serve. A model whose engine died is brought back here   → degraded, then traffic ready
 5. Drain: no new work, running requests finish or are cut with an error event → stopped
 
-A failure in 1 to 4 ends the server: whoever runs it starts another, which has to show again that it is ready.
+A failure in 1 to 3, or an engine that does not come back, ends the server: whoever runs it starts another, which has
+to show again that it is ready.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import psutil
-from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pratique.core.catalogue.containment import SHED
 from pratique.core.catalogue.inference import (
     LIFECYCLE_STATE,
     LIFECYCLE_TRANSITIONS,
@@ -36,85 +37,122 @@ from pratique.core.events import get_logger
 from pratique.core.ids import RandomIds
 from pratique.core.metrics import Metrics
 from pratique.inference.api.invocations import Invocations
+from pratique.inference.api.router import Router
+from pratique.inference.containment.cgroup import MemoryCgroup, find_memory_cgroup
 from pratique.inference.engines.interface import Engine
-from pratique.inference.errors import EngineLoadError, WarmupTimeoutError
-from pratique.inference.gate import Gate, GateParts
+from pratique.inference.errors import ArtifactError, EngineLoadError, UnsafeWeightsError, WarmupTimeoutError
+from pratique.inference.exposition import merge_expositions
+from pratique.inference.gate import Gate, GateParts, Refusal
 from pratique.inference.lifecycle import Lifecycle, State, Transition
 from pratique.inference.settings import InferenceSettings
-from pratique.inference.status import PHASES, MemoryMeter, Phases, load_last_timings, render_status, save_timings
-from pratique.inference.warmup.run import warm_up
-from pratique.inference.warmup.shapes import BUILT_IN_SHAPES, Shape
+from pratique.inference.slot import Artifacts, ModelSlot, SlotParts
+from pratique.inference.status import MemoryMeter, render_lifecycle, render_phases, render_settings
+from pratique.inference.warmup.shapes import Shape
+from pratique.inference.watchdog import MemoryWatchdog
 
-__all__ = ["Artifacts", "ModelServer"]
+__all__ = ["ModelParts", "ModelServer"]
 
 _LOG = get_logger("server")
-_CHECK_SECONDS = 0.1
-_CLOSE_SECONDS = 10.0
-_LAST_WORDS_SECONDS = 1.0
-_PERCENT = re.compile(r"(\d+) %$")
+_LAST_WORDS_SECONDS: Final = 1.0
+_STATES_OF_SERVICE: Final = frozenset({State.MODEL_LOADED, State.TRAFFIC_READY, State.DEGRADED})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Artifacts:
-    """What is to be done about the model's files before they are loaded; both block, and run in threads."""
+class ModelParts:
+    """What a server needs to serve one model."""
 
-    fetch: Callable[[Callable[[str, float], None]], object] | None = None
-    verify: Callable[[Callable[[float], None]], object] | None = None
+    engine: Engine
+    settings: InferenceSettings
+    """Those of the server, with what is different for this model."""
+    shapes: Callable[[Engine], Sequence[Shape]]
+    """The warmup shapes, once the engine is there to be asked what it takes."""
+    artifacts: Artifacts = field(default_factory=Artifacts)
+    timings: Path | None = None
+    """Where the phases' times of the last start are kept; None for nowhere."""
 
 
 class ModelServer:
-    """One model behind one gate."""
+    """One model, or several, behind one gate."""
 
     def __init__(
         self,
         settings: InferenceSettings,
-        engine: Engine,
+        models: Sequence[ModelParts],
         *,
-        artifacts: Artifacts,
-        timings: Path | None,
         clock: Clock | None = None,
+        cgroup: MemoryCgroup | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self._clock = clock
         self.settings = settings
-        self.engine = engine
         self.metrics = Metrics()
         self.lifecycle = Lifecycle(clock, age_seconds=time.time() - psutil.Process().create_time())
-        self.phases = Phases(clock, expected_seconds=load_last_timings(timings) if timings else {})
+        self.error: PratiqueError | None = None
+        self.slots: list[ModelSlot] = []
+        self.router = Router(self.slots, settings)
+        self._invocations = Invocations(self.router, settings, ids=RandomIds(clock), metrics=self.metrics)
+        self.router.invocations = self._invocations
+        parts = SlotParts(clock=clock, metrics=self.metrics, changed=self._slot_changed, route=self.router)
+        for model in models:
+            slot = ModelSlot(
+                model.settings,
+                model.engine,
+                parts,
+                shapes=model.shapes,
+                artifacts=model.artifacts,
+                timings=model.timings,
+            )
+            self.slots.append(slot)
         self.gate = Gate(
             GateParts(
-                lifecycle=self.lifecycle,
+                refusal=self._refusal,
+                probe=self.probe,
                 status=self.status,
+                is_ready=lambda: self.lifecycle.is_ready,
                 metrics=self.metrics,
-                engine_metrics=engine.metrics,
+                engine_metrics=lambda: merge_expositions(slot.engine.metrics() for slot in self.slots),
                 max_in_flight=settings.max_queued_requests,
             )
         )
-        self.error: PratiqueError | None = None
-        self._invocations = Invocations(engine, settings, ids=RandomIds(clock))
-        self._artifacts = artifacts
-        self._memory = MemoryMeter(clock)
-        self._timings = timings
-        self._warmed: list[str] = []
-        self._warming: Shape | None = None
+        self.memory = MemoryWatchdog(
+            clock,
+            settings.containment,
+            cgroup=cgroup or find_memory_cgroup(),
+            metrics=self.metrics,
+            relieve=self._relieve,
+        )
+        self._meter = MemoryMeter(clock)
+        self.gate.open_to(self.router)
         self.lifecycle.listen(self._record)
         # There from the first scrape: an alarm on a counter that appears with its first failure misses it.
-        for spec in (MODEL_LOAD_FAILURE, WARMUP_TIMEOUT):
+        for spec in (MODEL_LOAD_FAILURE, WARMUP_TIMEOUT, SHED):
             self.metrics.counter(spec)
 
-    def status(self) -> dict[str, object]:
-        """Return the body of /status."""
-        pending = [shape.name for shape in BUILT_IN_SHAPES if shape.name not in self._warmed]
+    def probe(self) -> dict[str, object]:
+        """Return the body of /ping: what a probe and the person who reads it need."""
+        slot = self._current
         failure = self.error and {"code": self.error.code, "message": self.error.message, "hint": self.error.hint}
         return {
             "schema_version": 1,
             "name": self.settings.name,
-            "model": self.engine.model,
-            "engine": self.engine.kind,
-            **render_status(self.lifecycle, self.phases, warmed=self._warmed, pending=pending),
+            "model": self.slots[0].name,
+            "engine": self.slots[0].engine.kind,
+            **render_lifecycle(self.lifecycle),
+            **render_phases(slot.phases),
+            "warmup": slot.warmup_status(),
             "pid": os.getpid(),
             "error": failure,
-            "memory_bytes": self._memory.read(),
+            "memory_bytes": self._meter.read(),
+        }
+
+    def status(self) -> dict[str, object]:
+        """Return the body of /status: all that is known."""
+        return {
+            **self.probe(),
+            "in_flight": self.gate.num_in_flight,
+            "models": [slot.status() for slot in self.slots],
+            "memory": self.memory.snapshot(),
+            "settings": render_settings(self.settings),
         }
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -133,86 +171,105 @@ class ModelServer:
             for task in (working, stopping):
                 task.cancel()
             await asyncio.gather(working, stopping, return_exceptions=True)
-            await self._close_engine()
+            await asyncio.gather(*(slot.aclose() for slot in self.slots))
 
     async def _work(self) -> None:
         self.lifecycle.advance(State.PROCESS_ALIVE)
         await self._fetch()
-        await self._load()
-        self.lifecycle.advance(State.MODEL_LOADED)
-        await self._warm_up()
-        self.engine.count_requests()
-        self.phases.finish("ready")
-        self.lifecycle.advance(State.TRAFFIC_READY)
-        self._keep_timings()
-        while True:
-            self.engine.check()
-            await self._clock.sleep(_CHECK_SECONDS)
-
-    async def _fetch(self) -> None:
-        fetch = self._artifacts.fetch
-        if fetch is None:
-            return
-
-        def tell(phase: str, share: float) -> None:
-            if share < 1:
-                self.phases.enter("import", f"importing the model: {phase}", counted=share)
-                _LOG.info("phase", detail=self.phases.detail, at_seconds=round(self.lifecycle.age_seconds(), 2))
-
-        await asyncio.to_thread(fetch, tell)
-
-    async def _load(self) -> None:
-        seconds = self.settings.load_timeout_seconds
         try:
-            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-                group.create_task(self.engine.start(self._report))
-                group.create_task(self._verify())
-        except TimeoutError as error:
-            raise EngineLoadError(
-                f"The model was not loaded after {seconds:.0f} s; the last phase was: {self.phases.detail}.",
-                hint="Raise load_timeout_seconds where loading is slow.",
-            ) from error
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.memory.run())
+                if self.settings.readiness == "tiered":
+                    await self._start_in_turn(group)
+                else:
+                    await self._start_together(group)
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-        self.gate.open_to(self._route)
 
-    async def _verify(self) -> None:
-        """Check the files while the engine is imported, which takes far longer: no weight is served unchecked."""
-        verify = self._artifacts.verify
-        if verify is None:
+    async def _start_together(self, group: asyncio.TaskGroup) -> None:
+        """Take traffic once every model is warm."""
+        for slot in self.slots:
+            await slot.load()
+        self.lifecycle.advance(State.MODEL_LOADED)
+        for slot in self.slots:
+            await slot.warm_up()
+            group.create_task(slot.watch())
+
+    async def _start_in_turn(self, group: asyncio.TaskGroup) -> None:
+        """Take traffic for each model that is warm; one that fails is left out, unless all do."""
+        for slot in self.slots:
+            try:
+                await slot.load()
+                if self.lifecycle.state is State.PROCESS_ALIVE:
+                    self.lifecycle.advance(State.MODEL_LOADED)
+                await slot.warm_up()
+            except PratiqueError as error:
+                self._count_failure(error)
+                slot.fail(error)
+                await slot.aclose()
+                _LOG.error("model_failed", model=slot.name, code=error.code, error=error.message, hint=error.hint)
+            else:
+                group.create_task(slot.watch())
+        failed = [slot.error for slot in self.slots if slot.error is not None]
+        if len(failed) == len(self.slots):
+            raise failed[0]
+
+    async def _fetch(self) -> None:
+        for slot, fetch in [(slot, slot.artifacts.fetch) for slot in self.slots]:
+            if fetch is not None:
+                await asyncio.to_thread(fetch, _Teller(slot))
+
+    def _relieve(self, *, needs_restart: bool) -> None:
+        for slot in self.slots:
+            slot.relieve(needs_restart=needs_restart)
+
+    @property
+    def _current(self) -> ModelSlot:
+        """The model that the server waits for, or else its first."""
+        return next((slot for slot in self.slots if not slot.is_ready and slot.error is None), self.slots[0])
+
+    def _slot_changed(self) -> None:
+        if self.lifecycle.state not in _STATES_OF_SERVICE:
             return
+        ready = [slot.is_ready for slot in self.slots]
+        serves = any(ready) if self.settings.readiness == "tiered" else all(ready)
+        if serves and not self.lifecycle.is_ready:
+            self._become_ready()
+        elif not serves and self.lifecycle.is_ready:
+            self.lifecycle.advance(State.DEGRADED)
 
-        def tell(share: float) -> None:
-            self.phases.beside = f"verifying checksums {share:.0%}"
+    def _become_ready(self) -> None:
+        is_first = self.lifecycle.state is State.MODEL_LOADED
+        self.lifecycle.advance(State.TRAFFIC_READY)
+        if not is_first:
+            return
+        slot = self.slots[0]
+        slot.phases.timings["ready"] = round(self.lifecycle.age_seconds(), 3)
+        for phase, seconds in slot.phases.timings.items():
+            self.metrics.gauge(PHASE_SECONDS).labels(phase=phase).set(seconds)
+        _LOG.info("ready", **slot.phases.timings)
 
-        began = self._clock.monotonic()
-        try:
-            await asyncio.to_thread(verify, tell)
-        finally:
-            self.phases.beside = ""
-        self.phases.timings["verify"] = round(self._clock.monotonic() - began, 3)
+    def _refusal(self) -> Refusal | None:
+        """Say why no request is taken now."""
+        state = self.lifecycle.state
+        if state is State.DEGRADED and any(slot.is_ready for slot in self.slots):
+            # Several models, and not this one's engine is under repair: the router knows which is.
+            state = State.TRAFFIC_READY
+        if state is not State.TRAFFIC_READY:
+            eta = self._current.phases.eta_seconds()
+            return Refusal(reason=state.value, retry_after_seconds=eta or 1.0, text=self._fallback(state))
+        if self.memory.is_shedding:
+            self.metrics.counter(SHED).inc()
+            return Refusal(reason="memory", retry_after_seconds=1.0, text=self.settings.containment.fallback_text)
+        return None
 
-    async def _warm_up(self) -> None:
-        def started(shape: Shape) -> None:
-            if self._warming is not None:
-                self._warmed.append(self._warming.name)
-            self._warming = shape
-            share = len(self._warmed) / len(BUILT_IN_SHAPES)
-            self.phases.enter("warmup", f"warming up: {shape.name}", counted=share)
-
-        await warm_up(
-            self.engine,
-            self._route,
-            shapes=BUILT_IN_SHAPES,
-            timeout_seconds=self.settings.warmup_timeout_seconds,
-            started=started,
-        )
-        self._warmed = [shape.name for shape in BUILT_IN_SHAPES]
+    def _fallback(self, state: State) -> str | None:
+        return self.settings.containment.fallback_text if state is State.DEGRADED else None
 
     async def _drain(self) -> None:
         if self.lifecycle.has_ended or self.lifecycle.state is State.STARTING:
             return
-        self.phases.finish("draining")
+        self._current.phases.finish("draining")
         self.lifecycle.advance(State.DRAINING)
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
@@ -224,42 +281,33 @@ class ModelServer:
                     await self.gate.wait_idle()
         self.lifecycle.advance(State.STOPPED)
 
-    async def _close_engine(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.engine.aclose()
-
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inner: ASGIApp = self._invocations if scope["path"] == "/invocations" else self.engine.openai_app
-        await inner(scope, receive, send)
-
-    def _report(self, detail: str) -> None:
-        percent = _PERCENT.search(detail)
-        counted = int(percent[1]) / 100 if percent else None
-        self.phases.enter("imports" if "import" in detail else "load", detail, counted=counted)
-        _LOG.info("phase", detail=detail, at_seconds=round(self.lifecycle.age_seconds(), 2))
-
     def _record(self, step: Transition) -> None:
         for state in State:
             self.metrics.gauge(LIFECYCLE_STATE).labels(state=state.value).set(state is step.state)
         self.metrics.counter(LIFECYCLE_TRANSITIONS).labels(state=step.state.value).inc()
         _LOG.info("lifecycle", state=step.state.value, at_seconds=round(step.at_seconds, 2))
 
-    def _keep_timings(self) -> None:
-        self.phases.timings["ready"] = round(self.lifecycle.age_seconds(), 3)
-        for phase, seconds in self.phases.timings.items():
-            self.metrics.gauge(PHASE_SECONDS).labels(phase=phase).set(seconds)
-        if self._timings is not None:
-            save_timings(self._timings, {phase: self.phases.timings.get(phase, 0.0) for phase in PHASES})
-        _LOG.info("ready", **self.phases.timings)
-
     def _fail(self, error: PratiqueError) -> None:
         self.error = error
-        self.phases.finish(error.message)
-        if isinstance(error, WarmupTimeoutError):
-            self.metrics.counter(WARMUP_TIMEOUT).inc()
-        elif self.lifecycle.state in {State.STARTING, State.PROCESS_ALIVE}:
-            self.metrics.counter(MODEL_LOAD_FAILURE).inc()
+        self._current.phases.finish(error.message)
+        self._count_failure(error)
         if not self.lifecycle.has_ended:
             self.lifecycle.advance(State.FAILED)
         _LOG.error("failed", code=error.code, error=error.message, hint=error.hint)
+
+    def _count_failure(self, error: PratiqueError) -> None:
+        if isinstance(error, WarmupTimeoutError):
+            self.metrics.counter(WARMUP_TIMEOUT).inc()
+        elif isinstance(error, (ArtifactError, EngineLoadError, UnsafeWeightsError)):
+            self.metrics.counter(MODEL_LOAD_FAILURE).inc()
+
+
+class _Teller:
+    """Passes on how far the import of a slot's model is."""
+
+    def __init__(self, slot: ModelSlot) -> None:
+        self._slot = slot
+
+    def __call__(self, phase: str, share: float) -> None:
+        if share < 1:
+            self._slot.phases.enter("import", f"importing the model: {phase}", counted=share)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,22 +17,43 @@ import msgspec
 import psutil
 
 from pratique.core.clock import Clock
+from pratique.inference.engines.interface import EnginePhase
 from pratique.inference.lifecycle import Lifecycle
+from pratique.inference.settings import InferenceSettings
 
-__all__ = ["PHASES", "MemoryMeter", "Phases", "load_last_timings", "render_status", "save_timings"]
+__all__ = [
+    "PHASES",
+    "MemoryMeter",
+    "Phases",
+    "load_last_timings",
+    "render_lifecycle",
+    "render_phases",
+    "render_settings",
+    "save_timings",
+]
 
-PHASES: Final = ("imports", "load", "warmup")
+PHASES: Final = (*(phase.value for phase in EnginePhase), "warmup")
 """Those of every start, in order. The import of a model that is not there yet comes before them, once."""
-_PHASES_OF_A_STATE: Final = (("imports", "load"), ("warmup",))
+_PHASES_OF_A_STATE: Final = (PHASES[:-1], PHASES[-1:])
 _MOST_PROGRESS: Final = 0.99
 
 
 class Phases:
     """Which phase the start is in, and how long the ones before took."""
 
-    def __init__(self, clock: Clock, *, expected_seconds: dict[str, float]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        expected_seconds: Mapping[str, float],
+        closed: Callable[[str, float], None] = lambda _name, _seconds: None,
+    ) -> None:
+        """Begin in no phase; `closed` hears each phase that is over, with its seconds."""
         self._clock = clock
-        self._expected = expected_seconds if all(phase in expected_seconds for phase in PHASES) else {}
+        # What a start that became ready wrote has its last phase; anything else is no start to go by.
+        is_whole = PHASES[-1] in expected_seconds
+        self._expected = {phase: expected_seconds.get(phase, 0.0) for phase in PHASES} if is_whole else {}
+        self._closed = closed
         self._current: str | None = None
         self._began = 0.0
         self._detail = "starting"
@@ -56,6 +77,11 @@ class Phases:
         """End the last phase."""
         self._close()
         self._current, self._detail, self._counted, self.beside = None, detail, None, ""
+
+    def note(self, phase: str, seconds: float) -> None:
+        """Add what ran beside the phases."""
+        self.timings[phase] = round(seconds, 3)
+        self._closed(phase, seconds)
 
     def progress(self) -> float | None:
         """0…1 of the present state, or None where nothing measures it."""
@@ -81,7 +107,8 @@ class Phases:
 
     def _close(self) -> None:
         if self._current is not None:
-            self.timings[self._current] = round(self._elapsed_seconds(), 3)
+            # A phase can come again (weights of a second file, a restart): the last time counts.
+            self.note(self._current, self._elapsed_seconds())
 
 
 class MemoryMeter:
@@ -112,23 +139,31 @@ def _resident_bytes() -> int:
     return total
 
 
-def render_status(
-    lifecycle: Lifecycle, phases: Phases, *, warmed: Sequence[str], pending: Sequence[str]
-) -> dict[str, object]:
-    """Return what /status says of the start and the lifecycle."""
+def render_phases(phases: Phases) -> dict[str, object]:
+    """Return what /status says of a start."""
     progress = phases.progress()
     return {
-        "state": lifecycle.state.value,
         "detail": phases.detail,
         "progress": None if progress is None else round(progress, 3),
         "eta_seconds": phases.eta_seconds(),
-        "since_seconds": round(lifecycle.since_seconds(), 3),
         "timings": phases.timings,
+    }
+
+
+def render_lifecycle(lifecycle: Lifecycle) -> dict[str, object]:
+    """Return what /status says of the lifecycle."""
+    return {
+        "state": lifecycle.state.value,
+        "since_seconds": round(lifecycle.since_seconds(), 3),
         "transitions": [
             {"state": step.state.value, "at_seconds": round(step.at_seconds, 3)} for step in lifecycle.transitions
         ],
-        "warmup": {"done": list(warmed), "pending": list(pending)},
     }
+
+
+def render_settings(settings: InferenceSettings) -> object:
+    """Return the configuration in effect, as it could stand in a file."""
+    return msgspec.to_builtins(settings, enc_hook=str)
 
 
 def load_last_timings(path: Path) -> dict[str, float]:

@@ -151,6 +151,12 @@ def real_server(model_root: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         server.close()
 
 
+@pytest.fixture(scope="session")
+def server_process() -> type[ServerProcess]:
+    """What a module starts for itself, and ends."""
+    return ServerProcess
+
+
 def wait_until_gone(processes: list[psutil.Process], *, timeout: float = 10) -> None:
     """Wait for processes of nobody's."""
     _, alive = psutil.wait_procs(processes, timeout=timeout)

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,13 +96,37 @@ def test_a_start_that_fails_exits_with_1(start: Start, environment: dict[str, st
     assert '"state": "failed"' in server.log.read_text()
 
 
-def test_an_engine_that_dies_ends_the_process_with_1(start: Start) -> None:
-    simulated = '{"load_seconds": 0, "crash_after_tokens": 3}'
+def test_an_engine_that_dies_is_replaced_in_the_same_process(start: Start) -> None:
+    simulated = '{"load_seconds": 0.2, "crash_after_tokens": 8}'
     server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED=simulated)
     server.ready(timeout=20)
-    last = [*server.stream({"query": "hello"})][-1]
-    assert (last[0], last[1]["code"], last[1]["retryable"]) == ("error", "engine_dead", True)
-    assert server.wait(timeout=10) == 1
+    for number in (1, 2):
+        last = [*server.stream({"query": "hello"})][-1]
+        assert (last[0], last[1]["code"], last[1]["retryable"]) == ("error", "engine_dead", True)
+        server.wait_for(lambda number=number: restarts(server) == number)  # type: ignore[misc]
+        assert server.post("/invocations", {"query": "hello", "max_tokens": 3})[1]["text"] == "You said: hello "
+    assert server.status()["pid"] == server.process.pid
+
+
+def restarts(server: ServerProcess) -> int:
+    status = server.status()
+    kinds = [incident["kind"] for incident in status["models"][0]["incidents"]]
+    return kinds.count("restart") if status["state"] == "traffic_ready" else 0
+
+
+@pytest.mark.parametrize("failure", ["fail_load", "wrong manifest"])
+def test_failed_starts_are_counted_across_processes(start: Start, tmp_path: Path, failure: str) -> None:
+    """The third in a row is an alarm: the process that sees it is not the one that failed before."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"no header" if failure == "fail_load" else b"\x80\x04 pickled")
+    for number in (1, 2, 3):
+        server = start("--engine", "vllm", "--model", str(folder))
+        assert server.wait(timeout=30) == 1
+        log = server.log.read_text()
+        assert "model.safetensors" in log
+        assert ('"event": "repeated_load_failure"' in log) is (number == 3)
 
 
 def test_a_taken_port_is_an_error_with_a_way_out(start: Start) -> None:

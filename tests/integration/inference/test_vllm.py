@@ -153,25 +153,6 @@ def test_a_killed_server_takes_its_engine_along(model_root: Path, start: Start, 
     gone(processes)
 
 
-def test_a_killed_engine_ends_streams_with_an_error_and_the_server_with_1(
-    model_root: Path, start: Start, gone: Gone
-) -> None:
-    server = start("--model-root", str(model_root))
-    server.ready()
-    processes = server.descendants()
-    engine = next(process for process in processes if "EngineCore" in process.name())
-    events = server.stream({"query": "Write a long story about the sea.", "max_tokens": 400})
-    while next(events)[0] != "token":
-        pass
-    engine.kill()
-    began = time.monotonic()
-    last = [*events][-1]
-    assert time.monotonic() - began < 5
-    assert (last[0], last[1]["code"], last[1]["retryable"]) == ("error", "engine_dead", True)
-    assert server.wait(timeout=20) == 1
-    gone(processes)
-
-
 def test_changed_weights_are_never_served(model_root: Path, tmp_path: Path, start: Start) -> None:
     copy = tmp_path / "changed"
     copy.mkdir()

@@ -14,8 +14,10 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from pratique.inference.engines.simulated import SimulatedEngine
-from pratique.inference.server import Artifacts, ModelServer
+from pratique.inference.run import shape_finder
+from pratique.inference.server import ModelParts, ModelServer
 from pratique.inference.settings import InferenceSettings, SimulatedSettings
+from pratique.inference.slot import Artifacts, ModelSlot
 
 FAST = {"load_seconds": 0.0, "first_token_seconds": 0.0, "token_seconds": 0.0, "reply_tokens": 20}
 
@@ -88,9 +90,11 @@ class Caller:
 class Running:
     """A model server over the simulated engine, and the task that runs it."""
 
-    def __init__(self, server: ModelServer, engine: SimulatedEngine, stop: asyncio.Event) -> None:
+    def __init__(self, server: ModelServer, engines: list[SimulatedEngine], stop: asyncio.Event) -> None:
         self.server = server
-        self.engine = engine
+        self.engines = engines
+        self.engine = engines[0]
+        self.slot: ModelSlot = server.slots[0]
         self.stop = stop
         self.call = Caller(server.gate)
         self.task: asyncio.Task[None] = asyncio.create_task(server.run(stop))
@@ -129,11 +133,28 @@ async def launch(make_settings: Callable[..., InferenceSettings], tmp_path: Path
     """Start model servers; they end with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        def start(*, artifacts: Artifacts | None = None, **changes: Any) -> Running:
+        def start(
+            *,
+            artifacts: Artifacts | None = None,
+            models: tuple[str, ...] = ("simulated",),
+            cgroup: Any = None,
+            **changes: Any,
+        ) -> Running:
             settings = make_settings(**changes)
-            engine = SimulatedEngine(settings.simulated, model="simulated", max_model_len=settings.max_model_len)
-            server = ModelServer(settings, engine, artifacts=artifacts or Artifacts(), timings=tmp_path / "last.json")
-            running = Running(server, engine, asyncio.Event())
+            engines = [
+                SimulatedEngine(settings.simulated, model=name, max_model_len=settings.max_model_len) for name in models
+            ]
+            parts = [
+                ModelParts(
+                    engine=engine,
+                    settings=settings,
+                    shapes=shape_finder(settings, engine.model),
+                    artifacts=artifacts or Artifacts(),
+                    timings=tmp_path / "last.json",
+                )
+                for engine in engines
+            ]
+            running = Running(ModelServer(settings, parts, cgroup=cgroup), engines, asyncio.Event())
             stack.push_async_callback(_end, running)
             return running
 

@@ -62,11 +62,11 @@ async def test_other_paths_never_reach_the_engines_application(launch: Launch, p
 
 
 async def test_one_request_over_the_bound_is_refused(launch: Launch) -> None:
-    running = launch(max_queued_requests=2, simulated={"token_seconds": 0.01, "reply_tokens": 80})
+    running = launch(max_queued_requests=2, simulated={"token_seconds": 0.01, "reply_tokens": 40})
     # The warmup asks for few tokens, so that it is over soon.
     await running.until("traffic_ready")
     waiting = [asyncio.create_task(running.call("POST", "/invocations", QUERY)) for _ in range(2)]
-    await running.wait_for(lambda: running.server.gate._num_in_flight == 2)
+    await running.wait_for(lambda: running.server.gate.num_in_flight == 2)
     refused = await running.call("POST", "/invocations", QUERY)
     assert (refused.status, refused.json()["error"]["code"]) == (503, "overloaded")
     assert b"pratique_inference_in_flight 2.0" in (await running.call("GET", "/metrics")).body

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
+SIZES = {
+    "system": 0,
+    "context": 0,
+    "query": 6,
+    "pinned": 0,
+    "recent": 0,
+    "marker": 0,
+    "template": 4,
+    "output": 512,
+}
 WHOLE = simulated_reply("hello there", num_tokens=20)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -42,11 +52,14 @@ async def test_a_whole_answer(ready: Running) -> None:
         "request_id": "r1",
         "model": "simulated",
         "prompt_tokens": 10,
+        "total_tokens": 522,
         "text": WHOLE,
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 10, "completion_tokens": 20},
         "was_truncated": False,
         "turns_dropped": 0,
+        "passages_dropped": 0,
+        "sizes": SIZES,
     }
 
 
@@ -56,7 +69,16 @@ async def test_a_stream_begins_with_start_and_ends_with_end(ready: Running) -> N
     assert answer.headers["content-type"] == "text/event-stream"
     assert events[0] == (
         "start",
-        {"request_id": "r2", "model": "simulated", "prompt_tokens": 10, "was_truncated": False, "turns_dropped": 0},
+        {
+            "request_id": "r2",
+            "model": "simulated",
+            "prompt_tokens": 10,
+            "total_tokens": 522,
+            "was_truncated": False,
+            "turns_dropped": 0,
+            "passages_dropped": 0,
+            "sizes": SIZES,
+        },
     )
     assert {name for name, _ in events[1:-1]} == {"token"}
     assert "".join(data["text"] for _, data in events[1:-1]) == WHOLE

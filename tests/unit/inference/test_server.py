@@ -18,7 +18,7 @@ from pratique.inference.errors import (
     WarmupTimeoutError,
 )
 from pratique.inference.run import build
-from pratique.inference.server import Artifacts
+from pratique.inference.slot import Artifacts
 
 if TYPE_CHECKING:
     from tests.unit.inference.conftest import Launch, Running
@@ -40,20 +40,22 @@ async def test_it_becomes_ready_through_every_state(launch: Launch, tmp_path: Pa
     assert states(running) == ["starting", "process_alive", "model_loaded", "traffic_ready"]
     status = (await running.call("GET", "/status")).json()
     assert status["schema_version"] == 1
-    assert status["warmup"] == {"done": ["short", "medium", "long"], "pending": []}
+    shapes = ["short", "medium", "long", "catch-all"]
+    assert (status["warmup"]["done"], status["warmup"]["pending"]) == (shapes, [])
+    assert [shape["name"] for shape in status["warmup"]["shapes"]] == shapes
     assert status["detail"] == "ready"
     assert (status["progress"], status["eta_seconds"], status["error"]) == (None, None, None)
-    assert set(status["timings"]) == {"load", "warmup", "ready"}
+    assert set(status["timings"]) == {"weights", "warmup", "ready"}
     assert status["memory_bytes"] > 1_000_000
     assert (tmp_path / "last.json").exists()
 
 
 async def test_the_second_start_knows_how_long_it_takes(launch: Launch, tmp_path: Path) -> None:
-    (tmp_path / "last.json").write_text('{"imports": 5.0, "load": 15.0, "warmup": 2.0}')
+    (tmp_path / "last.json").write_text('{"imports": 5.0, "weights": 15.0, "warmup": 2.0}')
     running = launch(simulated={"load_seconds": 60.0})
     await running.until("process_alive")
-    await running.wait_for(lambda: running.server.phases.detail == "loading weights")
-    status = running.server.status()
+    await running.wait_for(lambda: running.slot.phases.detail == "loading weights")
+    status = running.server.probe()
     assert status["progress"] == pytest.approx(0.25, abs=0.01)
     assert status["eta_seconds"] == pytest.approx(17.0, abs=0.5)
 
@@ -63,17 +65,17 @@ async def test_a_missing_model_is_fetched_before_the_load(launch: Launch) -> Non
 
     def fetch(progress: Callable[[str, float], None]) -> None:
         progress("reading", 0.5)
-        seen.append((running.server.phases.detail, running.server.phases.progress()))
+        seen.append((running.slot.phases.detail, running.slot.phases.progress()))
         progress("done", 1.0)
 
     def verify(progress: Callable[[float], None]) -> None:
         progress(0.25)
-        seen.append((running.server.phases.detail.split("; ")[-1], None))
+        seen.append((running.slot.phases.detail.split("; ")[-1], None))
 
     running = launch(artifacts=Artifacts(fetch=fetch, verify=verify))
     await running.until("traffic_ready")
     assert seen == [("importing the model: reading", 0.5), ("verifying checksums 25%", None)]
-    assert {"import", "verify"} <= set(running.server.phases.timings)
+    assert {"import", "verify"} <= set(running.slot.phases.timings)
 
 
 async def test_a_failed_load_fails_the_server_and_says_so(launch: Launch) -> None:
@@ -107,7 +109,7 @@ async def test_a_load_past_its_deadline_fails(launch: Launch) -> None:
 
 async def test_a_warmup_past_its_deadline_names_what_was_done(launch: Launch) -> None:
     running = launch(warmup_timeout_seconds=0.05, simulated={"first_token_seconds": 60.0})
-    with pytest.raises(WarmupTimeoutError, match="done: none of short, medium, long"):
+    with pytest.raises(WarmupTimeoutError, match="done: none; pending: short, medium, long"):
         await running.task
     assert states(running) == ["starting", "process_alive", "model_loaded", "failed"]
     assert b"pratique_inference_warmup_timeout_total 1.0" in (await running.call("GET", "/metrics")).body
@@ -121,22 +123,11 @@ async def test_one_failed_shape_blocks_readiness(launch: Launch) -> None:
     assert b"pratique_inference_warmup_timeout_total 0.0" in (await running.call("GET", "/metrics")).body
 
 
-async def test_a_dead_engine_fails_the_server_and_its_streams(launch: Launch) -> None:
-    running = launch(simulated={**SLOW, "crash_after_tokens": 3})
-    await running.until("traffic_ready")
-    answer = await running.call("POST", "/invocations", {"query": "q", "stream": True})
-    assert [name for name, _ in answer.events()] == ["start", "token", "token", "token", "error"]
-    assert answer.events()[-1][1]["code"] == "engine_dead"
-    with pytest.raises(EngineDeadError):
-        await running.task
-    assert states(running)[-1] == "failed"
-
-
 async def test_a_drain_lets_running_requests_finish(launch: Launch) -> None:
     running = launch(simulated={"token_seconds": 0.005, "reply_tokens": 30})
     await running.until("traffic_ready")
     call = asyncio.create_task(running.call("POST", "/invocations", {"query": "q", "stream": True}))
-    await running.wait_for(lambda: running.server.gate._num_in_flight > 0)
+    await running.wait_for(lambda: running.server.gate.num_in_flight > 0)
     running.stop.set()
     await running.until("draining")
     refused = await running.call("POST", "/invocations", {"query": "q"})
@@ -151,7 +142,7 @@ async def test_a_drain_past_its_time_ends_streams_with_an_error(launch: Launch) 
     running = launch(drain_seconds=0.05, simulated=SLOW)
     await running.until("traffic_ready")
     call = asyncio.create_task(running.call("POST", "/invocations", {"query": "q", "stream": True}))
-    await running.wait_for(lambda: running.server.gate._num_in_flight > 0)
+    await running.wait_for(lambda: running.server.gate.num_in_flight > 0)
     began = time.monotonic()
     running.stop.set()
     await running.task
@@ -184,4 +175,4 @@ async def test_nothing_is_left_running(launch: Launch) -> None:
 
 def test_a_simulated_server_keeps_no_file_of_its_starts(make_settings: Callable[..., InferenceSettings]) -> None:
     """A file that stood for "nowhere" was replaced: as root, that was the device /dev/null."""
-    assert build(make_settings())._timings is None
+    assert build(make_settings()).slots[0]._timings is None

@@ -9,7 +9,7 @@ from pratique.inference.status import MemoryMeter, Phases, load_last_timings, sa
 
 pytestmark = pytest.mark.unit
 
-LAST = {"imports": 6.0, "load": 4.0, "warmup": 2.0}
+LAST = {"imports": 6.0, "weights": 4.0, "warmup": 2.0}
 
 
 async def test_progress_is_the_share_of_the_state_not_of_the_phase() -> None:
@@ -20,7 +20,7 @@ async def test_progress_is_the_share_of_the_state_not_of_the_phase() -> None:
     assert phases.progress() == pytest.approx(0.3)
     assert phases.eta_seconds() == 9.0
     await clock.advance(3)
-    phases.enter("load", "loading weights")
+    phases.enter("weights", "loading weights")
     await clock.advance(2)
     assert phases.progress() == pytest.approx(0.8)
     assert phases.eta_seconds() == 4.0
@@ -30,7 +30,7 @@ async def test_progress_is_the_share_of_the_state_not_of_the_phase() -> None:
     assert phases.eta_seconds() == 1.0
     phases.finish("ready")
     assert (phases.progress(), phases.eta_seconds(), phases.detail) == (None, None, "ready")
-    assert phases.timings == {"imports": 6.0, "load": 2.0, "warmup": 1.0}
+    assert phases.timings == {"imports": 6.0, "weights": 2.0, "warmup": 1.0}
 
 
 async def test_a_phase_that_takes_longer_is_not_done_before_it_is() -> None:
@@ -45,9 +45,9 @@ def test_without_a_last_start_only_what_counts_itself_is_known() -> None:
     phases = Phases(ManualClock(), expected_seconds={"imports": 5.0})
     phases.enter("imports", "importing the engine")
     assert (phases.progress(), phases.eta_seconds()) == (None, None)
-    phases.enter("load", "loading weights 40 %", counted=0.4)
+    phases.enter("weights", "loading weights 40 %", counted=0.4)
     assert (phases.progress(), phases.eta_seconds()) == (0.4, None)
-    phases.enter("load", "building the API")
+    phases.enter("weights", "building the API")
     assert phases.progress() is None
 
 

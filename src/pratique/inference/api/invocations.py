@@ -1,7 +1,7 @@
 """POST /invocations: the contract between the orchestrator and a model server, the same here and on SageMaker.
 
-A request ends in one of four ways: the engine's finish, an error event, the caller's deadline, or the caller leaving.
-The last three abort it inside the engine, because the generator over the engine is always closed.
+A request ends in one of four ways: the engine's finish, an error, the caller's deadline, or the caller leaving. The
+last three abort it inside the engine, because the generator over the engine is always closed. Each tells the breaker.
 """
 
 from __future__ import annotations
@@ -9,63 +9,62 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, replace
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from pratique.core.catalogue.inference import TURNS_DROPPED
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
 from pratique.core.ids import IdSource
-from pratique.inference.api.http import ClientDisconnectedError, header, read_body, send_json
-from pratique.inference.api.wire import Invocation, error_body, parse_invocation, sse
-from pratique.inference.context.budget import Fitted, Wanted, fit
-from pratique.inference.context.continuation import Continuation
-from pratique.inference.context.counts import TextCounts
-from pratique.inference.engines.interface import ChatMessage, Engine, GenerateRequest, Piece
+from pratique.core.metrics import Metrics
+from pratique.inference.api.http import ClientDisconnectedError, send_json
+from pratique.inference.api.job import Job, JobMaker
+from pratique.inference.api.target import Models, Outcome
+from pratique.inference.api.wire import error_body, sse
+from pratique.inference.engines.interface import Piece
 from pratique.inference.errors import (
+    MEMORY_CAUSES,
     BodyTooLargeError,
+    CapacityLimitError,
     ContextLengthExceededError,
     DrainingError,
+    EngineDeadError,
     EngineError,
+    EngineFlushedError,
     InvalidInvocationError,
     InvocationTimeoutError,
     NotReadyError,
+    UnknownModelError,
 )
 from pratique.inference.settings import InferenceSettings
 
 __all__ = ["Invocations"]
 
-_STATUS: dict[type[PratiqueError], int] = {
+_STATUS: Final[dict[type[PratiqueError], int]] = {
     InvalidInvocationError: 400,
     ContextLengthExceededError: 400,
+    UnknownModelError: 404,
     BodyTooLargeError: 413,
+    CapacityLimitError: 503,
     DrainingError: 503,
+    EngineDeadError: 503,
+    EngineFlushedError: 503,
+    NotReadyError: 503,
     InvocationTimeoutError: 504,
 }
+_UNAVAILABLE: Final = 503
 _LOG = get_logger("invocations")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One request, understood and fitted."""
-
-    invocation: Invocation
-    request: GenerateRequest
-    fitted: Fitted
-    continuation: Continuation
-    deadline: float
-    """On the event loop's clock."""
 
 
 class Invocations:
     """The ASGI application behind /invocations."""
 
-    def __init__(self, engine: Engine, settings: InferenceSettings, *, ids: IdSource) -> None:
-        self._engine = engine
-        self._settings = settings
-        self._ids = ids
-        self._counts = TextCounts(engine.count)
+    def __init__(self, models: Models, settings: InferenceSettings, *, ids: IdSource, metrics: Metrics) -> None:
+        self._jobs = JobMaker(models, settings, ids=ids)
+        self._fallback = settings.containment.fallback_text
+        self._metrics = metrics
         self._is_cut = False
         self._timers: set[asyncio.Timeout] = set()
 
@@ -77,57 +76,24 @@ class Invocations:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            await send_json(
-                send, 405, {"error": {"code": "method_not_allowed", "message": "POST only."}}, {"allow": "POST"}
-            )
+            error = {"code": "method_not_allowed", "message": "POST only."}
+            await send_json(send, 405, {"error": error}, {"allow": "POST"})
             return
         try:
-            job = await self._understand(scope, receive)
+            job = await self._jobs.make(scope, receive)
         except ClientDisconnectedError:
             return
         except PratiqueError as error:
-            await send_json(send, _STATUS.get(type(error), 500), {"error": error_body(error)})
+            await self._refuse(error, send)
             return
-        await self._answer_unless_left(job, receive, send)
+        if not job.is_warmup:
+            self._metrics.counter(TURNS_DROPPED).labels(api="invocations").inc(job.fitted.turns_dropped)
+        try:
+            await self._answer_unless_left(job, receive, send)
+        finally:
+            job.settle()
 
-    async def _understand(self, scope: Scope, receive: Receive) -> _Job:
-        invocation = parse_invocation(await read_body(receive, limit_bytes=self._settings.max_body_bytes))
-        # Tokenising a long history takes milliseconds to a second: beside the event loop, which must stay live.
-        continuation = Continuation(invocation.prefix)
-        fitted, prompt = await asyncio.to_thread(self._fit, invocation, continuation.opening)
-        request = GenerateRequest(
-            request_id=invocation.request_id or header(scope, "x-pratique-request") or self._ids.new("req"),
-            prompt=prompt,
-            max_tokens=invocation.max_tokens,
-            temperature=invocation.temperature,
-            stop=invocation.stop,
-            seed=invocation.seed,
-            messages=fitted.messages,
-            prefix=continuation.opening,
-        )
-        seconds = min(_timeout_of(scope), self._settings.request_timeout_seconds)
-        deadline = asyncio.get_running_loop().time() + seconds
-        return _Job(invocation=invocation, request=request, fitted=fitted, continuation=continuation, deadline=deadline)
-
-    def _fit(self, invocation: Invocation, opening: str) -> tuple[Fitted, list[int]]:
-        """Return what fits, and its token ids."""
-        wanted = Wanted(
-            query=invocation.query,
-            system_prompt=invocation.system_prompt,
-            passages=invocation.context,
-            history=tuple(ChatMessage(turn.role, turn.content) for turn in invocation.history),
-            max_tokens=invocation.max_tokens,
-        )
-        encode = lru_cache(maxsize=4)(lambda messages: self._engine.encode(messages, prefix=opening))
-        fitted = fit(
-            wanted,
-            limit=self._engine.max_model_len,
-            count=lambda messages: len(encode(tuple(messages))),
-            estimate=self._counts,
-        )
-        return fitted, encode(fitted.messages)
-
-    async def _answer_unless_left(self, job: _Job, receive: Receive, send: Send) -> None:
+    async def _answer_unless_left(self, job: Job, receive: Receive, send: Send) -> None:
         """Answer, and stop at once when the client leaves or the server may wait no longer."""
         answering = asyncio.create_task(self._answer(job, send))
         leaving = asyncio.create_task(_left(receive))
@@ -140,55 +106,76 @@ class Invocations:
         if isinstance(outcomes[0], Exception) and not isinstance(outcomes[0], OSError):
             raise outcomes[0]
 
-    async def _answer(self, job: _Job, send: Send) -> None:
+    async def _answer(self, job: Job, send: Send) -> None:
         if job.invocation.stream:
             await self._stream(job, send)
         else:
             await self._whole(job, send)
 
-    async def _whole(self, job: _Job, send: Send) -> None:
-        pieces: list[Piece] = []
+    async def _whole(self, job: Job, send: Send) -> None:
         try:
-            async with aclosing(self._pieces(job)) as stream:
-                pieces.extend([piece async for piece in stream])
+            job, pieces = await self._collect_or_again(job)
         except PratiqueError as error:
-            await send_json(send, _STATUS.get(type(error), 500), {"error": error_body(error)})
+            await self._refuse(error, send)
             return
-        last = pieces[-1]
-        usage = {"prompt_tokens": job.fitted.prompt_tokens, "completion_tokens": last.completion_tokens}
         body = {
-            **self._head(job),
+            **_head(job),
             "text": "".join(piece.text for piece in pieces),
-            "finish_reason": last.finish_reason,
-            "usage": usage,
+            "finish_reason": pieces[-1].finish_reason,
+            "usage": {"prompt_tokens": job.fitted.prompt_tokens, "completion_tokens": pieces[-1].completion_tokens},
         }
         await send_json(send, 200, body)
 
-    async def _stream(self, job: _Job, send: Send) -> None:
+    async def _collect_or_again(self, job: Job) -> tuple[Job, list[Piece]]:
+        try:
+            return job, await self._collect(job)
+        except EngineFlushedError:
+            # Nothing was said yet, and the engine works again: the caller need not know.
+            job.settle()
+            again = await self._jobs.make_again(job)
+        try:
+            return again, await self._collect(again)
+        finally:
+            again.settle()
+
+    async def _collect(self, job: Job) -> list[Piece]:
+        async with aclosing(self._pieces(job)) as stream:
+            return [piece async for piece in stream]
+
+    async def _stream(self, job: Job, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
 
         async def emit(event: str, data: object) -> None:
             await send({"type": "http.response.body", "body": sse(event, data), "more_body": True})
 
-        await emit("start", self._head(job))
-        try:
-            async with aclosing(self._pieces(job)) as stream:
+        async with aclosing(self._pieces(job)) as stream:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await emit("start", _head(job))
+            try:
                 async for piece in stream:
                     if piece.text:
                         await emit("token", {"text": piece.text})
                     if piece.finish_reason:
                         await emit("end", _end(job, piece))
-        except PratiqueError as error:
-            _LOG.warning("invocation_failed", request_id=job.request.request_id, code=error.code, error=error.message)
-            await emit("error", error_body(error) | {"retryable": isinstance(error, (EngineError, NotReadyError))})
+            except PratiqueError as error:
+                request_id = job.request.request_id
+                _LOG.warning("invocation_failed", request_id=request_id, code=error.code, error=error.message)
+                is_retryable = isinstance(error, (EngineError, NotReadyError))
+                await emit("error", self._told(error) | {"retryable": is_retryable})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _pieces(self, job: _Job) -> AsyncGenerator[Piece, None]:
+    async def _pieces(self, job: Job) -> AsyncGenerator[Piece, None]:
         """Yield the engine's pieces until it finishes, the deadline passes, or the drain cuts the stream."""
-        async with aclosing(self._engine.generate(job.request)) as stream:
-            while (piece := await self._step(stream, job.deadline)) is not None:
-                yield replace(piece, text=job.continuation.follow(piece.text))
+        try:
+            async with aclosing(job.target.engine.generate(job.request)) as stream:
+                while (piece := await self._step(stream, job.deadline)) is not None:
+                    if piece.finish_reason:
+                        job.ending.outcome = Outcome.SUCCEEDED
+                        _tell(job, piece)
+                    yield replace(piece, text=job.continuation.follow(piece.text))
+        except EngineError:
+            job.ending.outcome = Outcome.FAILED
+            raise
 
     async def _step(self, stream: AsyncGenerator[Piece, None], deadline: float) -> Piece | None:
         """Return the next piece, or None after the last. What stops the wait stops the engine's generator too."""
@@ -204,14 +191,18 @@ class Invocations:
         except TimeoutError as error:
             raise _why_stopped(is_cut=self._is_cut) from error
 
-    def _head(self, job: _Job) -> dict[str, object]:
-        return {
-            "request_id": job.request.request_id,
-            "model": self._engine.model,
-            "prompt_tokens": job.fitted.prompt_tokens,
-            "was_truncated": job.fitted.was_truncated,
-            "turns_dropped": job.fitted.turns_dropped,
-        }
+    async def _refuse(self, error: PratiqueError, send: Send) -> None:
+        status = _STATUS.get(type(error), 500)
+        headers = {"retry-after": "1"} if status == _UNAVAILABLE else None
+        await send_json(send, status, {"error": self._told(error)}, headers)
+
+    def _told(self, error: PratiqueError) -> dict[str, str]:
+        """Say an error as a client gets it: what memory did to a reply has one code, whatever became of the engine."""
+        is_of_memory = isinstance(error, CapacityLimitError) or (
+            isinstance(error, EngineDeadError) and error.cause in MEMORY_CAUSES
+        )
+        body = error_body(error, fallback=self._fallback if is_of_memory else None)
+        return body | {"code": CapacityLimitError.code} if is_of_memory else body
 
 
 async def _left(receive: Receive) -> None:
@@ -225,7 +216,23 @@ def _why_stopped(*, is_cut: bool) -> PratiqueError:
     return InvocationTimeoutError("The reply was not finished within the caller's deadline.")
 
 
-def _end(job: _Job, piece: Piece) -> dict[str, object]:
+def _head(job: Job) -> dict[str, object]:
+    fitted = job.fitted
+    head: dict[str, object] = {
+        "request_id": job.request.request_id,
+        "model": job.target.name,
+        "prompt_tokens": fitted.prompt_tokens,
+        "total_tokens": fitted.total_tokens,
+        "was_truncated": fitted.was_truncated,
+        "turns_dropped": fitted.turns_dropped,
+        "passages_dropped": fitted.passages_dropped,
+        "sizes": asdict(fitted.sizes),
+    }
+    optional = {"adapter": job.request.adapter, "notice": fitted.notice, "is_reduced": job.admission.is_reduced or None}
+    return head | {name: value for name, value in optional.items() if value is not None}
+
+
+def _end(job: Job, piece: Piece) -> dict[str, object]:
     return {
         "finish_reason": piece.finish_reason,
         "prompt_tokens": job.fitted.prompt_tokens,
@@ -233,16 +240,17 @@ def _end(job: _Job, piece: Piece) -> dict[str, object]:
     }
 
 
-def _timeout_of(scope: Scope) -> float:
-    text = header(scope, "x-pratique-timeout-seconds")
-    if text is None:
-        return float("inf")
-    try:
-        seconds = float(text)
-    except ValueError as error:
-        raise InvalidInvocationError(
-            f"x-pratique-timeout-seconds must be a number of seconds, not '{text}'."
-        ) from error
-    if not seconds > 0:
-        raise InvalidInvocationError(f"x-pratique-timeout-seconds must be more than 0, not '{text}'.")
-    return seconds
+def _tell(job: Job, piece: Piece) -> None:
+    """Log what a request took: `pratique warmup derive` makes shapes of these lines."""
+    if job.is_warmup:
+        return
+    _LOG.info(
+        "request",
+        request_id=job.request.request_id,
+        model=job.target.name,
+        adapter=job.request.adapter,
+        prompt_tokens=job.fitted.prompt_tokens,
+        completion_tokens=piece.completion_tokens,
+        turns_dropped=job.fitted.turns_dropped,
+        finish_reason=piece.finish_reason,
+    )

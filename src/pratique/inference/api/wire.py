@@ -15,16 +15,26 @@ _Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=131_072)]
 
 
 class HistoryTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One earlier turn."""
+    """One earlier message."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "tool"]
     content: str
+    is_pinned: bool = False
+    """Keep it as long as anything of the history is kept."""
+    tool_calls: tuple[dict[str, object], ...] = ()
+    """What an assistant's message called, as in the OpenAI API; kept or dropped together with the results."""
+    tool_call_id: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    """Which call a tool's message is the result of."""
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of a POST to /invocations."""
 
     query: Annotated[str, msgspec.Meta(min_length=1)]
+    model: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    """One of several models of the server, or an adapter's name; the first model without it."""
+    adapter: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    """A LoRA adapter of the model."""
     system_prompt: str = ""
     context: tuple[str, ...] = ()
     """Retrieved passages, most relevant first."""
@@ -60,10 +70,11 @@ def parse_invocation(body: bytes) -> Invocation:
         ) from error
 
 
-def error_body(error: PratiqueError) -> dict[str, str]:
-    """What an error says on the wire."""
+def error_body(error: PratiqueError, *, fallback: str | None = None) -> dict[str, str]:
+    """What an error says on the wire; `fallback` is what a person may be shown in place of the reply."""
     body = {"code": error.code, "message": error.message}
-    return body | {"hint": error.hint} if error.hint else body
+    optional = {"hint": error.hint, "fallback": fallback}
+    return body | {name: text for name, text in optional.items() if text}
 
 
 def sse(event: str, data: object) -> bytes:

@@ -1,0 +1,117 @@
+"""The files of one served model: checked before they are read, verified beside the load.
+
+Starts that failed with them are counted where the next process finds them. A folder without a manifest can be served
+unless one is required: then only what can be seen without one is checked, and the log says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pratique.core.events import get_logger
+from pratique.inference.artifacts.failures import default_failures_file, record_failure, record_success
+from pratique.inference.artifacts.manifest import (
+    MANIFEST,
+    Manifest,
+    Seal,
+    check_layout,
+    check_unrecorded_layout,
+    manifest_digest,
+    verify_content,
+)
+from pratique.inference.artifacts.recorded import read_recorded
+from pratique.inference.errors import ArtifactError
+
+__all__ = ["ModelFiles"]
+
+_LOG = get_logger("artifacts")
+
+
+class ModelFiles:
+    """A model's folder and those of its adapters."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        adapters: Sequence[Path] = (),
+        require_manifest: bool = False,
+        recorded: Path | None = None,
+        failures: Path | None = None,
+    ) -> None:
+        """Take `recorded` as what the model's own manifest must equal: a manifest kept elsewhere, or a ledger."""
+        self._folder = folder
+        self._folders = (folder, *adapters)
+        self._require_manifest = require_manifest
+        self._recorded = recorded
+        self._seals: list[Seal] = []
+        self._failures = failures or default_failures_file(folder)
+        self._manifests: dict[Path, Manifest] = {}
+        self._cancelled = threading.Event()
+
+    def check(self) -> None:
+        """Check names, sizes and headers, which is quick.
+
+        Raises:
+            ArtifactError: something is not as recorded, or no manifest is there and one is required.
+            UnsafeWeightsError: a file is a pickle.
+        """
+        for folder in self._folders:
+            recorded = self._recorded if folder == self._folder else None
+            if (folder / MANIFEST).exists():
+                expected = None if recorded is None else read_recorded(recorded, folder.name)
+                self._manifests[folder] = manifest = check_layout(folder, expected)
+                self._seals.append(Seal.take(folder, manifest))
+            elif self._require_manifest or recorded is not None:
+                raise ArtifactError(
+                    f"{folder} has no {MANIFEST}, and the settings ask for one.",
+                    hint="`pratique model import` makes one; or name a folder that was imported.",
+                )
+            else:
+                check_unrecorded_layout(folder)
+                _LOG.warning("unverified_model", folder=str(folder), hint="`pratique model import` makes a manifest.")
+
+    def verify(self, progress: Callable[[float], None]) -> None:
+        """Compare every byte with the checksums; `progress` hears the share that is done, 0…1.
+
+        Raises:
+            ArtifactError: naming the file that differs.
+        """
+        total = sum(manifest.size_bytes for manifest in self._manifests.values()) or 1
+        done = 0
+        for folder, manifest in self._manifests.items():
+            before, size = done, manifest.size_bytes
+
+            def tell(share: float, before: int = before, size: int = size) -> None:
+                progress((before + share * size) / total)
+
+            verify_content(folder, manifest, tell, cancelled=self._cancelled)
+            done += size
+
+    def confirm(self) -> None:
+        """Check that what was loaded is what was verified: no file was replaced or written to meanwhile.
+
+        Raises:
+            ArtifactError: naming the file.
+        """
+        for seal in self._seals:
+            seal.check()
+
+    def cancel(self) -> None:
+        """End a verification that still runs."""
+        self._cancelled.set()
+
+    def count_failure(self, reason: str) -> int:
+        """Count a start that failed; return how many did in a row, in this and earlier processes."""
+        return record_failure(self._failures, self._key, reason)
+
+    def forget_failures(self) -> None:
+        """The model takes traffic: what failed before was no fault of it."""
+        record_success(self._failures, self._key)
+
+    @property
+    def _key(self) -> str:
+        manifest = self._manifests.get(self._folder)
+        return str(self._folder) if manifest is None else manifest_digest(manifest)
