@@ -27,7 +27,7 @@ def inference(
         bool, typer.Option("--sagemaker", help="As SageMaker starts it: every address, port 8080, /opt/ml/model.")
     ] = False,
     name: Annotated[str | None, typer.Option(help="This replica's name in status and logs.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table [inference].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[inference].")] = None,
 ) -> None:
     """Serve a model: ready means warm. SIGTERM drains."""
     from pratique.core.events import configure_events

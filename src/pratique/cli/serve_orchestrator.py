@@ -30,7 +30,7 @@ def orchestrator(
     inference_status: Annotated[
         list[str] | None, typer.Option(help="A model server to ask for its state, 'name=url'; may be repeated.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table [orchestrator].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[orchestrator].")] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve the chat: one replica of the orchestrator.

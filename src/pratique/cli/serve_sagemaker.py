@@ -21,7 +21,7 @@ def sagemaker(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Allow a --host that others reach: signatures are not checked.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table [sagemaker].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[sagemaker].")] = None,
 ) -> None:
     """Serve SageMaker's runtime API before model servers, for clients that call endpoints.
 

@@ -17,15 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pratique.core.catalogue.inference import IN_FLIGHT, INVOCATIONS, REFUSED
 from pratique.core.metrics import Metrics
 from pratique.inference.api.http import send_bytes, send_json
+from pratique.inference.errors import CapacityLimitError, NotReadyError
 
 __all__ = ["Gate", "GateParts", "Refusal"]
 
-_CODES: Final = {
-    "overloaded": "overloaded",
-    "draining": "draining",
-    "degraded": "capacity_limit",
-    "memory": "capacity_limit",
-}
+_CODES: Final = {"overloaded": "overloaded", "draining": "draining"}
 _MOST_RETRY_SECONDS: Final = 60
 
 
@@ -37,7 +33,7 @@ class Refusal:
     """The lifecycle state, "memory", or "overloaded"."""
     retry_after_seconds: float = 1.0
     text: str | None = None
-    """What a person may be shown in place of a reply."""
+    """What a person may be shown in place of a reply, where memory is the reason."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -137,7 +133,7 @@ class Gate:
 
 
 def _refused(api: str, refusal: Refusal) -> dict[str, object]:
-    code = _CODES.get(refusal.reason, "not_ready")
+    code = CapacityLimitError.code if refusal.text else _CODES.get(refusal.reason, NotReadyError.code)
     message = f"This model server takes no request now: {refusal.reason.replace('_', ' ')}."
     fallback = {"fallback": refusal.text} if refusal.text else {}
     if api == "openai":

@@ -78,6 +78,7 @@ class Healer:
         Raises:
             EngineDeadError: restarts do not help.
         """
+        self._asked = None  # asked for while it loaded: nothing of that is left to be given back
         while True:
             trouble = self._look()
             if trouble is not None:
@@ -108,7 +109,8 @@ class Healer:
         pulse = self._engine.pulse()
         if self._heartbeat.observe(pulse) is not Beat.ALIVE:
             return _Trouble(DeathCause.HUNG, needs_restart=True)
-        if self._pressure.observe(pulse):
+        # Once in a cool-down: what runs then is small, and the engine's own preemptions bring it to its end.
+        if self._pressure.observe(pulse) and self.breaker.state is not BreakerState.OPEN:
             return _Trouble(DeathCause.KV_EXHAUSTED, needs_restart=False)
         return None
 
@@ -118,6 +120,7 @@ class Healer:
         self._trip(trouble.cause)
         if trouble.needs_restart:
             await self._restart_until_it_works(trouble.cause)
+            self._asked = None  # there is no more to give back; where that was not enough it is asked for again
         else:
             await self._flush()
         self._heartbeat.restarted()

@@ -1,7 +1,8 @@
 """The lifecycle of a model server: which states there are, which steps between them, and when each was taken.
 
 starting → process_alive → model_loaded → traffic_ready → (degraded ⇄ traffic_ready | draining) → stopped; failed ends
-every path. Traffic is admitted in `traffic_ready` and in no other state. Pure but for the clock that is passed in.
+every path. Traffic is admitted in `traffic_ready`, and in `degraded` for those of several models that are not under
+repair. Pure but for the clock that is passed in.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pratique.core.events import get_logger
-from pratique.inference.artifacts.failures import default_failures_file, record_failure, record_success
+from pratique.inference.artifacts.failures import count_failures, default_failures_file, record_failure, record_success
 from pratique.inference.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -106,6 +106,10 @@ class ModelFiles:
     def count_failure(self, reason: str) -> int:
         """Count a start that failed; return how many did in a row, in this and earlier processes."""
         return record_failure(self._failures, self._key, reason)
+
+    def failures_before(self) -> int:
+        """Return how many starts in a row had failed before this one."""
+        return count_failures(self._failures, self._key)
 
     def forget_failures(self) -> None:
         """The model takes traffic: what failed before was no fault of it."""

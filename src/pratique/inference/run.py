@@ -95,7 +95,8 @@ def _merged(settings: InferenceSettings, model: ModelSettings) -> InferenceSetti
     """Return the server's settings with what is different for this model."""
     names = ("max_model_len", "max_num_seqs", "kv_cache_memory_bytes")
     given = {name: value for name in names if (value := getattr(model, name)) is not None}
-    return msgspec.structs.replace(settings, adapters=model.adapters, warmup=model.warmup, **given)
+    warmup = model.warmup or settings.warmup
+    return msgspec.structs.replace(settings, adapters=model.adapters, warmup=warmup, **given)
 
 
 def _parts(model: _Model) -> ModelParts:
@@ -136,6 +137,7 @@ def _artifacts(model: _Model) -> Artifacts:
         confirm=files.confirm,
         cancel=files.cancel,
         failed=files.count_failure,
+        failed_before=files.failures_before,
         succeeded=files.forget_failures,
     )
 

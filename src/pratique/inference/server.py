@@ -257,14 +257,12 @@ class ModelServer:
             state = State.TRAFFIC_READY
         if state is not State.TRAFFIC_READY:
             eta = self._current.phases.eta_seconds()
-            return Refusal(reason=state.value, retry_after_seconds=eta or 1.0, text=self._fallback(state))
+            text = self._current.fallback if state is State.DEGRADED else None
+            return Refusal(reason=state.value, retry_after_seconds=eta or 1.0, text=text)
         if self.memory.is_shedding:
             self.metrics.counter(SHED).inc()
             return Refusal(reason="memory", retry_after_seconds=1.0, text=self.settings.containment.fallback_text)
         return None
-
-    def _fallback(self, state: State) -> str | None:
-        return self.settings.containment.fallback_text if state is State.DEGRADED else None
 
     async def _drain(self) -> None:
         if self.lifecycle.has_ended or self.lifecycle.state is State.STARTING:

@@ -57,7 +57,7 @@ class ModelSettings(Settings, frozen=True, kw_only=True):
     folder: Path
     adapters: tuple[AdapterSettings, ...] = ()
     warmup: Path | None = None
-    """A warmup manifest; the built-in shapes without one."""
+    """A warmup manifest; the server's without one."""
     max_model_len: Annotated[int, msgspec.Meta(ge=128)] | None = None
     max_num_seqs: _Count | None = None
     kv_cache_memory_bytes: Annotated[int, msgspec.Meta(ge=1 << 24)] | None = None
@@ -123,7 +123,8 @@ class InferenceSettings(Settings, frozen=True, kw_only=True):
     model: Path | None = None
     """A folder with a model in safetensors; without one the small model is served."""
     models: tuple[ModelSettings, ...] = ()
-    """Several models in one server, most important first; `model` and `adapters` are not read then."""
+    """Several models in one server, most important first; `model` and `adapters` are not read then, `warmup` is for
+    those that name none."""
     readiness: Literal["all", "tiered"] = "all"
     """Of several models: traffic once all are warm, or for each that is."""
     adapters: tuple[AdapterSettings, ...] = ()

@@ -31,7 +31,7 @@ from pratique.inference.containment.breaker import Admission, Breaker
 from pratique.inference.context.fitter import Fitter
 from pratique.inference.context.recall.factory import make_recall
 from pratique.inference.engines.interface import Engine, EnginePhase
-from pratique.inference.errors import EngineLoadError
+from pratique.inference.errors import MEMORY_CAUSES, EngineLoadError
 from pratique.inference.healing import Healer
 from pratique.inference.settings import InferenceSettings
 from pratique.inference.status import PHASES, Phases, load_last_timings, render_phases, save_timings
@@ -71,6 +71,8 @@ class Artifacts:
     """End the long part soon: nobody waits for it any more."""
     failed: Callable[[str], int] = lambda _reason: 1
     """Count a start that failed, where the next process finds it; return how many did in a row."""
+    failed_before: Callable[[], int] = lambda: 0
+    """How many starts in a row had failed before this one."""
     succeeded: Callable[[], None] = lambda: None
     """Forget the failures: the model takes traffic."""
 
@@ -138,6 +140,12 @@ class ModelSlot:
     @property
     def is_ready(self) -> bool:
         return self.state is SlotState.READY
+
+    @property
+    def fallback(self) -> str | None:
+        """What a person may be shown while the model is under repair for its memory; None for other reasons."""
+        is_of_memory = self.breaker.last_cause in MEMORY_CAUSES
+        return self.settings.containment.fallback_text if is_of_memory else None
 
     def status(self) -> dict[str, object]:
         """Return what /status says of this model."""
@@ -258,7 +266,11 @@ class ModelSlot:
     async def _check(self) -> None:
         if self.artifacts.check is not None:
             began = self._clock.monotonic()
-            await asyncio.to_thread(self.artifacts.check)
+            try:
+                await asyncio.to_thread(self.artifacts.check)
+            finally:
+                # A scraper mostly misses the moment between a failure and the end of its process.
+                self._parts.metrics.gauge(REPEATED_LOAD_FAILURE).set(self.artifacts.failed_before())
             self.phases.note("check", self._clock.monotonic() - began)
 
     async def _verify(self) -> None:

@@ -18,7 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
+from pratique.core.procfs import is_alive
 from pratique.inference.artifacts.store import import_small_model
+from pratique.inference.containment.cgroup import find_memory_cgroup
 
 MODEL_ROOT = Path(__file__).resolve().parents[3] / ".cache" / "models"
 
@@ -167,3 +169,52 @@ def wait_until_gone(processes: list[psutil.Process], *, timeout: float = 10) -> 
 @pytest.fixture
 def gone() -> Callable[[list[psutil.Process]], None]:
     return wait_until_gone
+
+
+GROUP_PREFIX = "pratique-test-"
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A real memory cgroup without a limit; skips, with the reason, where none can be made."""
+    folder = make_group()
+    try:
+        yield folder
+    finally:
+        remove_group(folder)
+
+
+def make_group() -> Path:
+    cgroup = find_memory_cgroup()
+    reasons = list(cgroup.problems)
+    for parent in cgroup.folders:
+        for stale in parent.glob(f"{GROUP_PREFIX}*"):  # of a run that was killed
+            if not is_alive(int(stale.name.removeprefix(GROUP_PREFIX))):
+                with contextlib.suppress(OSError):
+                    stale.rmdir()
+        folder = parent / f"{GROUP_PREFIX}{os.getpid()}"
+        try:
+            folder.mkdir()
+            if find_usage(folder):
+                return folder
+            folder.rmdir()
+            reasons.append(f"{parent} hands no memory controller down")
+        except OSError as error:
+            reasons.append(str(error))
+    pytest.skip(f"NOT TESTED HERE: no memory cgroup can be made on this machine: {'; '.join(reasons)}")
+
+
+def find_usage(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("memory.current", "memory.usage_in_bytes"))
+
+
+def remove_group(folder: Path) -> None:
+    # A killed process leaves its group a moment after its parent has its exit code.
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        try:
+            folder.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -10,14 +10,12 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pratique.core.clock import SystemClock
-from pratique.core.procfs import is_alive
 from pratique.inference.containment.cgroup import MemoryCgroup, find_memory_cgroup
 from pratique.inference.containment.incidents import classify
 from pratique.inference.containment.memory import MemoryReading, MemoryVerdict, MemoryWatch
@@ -75,60 +73,20 @@ class Hog:
                 pipe.close()
 
 
+@pytest.fixture
+def group(memory_group: Path) -> Path:
+    write_first(memory_group, LIMIT, "memory.max", "memory.limit_in_bytes")
+    # No way out into swap: v2 counts it apart, v1 together with memory.
+    write_first(memory_group, 0, "memory.swap.max")
+    write_first(memory_group, LIMIT, "memory.memsw.limit_in_bytes")
+    return memory_group
+
+
 def write_first(folder: Path, value: int, *names: str) -> None:
     """Write to each of the files that this version has."""
     for name in names:
         if (folder / name).exists():
             (folder / name).write_text(str(value))
-
-
-def make_group() -> Path:
-    cgroup = find_memory_cgroup()
-    reasons = list(cgroup.problems)
-    for parent in cgroup.folders:
-        for stale in parent.glob(f"{PREFIX}*"):  # of a run that was killed
-            if not is_alive(int(stale.name.removeprefix(PREFIX))):
-                with contextlib.suppress(OSError):
-                    stale.rmdir()
-        folder = parent / f"{PREFIX}{os.getpid()}"
-        try:
-            folder.mkdir()
-            if find_usage(folder):
-                return folder
-            folder.rmdir()
-            reasons.append(f"{parent} hands no memory controller down")
-        except OSError as error:
-            reasons.append(str(error))
-    pytest.skip(f"NOT TESTED HERE: no memory cgroup can be made on this machine: {'; '.join(reasons)}")
-
-
-def find_usage(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("memory.current", "memory.usage_in_bytes"))
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    folder = make_group()
-    try:
-        write_first(folder, LIMIT, "memory.max", "memory.limit_in_bytes")
-        # No way out into swap: v2 counts it apart, v1 together with memory.
-        write_first(folder, 0, "memory.swap.max")
-        write_first(folder, LIMIT, "memory.memsw.limit_in_bytes")
-        yield folder
-    finally:
-        remove(folder)
-
-
-def remove(folder: Path) -> None:
-    # A killed process leaves its group a moment after its parent has its exit code.
-    deadline = time.monotonic() + 10
-    while folder.exists():
-        try:
-            folder.rmdir()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 @pytest.fixture
@@ -218,7 +176,7 @@ def test_the_readings_name_a_group_that_was_removed(group: Path) -> None:
     hog = Hog(group)
     cgroup = find_memory_cgroup(pid=hog.process.pid)
     hog.end()
-    remove(group)
+    group.rmdir()
     reading = cgroup.read()
     assert str(group) in reading.problems[0]
     assert reading.num_oom_kills is None

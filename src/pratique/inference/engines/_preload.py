@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pratique.inference.engines._cpu_adapters import leave_base_requests_alone
-from pratique.inference.engines._process import die_with_parent, faster_imports
+from pratique.inference.engines._process import die_with_parent, faster_imports, go_first_when_memory_is_short
 from pratique.inference.engines._reports import Sender
 from pratique.inference.engines._run_folder import RunFolder
 
@@ -153,6 +153,7 @@ def _in_forked_child() -> None:
     die_with_parent(_FORK_SERVER)
     # Ctrl-C in a terminal goes to the whole group: the server drains first and then ends its engine itself.
     os.setpgid(0, 0)
+    go_first_when_memory_is_short()
 
 
 if PARENT_VARIABLE in os.environ:
