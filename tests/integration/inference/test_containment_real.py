@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -180,15 +182,26 @@ def test_killed_by_the_kernel_for_the_containers_limit(
         memory = contained.status()["memory"]
         assert memory["cgroup"] == str(memory_group)
         limit = memory_group / ("memory.max" if (memory_group / "memory.max").exists() else "memory.limit_in_bytes")
-        limit.write_text(str(memory["working_set_bytes"] + (4 << 20)))
-        flight = InFlight(contained, streams=0, wholes=3, query="word " * 900, max_tokens=8)
-        assert set(flight.join()) & {"503 capacity_limit", "503 engine_dead"}
+        flight = InFlight(contained, streams=2, wholes=1)
+        usage = memory_group / limit.name.replace("max", "current").replace("limit", "usage")
+        limit.write_text(str(int(usage.read_text()) + (32 << 20)))
+        fill(memory_group, 256 << 20)
+        assert set(flight.join()) <= {"503 capacity_limit", "error capacity_limit"}
         limit.write_text(str(16 << 30))
         comes_back(contained, restarts=incidents(contained).count(("restart", "out_of_memory")) or 1)
         assert set(incidents(contained)) == {("trip", "out_of_memory"), ("restart", "out_of_memory")}
         assert contained.status()["pid"] == contained.process.pid
     finally:
         contained.close()
+
+
+def fill(group: Path, size: int) -> None:
+    """Have another process of the container take memory; it is not what the kernel ends."""
+    code = f"import sys; sys.stdin.readline(); held = bytearray({size}); held[::4096] = b'x' * len(held[::4096])"
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, text=True) as process:
+        (group / "cgroup.procs").write_text(str(process.pid))
+        process.communicate("now\n", timeout=30)
+    assert process.returncode == 0
 
 
 def test_exhausted_kv_blocks_flush_and_everybody_gets_an_answer(
