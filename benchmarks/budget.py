@@ -34,7 +34,6 @@ import gc
 import importlib.util
 import json
 import os
-import pickle
 import random
 import statistics
 import subprocess
@@ -47,6 +46,7 @@ from typing import Any, cast
 
 from pratique.inference.artifacts.store import default_model_root, import_small_model
 from pratique.inference.context.budget import Fitted, Turn, Wanted, fit
+from pratique.inference.context.conversation import parse_conversation
 from pratique.inference.context.counts import CostCache, Costs
 from pratique.inference.context.fitter import Fitter
 from pratique.inference.engines.interface import ChatMessage, Engine
@@ -302,8 +302,14 @@ def _best(seconds: Iterable[_Seconds]) -> _Seconds:
 
 
 def _copied(wanted: Wanted) -> Wanted:
-    copy: Wanted = pickle.loads(pickle.dumps(wanted))  # noqa: S301 - our own
-    return copy
+    """Return the same request as it comes out of a body of JSON."""
+    messages = [*(turn.message for turn in wanted.history), *wanted.tail]
+    body = {
+        "system": wanted.system_prompt,
+        "context": wanted.passages,
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+    }
+    return parse_conversation(json.dumps(body).encode()).wanted(max_tokens=wanted.max_tokens)
 
 
 def _num_over(lengths: Iterator[int]) -> int:

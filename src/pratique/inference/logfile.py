@@ -7,7 +7,7 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, cast
 
@@ -33,19 +33,13 @@ def read_lines(path: Path) -> Iterator[bytes | None]:
         LogFileError: it cannot be read, or is cut off; says after which line.
     """
     number = 0
-    try:
-        with _opened(path) as file:
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                is_too_long = len(line) > MAX_LINE_BYTES
-                while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE_BYTES + 1)  # the rest of it, which nobody reads
-                yield None if is_too_long else line.removeprefix(_BYTE_ORDER_MARK)
-    except (OSError, EOFError, zlib.error) as error:
-        raise LogFileError(
-            f"{path} cannot be read after line {number}: {error}.",
-            hint="A file that is being compressed or copied is not whole yet.",
-        ) from error
+    with _translated(path, lambda: f" after line {number}"), _opened(path) as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            is_too_long = len(line) > MAX_LINE_BYTES
+            while len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE_BYTES + 1)  # the rest of it, which nobody reads
+            yield None if is_too_long else line.removeprefix(_BYTE_ORDER_MARK)
 
 
 def read_whole(path: Path) -> bytes:
@@ -54,14 +48,23 @@ def read_whole(path: Path) -> bytes:
     Raises:
         LogFileError: it cannot be read, or is larger.
     """
-    try:
-        with _opened(path) as file:
-            raw = file.read(MAX_LINE_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise LogFileError(f"{path} cannot be read: {error}.") from error
+    with _translated(path, lambda: ""), _opened(path) as file:
+        raw = file.read(MAX_LINE_BYTES + 1)
     if len(raw) > MAX_LINE_BYTES:
         raise LogFileError(f"{path} has more than {MAX_LINE_BYTES} bytes; expected one request.")
     return raw.removeprefix(_BYTE_ORDER_MARK)
+
+
+@contextlib.contextmanager
+def _translated(path: Path, where: Callable[[], str]) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise LogFileError(
+            f"{path} is damaged{where()}: {error}.", hint="A file that is being compressed or copied is not whole yet."
+        ) from error
+    except OSError as error:
+        raise LogFileError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ def long_requests(engine: VllmEngine) -> dict[str, asyncio.Task[Any]]:
     return {way: asyncio.ensure_future(coroutine) for way, coroutine in ways.items()}
 
 
-async def until(condition: Callable[[], bool], *, within_seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], *, within_seconds: float = 60) -> None:
     deadline = time.monotonic() + within_seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"

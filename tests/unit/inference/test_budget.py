@@ -14,7 +14,7 @@ from pratique.inference.context.budget import Fitted, Placement, Turn, Wanted, f
 from pratique.inference.context.counts import CostCache, Costs, Known
 from pratique.inference.context.marker import entity_block, marker_text
 from pratique.inference.context.selection import MAX_UNFIT, is_rich
-from pratique.inference.context.units import Unit, units_of
+from pratique.inference.context.units import units_of
 from pratique.inference.engines.interface import ChatMessage
 from pratique.inference.errors import ContextLengthExceededError
 from pratique.inference.settings import BudgetSettings
@@ -160,17 +160,18 @@ def check_messages(wanted: Wanted, fitted: Fitted, costs: Costs) -> None:
 
 def check_units(wanted: Wanted, fitted: Fitted, costs: Costs) -> None:
     """Units are whole, and what was kept is what the rules choose when everything is counted afresh each time."""
-    known = costs.cache.look([turn.message for turn in wanted.history])
-    units = units_of(wanted.history, known)
-    for unit in units:
-        assert len(set(fitted.placements[unit.first : unit.end])) == 1
-    dropped = [index for index, unit in enumerate(units) if fitted.placements[unit.first] is Placement.DROPPED]
+    units = units_of(wanted.history, fitted.turn_tokens)
+    assert units.tokens == [sum(fitted.turn_tokens[first:end]) for first, end in itertools.pairwise(units.bounds)]
+    for first, end in itertools.pairwise(units.bounds):
+        assert len(set(fitted.placements[first:end])) == 1
+    placements = [fitted.placements[first] for first in units.bounds[:-1]]
+    dropped = [index for index, placement in enumerate(placements) if placement is Placement.DROPPED]
     # The most recent part has no gap: what is recent and dropped may not be mixed, but for what is pinned.
-    recent = [index for index, unit in enumerate(units) if fitted.placements[unit.first] is Placement.RECENT]
+    recent = [index for index, placement in enumerate(placements) if placement is Placement.RECENT]
     assert not (dropped and recent) or max(dropped) < min(recent)
-    for index, unit in enumerate(units):
-        if index and fitted.placements[unit.first] is not Placement.DROPPED and index - 1 in dropped:
-            assert unit.is_exchange or wanted.history[unit.first].message.role == "system"
+    for index, placement in enumerate(placements):
+        if index and placement is not Placement.DROPPED and index - 1 in dropped:
+            assert units.exchanges[index] or wanted.history[units.bounds[index]].message.role == "system"
 
 
 class Naive:
@@ -178,17 +179,18 @@ class Naive:
 
     def __init__(self, wanted: Wanted, room: int, marker: int) -> None:
         self.known = [Known(added(turn.message), turn.message.content) for turn in wanted.history]
-        self.units = units_of(wanted.history, self.known)
+        self.units = units_of(wanted.history, [known.tokens for known in self.known])
+        self.number = len(self.units.tokens)
         self.room, self.marker = room, marker
         self.kept: set[int] = set()
         self.extra = 0
 
     def total(self, kept: set[int]) -> int:
-        gaps = sum(1 for is_kept, _ in itertools.groupby(range(len(self.units)), lambda i: i in kept) if not is_kept)
-        return sum(self.units[i].tokens for i in kept) + gaps * self.marker + self.extra
+        gaps = sum(1 for is_kept, _ in itertools.groupby(range(self.number), lambda i: i in kept) if not is_kept)
+        return sum(self.units.tokens[i] for i in kept) + gaps * self.marker + self.extra
 
     def of(self, index: int) -> list[Known]:
-        return self.known[self.units[index].first : self.units[index].end]
+        return self.known[self.units.bounds[index] : self.units.bounds[index + 1]]
 
     def offer(self, index: int, limit: int) -> bool:
         if index in self.kept:
@@ -205,15 +207,15 @@ class Naive:
         return unfit
 
     def choose(self, policy: BudgetSettings) -> set[int]:
-        newest = range(len(self.units))[::-1]
+        newest = range(self.number)[::-1]
         if self.total(set()) > self.room:
             return set()
-        explicit = [i for i in newest if self.units[i].is_pinned]
+        explicit = [i for i in newest if self.units.pins[i]]
         unfit = self.offer_all(explicit, self.room)
-        first = [i for i, unit in enumerate(self.units) if unit.is_exchange][:1]
-        rich = [i for i in newest if self.units[i].is_exchange and is_rich(self.units[i], self.known)]
+        first = [i for i in newest if self.units.exchanges[i]][-1:]
+        rich = [i for i in newest if self.units.exchanges[i] and is_rich(self.of(i))]
         share = self.total(self.kept) + int(policy.pinned_share * (self.room - self.total(self.kept)))
-        automatic = [i for i in dict.fromkeys([*first, *rich]) if not self.units[i].is_pinned]
+        automatic = [i for i in dict.fromkeys([*first, *rich]) if not self.units.pins[i]]
         unfit += self.offer_all(automatic, share)
         if unfit:
             named = [name for i in unfit for known in self.of(i) for name in known.entities]
@@ -238,9 +240,10 @@ def test_what_is_kept_is_what_the_rules_choose(history: tuple[Turn, ...], spare:
         return
     naive = Naive(wanted, spare, added(ChatMessage("system", marker_text(99 if len(history) > 9 else 9))))
     kept = naive.choose(policy)
-    assert [
-        place for unit in naive.units for place in range(unit.first, unit.end) if naive.units.index(unit) in kept
-    ] == [place for place, placement in enumerate(fitted.placements) if placement is not Placement.DROPPED]
+    bounds = naive.units.bounds
+    assert [place for i in sorted(kept) for place in range(bounds[i], bounds[i + 1])] == [
+        place for place, placement in enumerate(fitted.placements) if placement is not Placement.DROPPED
+    ]
 
 
 def exchanges(*questions: str, answer: str = "an answer") -> tuple[Turn, ...]:
@@ -293,6 +296,14 @@ def test_pins_that_do_not_fit_are_named_in_the_first_marker() -> None:
     assert sum(fitted.entity_block in message.content for message in fitted.messages) == 1
     first = next(message for message in fitted.messages if message.content.startswith("["))
     assert first.content == f"{marker_text(2, block=fitted.entity_block)}\n\nand now"
+
+
+def test_a_rich_turn_that_is_kept_for_being_recent_is_not_named() -> None:
+    rich = "Order AB-1234 of 『Kokoro』 for 1,200円. " + "blah " * 20
+    newer = [rich.replace("AB-1234", other) for other in ("CD-5678", "EF-9012")]
+    fitted = fitted_in(420, exchanges("hi", rich, *newer), pinned_share=0.1)
+    assert kept_of(fitted) == "ppdd" + "rrrr"
+    assert fitted.entity_block == "Context from earlier: AB-1234; 『Kokoro』; 1,200円"
 
 
 def test_what_people_said_never_becomes_a_system_message() -> None:
@@ -438,17 +449,6 @@ def test_every_turn_of_a_long_history_is_counted_once() -> None:
     fitted = fit(wanted, limit=2000, costs=costs, policy=POLICY)
     assert fitted.turns_dropped > 1500
     assert counted <= 1002 + 5  # equal answers are one
-
-
-def test_a_unit_is_an_exchange() -> None:
-    shape = "a uatta s u a us s u".replace(" ", "")
-    names = {"u": "user", "a": "assistant", "t": "tool", "s": "system"}
-    history = [Turn(ChatMessage(names[letter], "x")) for letter in shape]  # type: ignore[arg-type]  # from a literal table
-    units: list[Unit] = units_of(history, [Known(1, "x")] * len(history))
-    assert [shape[unit.first : unit.end] for unit in units] == ["a", "uatta", "s", "ua", "uss", "u"]
-    assert [unit.is_pinned for unit in units] == [False, False, True, False, True, False]
-    assert [unit.tokens for unit in units] == [1, 5, 1, 2, 3, 1]
-    assert units_of([], []) == []
 
 
 def test_a_template_that_adds_more_than_its_sum_gets_less_history() -> None:

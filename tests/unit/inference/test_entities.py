@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pratique.inference.context import selection
-from pratique.inference.context.counts import Known
+from pratique.inference.context import counts, selection
+from pratique.inference.context.counts import RICH_ENTITIES, Known
 from pratique.inference.context.entities import MAX_ENTITIES, entities_of
 from pratique.inference.context.marker import entity_block
-from pratique.inference.context.selection import RICH_ENTITIES, is_rich
-from pratique.inference.context.units import Unit
+from pratique.inference.context.selection import is_rich
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +49,7 @@ pytestmark = pytest.mark.unit
 )  # fmt: skip
 def test_what_is_named(text: str, expected: tuple[str, ...]) -> None:
     assert entities_of(text) == expected
+    assert entities_of(text, at_most=2) == expected[:2]
 
 
 @given(st.text(max_size=200) | st.text(alphabet="Aa1-@:/.「」第3巻様 \"'", max_size=200))
@@ -137,11 +137,9 @@ FORGET = [
 
 
 def mistakes(threshold: int, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(selection, "RICH_ENTITIES", threshold)
-    unit = Unit(0, 2, 2, is_pinned=False, is_exchange=True)
-    judged = [
-        [is_rich(unit, [Known(1, text) for text in exchange]) for exchange in part] for part in (REMEMBER, FORGET)
-    ]
+    for module in (counts, selection):
+        monkeypatch.setattr(module, "RICH_ENTITIES", threshold)
+    judged = [[is_rich([Known(1, text) for text in exchange]) for exchange in part] for part in (REMEMBER, FORGET)]
     return judged[0].count(False) + judged[1].count(True)
 
 

@@ -24,7 +24,7 @@ from pratique.inference.context.parts import Turn, Wanted
 from pratique.inference.engines.interface import ChatMessage, Engine
 from pratique.inference.errors import InvalidInvocationError
 from pratique.inference.logfile import MAX_LINE_BYTES, LogFileError, read_lines, read_whole
-from pratique.inference.settings import BudgetSettings
+from pratique.inference.settings import BudgetSettings, InferenceSettings, ModelSettings
 
 pytestmark = pytest.mark.unit
 
@@ -204,7 +204,7 @@ def test_what_is_no_request_is_refused(raw: bytes, error: type[CallerError]) -> 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(budget, "_load", lambda folder: Characters())
+    monkeypatch.setattr(budget, "_load", lambda *_: Characters())
 
     def call(*arguments: object, given: bytes | None = None) -> Result:
         runner = CliRunner()
@@ -300,8 +300,19 @@ def test_fit_names_the_bad_lines_and_refuses_too_many(run: Any) -> None:
 def test_without_a_tokenizer_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with pytest.raises(CallerError, match="no small model") as caught:
-        budget._load(None)
+        budget._load(None, InferenceSettings())
     assert "pratique model import" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("given", [None, Path("given")])
+def test_the_tokenizer_is_the_one_that_was_named_or_else_the_configured_models(
+    monkeypatch: pytest.MonkeyPatch, given: Path | None
+) -> None:
+    monkeypatch.setattr("pratique.inference.engines.tokenizer.load_tokenizer", lambda folder: folder)
+    one = InferenceSettings(model=Path("one"))
+    several = InferenceSettings(models=(ModelSettings(name="a", folder=Path("several")),))
+    loaded: list[object] = [budget._load(given, settings) for settings in (one, several)]
+    assert loaded == ([given, given] if given else [Path("one"), Path("several")])
 
 
 def test_a_file_is_read_line_by_line_plain_or_compressed(tmp_path: Path) -> None:

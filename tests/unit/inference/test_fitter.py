@@ -168,8 +168,10 @@ def test_a_message_is_counted_once_whatever_its_neighbours() -> None:
 
 
 def test_entities_are_looked_for_when_they_are_asked_for() -> None:
-    [known] = CostCache(lambda message: 1, len).look([ChatMessage("user", "order AB-1234")])
-    assert known.entities == ("AB-1234",)
+    [known] = CostCache(lambda message: 1, len).look([ChatMessage("user", "AB-1, AB-2, AB-3, AB-4")])
+    assert known.find_few() == ("AB-1", "AB-2", "AB-3")  # no more than it takes to be rich
+    assert known.few == known.find_few()
+    assert known.entities == ("AB-1", "AB-2", "AB-3", "AB-4")
     assert known.entities is known.entities
 
 
@@ -194,7 +196,7 @@ def test_a_cache_of_the_old_generation_is_not_counted_again() -> None:
         counted.append(text)
         return len(text)
 
-    cache = CostCache(lambda message: count(message.content), count, max_characters=2 * 800)
+    cache = CostCache(lambda message: count(message.content), count, max_bytes=2 * 1200)
     for text in ("a", "b", "c", "a", "b"):
         cache.text(text)
         cache.message(ChatMessage("user", text))

@@ -245,6 +245,26 @@ def test_no_text_is_tokenised_twice() -> None:
     assert any("new" in text for text in counting.texts)
 
 
+class Dated(Tokenizer):
+    """Looks at a clock, and at a word that no probe has."""
+
+    today = "Monday"
+
+    def apply_chat_template(self, chat: list[dict[str, Any]], **rest: Any) -> str:
+        changed = [{**message, "content": message["content"].replace("/loud", "LOUD")} for message in chat]
+        return f"<|im_start|>system\n{self.today}<|im_end|>\n" + super().apply_chat_template(changed, **rest)
+
+
+def test_what_a_template_does_otherwise_than_in_any_probe_or_prompt_before_is_done() -> None:
+    template = Dated()
+    prompts = ChatPrompts(template)
+    assert prompts.costs.is_exact  # as far as the probes show
+    assert "Monday⟩" in text_of(prompts.encode([ChatMessage("user", "quiet")]))
+    assert "user\nLOUD please" in text_of(prompts.encode([ChatMessage("user", "/loud please")]))
+    template.today = "Tuesday"
+    assert "Tuesday⟩" in text_of(prompts.encode([ChatMessage("user", "quiet")]))
+
+
 class Counting(Tokenizer):
     def __init__(self) -> None:
         self.texts: list[str] = []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pratique.inference.context.counts import Costs
 from pratique.inference.context.parts import Wanted
@@ -20,8 +19,7 @@ _HINTS: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """Everything but the history, as it goes into the prompt."""
 
     system: tuple[ChatMessage, ...]
@@ -37,7 +35,7 @@ class Head:
 def system_message(wanted: Wanted, num_passages: int) -> tuple[ChatMessage, ...]:
     """Return the system prompt with the first passages in one message, or nothing."""
     context = "Context:\n" + "\n".join(wanted.passages[:num_passages]) if num_passages else ""
-    text = "\n\n".join(part for part in (wanted.system_prompt, context) if part)
+    text = "\n\n".join([part for part in (wanted.system_prompt, context) if part])
     return (ChatMessage("system", text),) if text else ()
 
 

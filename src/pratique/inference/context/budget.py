@@ -11,6 +11,7 @@ instead, and the history is given less room until it fits: never over the limit 
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import Final
 
 from pratique.inference.context._draft import Draft, History
@@ -21,9 +22,9 @@ from pratique.inference.context.parts import Fitted, Placement, Sizes, Turn, Wan
 from pratique.inference.context.units import units_of
 from pratique.inference.settings import BudgetSettings
 
-__all__ = ["Fitted", "Placement", "Sizes", "Turn", "Wanted", "fit", "size"]
+__all__ = ["RESERVE_DIVISOR", "Fitted", "Placement", "Sizes", "Turn", "Wanted", "fit", "size"]
 
-_RESERVE_DIVISOR: Final = 8
+RESERVE_DIVISOR: Final = 8
 """The reserve for passages is at most this part of the limit: a small context is not all reserve."""
 
 
@@ -44,18 +45,22 @@ def fit(wanted: Wanted, *, limit: int, costs: Costs, policy: BudgetSettings, ext
         ContextLengthExceededError: system prompt, query and reserved output alone are more than `limit`.
     """
     head = fit_head(wanted, limit=limit, costs=costs, extra_tokens=extra_tokens)
-    known = costs.cache.look([turn.message for turn in wanted.history])
+    messages = [turn.message for turn in wanted.history]
+    known = costs.cache.look(messages)
+    tokens = tuple([here.tokens for here in known])
     history = History(
         wanted=wanted,
         head=head,
-        units=units_of(wanted.history, known),
+        messages=messages,
+        units=units_of(wanted.history, tokens),
         known=known,
+        tokens=tokens,
         costs=costs,
         policy=policy,
         extra_tokens=extra_tokens,
     )
     free = limit - wanted.max_tokens - head.prompt_tokens
-    reserve = min(policy.context_reserve_tokens, limit // _RESERVE_DIVISOR)
+    reserve = min(policy.context_reserve_tokens, limit // RESERVE_DIVISOR)
     room = free - max(reserve - head.context_tokens, 0)
     draft, cut = history.draft(room, free), 0
     while (over := draft.prompt_tokens + wanted.max_tokens - limit) > 0:
@@ -66,25 +71,18 @@ def fit(wanted: Wanted, *, limit: int, costs: Costs, policy: BudgetSettings, ext
 
 
 def _fitted(history: History, draft: Draft) -> Fitted:
-    wanted, units = history.wanted, history.units
-    placements: list[Placement] = []
-    for index, unit in enumerate(units):
-        if index in draft.kept.recent:
-            place = Placement.RECENT
-        else:
-            place = Placement.PINNED if index in draft.kept.pinned else Placement.DROPPED
-        placements += [place] * (unit.end - unit.first)
-    turns_dropped = placements.count(Placement.DROPPED)
+    wanted, turns_dropped = history.wanted, draft.turns_dropped
+    placements = chain.from_iterable(map(repeat, draft.kept.placements, history.units.sizes))
     return Fitted(
         messages=draft.messages,
         prompt_tokens=draft.prompt_tokens,
         total_tokens=draft.prompt_tokens + wanted.max_tokens,
         sizes=_sizes(history, draft),
         placements=tuple(placements),
-        turn_tokens=tuple([known.tokens for known in history.known]),
+        turn_tokens=history.tokens,
         turns_dropped=turns_dropped,
         passages_dropped=len(wanted.passages) - history.head.num_passages,
-        entity_block=draft.block,
+        entity_block=draft.kept.block,
         recalled=draft.recalled,
         is_marked=draft.is_marked,
         notice=notice_text(turns_dropped) if turns_dropped and _is_long(history) else None,
@@ -93,19 +91,20 @@ def _fitted(history: History, draft: Draft) -> Fitted:
 
 def _is_long(history: History) -> bool:
     """Whether a person asked so often that they should be told."""
-    roles = [turn.message.role for turn in history.wanted.history] + [message.role for message in history.wanted.tail]
-    return roles.count("user") > history.policy.notice_turns
+    num_asked = sum(history.units.exchanges)  # every user message begins a unit
+    num_asked += [message.role for message in history.wanted.tail].count("user")
+    return num_asked > history.policy.notice_turns
 
 
 def _sizes(history: History, draft: Draft) -> Sizes:
     """Part the prompt's tokens. What sums do not explain is the template's, or taken off the largest part."""
-    head, units = history.head, history.units
+    head = history.head
     sizes = {
         "system": head.system_tokens,
         "context": head.context_tokens,
         "query": head.query_tokens,
-        "pinned": sum(units[index].tokens for index in draft.kept.pinned),
-        "recent": sum(units[index].tokens for index in draft.kept.recent),
+        "pinned": draft.kept.pinned_tokens,
+        "recent": draft.kept.recent_tokens,
         "marker": draft.marker_tokens,
     }
     template = draft.prompt_tokens - sum(sizes.values())

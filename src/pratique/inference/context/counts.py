@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -10,24 +11,34 @@ from pratique.inference._memory import Memory
 from pratique.inference.context.entities import entities_of
 from pratique.inference.engines.interface import ChatMessage, Engine
 
-__all__ = ["CostCache", "Costs", "Known"]
+__all__ = ["RICH_ENTITIES", "CostCache", "Costs", "Known"]
 
-_MAX_CHARACTERS: Final = 8_000_000
+RICH_ENTITIES: Final = 3
+"""Distinct entities from which an exchange counts as rich; the tests hold the data that it was chosen by."""
+_MAX_BYTES: Final = 64 << 20
 _Key: TypeAlias = tuple[str, str, str]
 
 
 class Known:
     """What is known of one message. Its entities are looked for when they are first asked for."""
 
-    __slots__ = ("_entities", "_text", "tokens")
+    __slots__ = ("_entities", "_text", "few", "tokens")
 
     def __init__(self, tokens: int, text: str) -> None:
         self.tokens = tokens
+        self.few: tuple[str, ...] | None = None
+        """The first entities: enough to be rich, or all. None until `find_few`."""
         self._text = text
         self._entities: tuple[str, ...] | None = None
 
+    def find_few(self) -> tuple[str, ...]:
+        """Read as much of the text as the first few entities take."""
+        self.few = few = entities_of(self._text, at_most=RICH_ENTITIES)
+        return few
+
     @property
     def entities(self) -> tuple[str, ...]:
+        """Each once, in order of first mention."""
         found = self._entities
         if found is None:
             found = self._entities = entities_of(self._text)
@@ -42,11 +53,11 @@ class CostCache:
         message: Callable[[ChatMessage], int],
         text: Callable[[str], int],
         *,
-        max_characters: int = _MAX_CHARACTERS,
+        max_bytes: int = _MAX_BYTES,
     ) -> None:
         self._message = message
         self._text = text
-        self._memory: Memory[_Key, Known] = Memory(max_size=max_characters)
+        self._memory: Memory[_Key, Known] = Memory(max_size=max_bytes)
 
     def look(self, messages: Iterable[ChatMessage]) -> list[Known]:
         """What is known of each message."""
@@ -55,7 +66,8 @@ class CostCache:
 
     def message(self, message: ChatMessage) -> int:
         """Tokens that a message adds to a prompt."""
-        return self.look((message,))[0].tokens
+        read = self._memory.reader()
+        return (read((message.content, message.role, message.extra)) or self._look_up(message)).tokens
 
     def text(self, text: str) -> int:
         """Tokens of a bare text."""
@@ -63,13 +75,13 @@ class CostCache:
         known = self._memory.reader()(key)
         if known is None:
             known = self._memory.get(key) or Known(self._text(text), text)
-            self._memory.put(key, known, size=len(text))
+            self._memory.put(key, known, size=sys.getsizeof(text))
         return known.tokens
 
     def _look_up(self, message: ChatMessage) -> Known:
         key = (message.content, message.role, message.extra)
         known = self._memory.get(key) or Known(self._message(message), message.content)
-        self._memory.put(key, known, size=len(message.content) + len(message.extra))
+        self._memory.put(key, known, size=sys.getsizeof(message.content) + sys.getsizeof(message.extra))
         return known
 
 

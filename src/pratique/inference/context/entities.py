@@ -87,13 +87,13 @@ _COMMON_KATAKANA: Final = _words(
 )
 
 
-def entities_of(text: str) -> tuple[str, ...]:
-    """Return what the text names, each once, in order of first mention; at most MAX_ENTITIES."""
+def entities_of(text: str, *, at_most: int = MAX_ENTITIES) -> tuple[str, ...]:
+    """Return what the text names, each once, in order of first mention. The fewer are asked for, the less is read."""
     found: dict[str, None] = {}
     place = done = 0
     for _ in range(_MAX_PLACES):
         start = _START.search(text, place)
-        if start is None or len(found) == MAX_ENTITIES:
+        if start is None or len(found) == at_most:
             break
         entity, place = _at(text, start.start(), done)
         if entity:

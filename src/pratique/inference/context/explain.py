@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from pratique.inference.context.budget import RESERVE_DIVISOR
 from pratique.inference.context.entities import entities_of
 from pratique.inference.context.fitter import Fitter
 from pratique.inference.context.parts import Fitted, Wanted
@@ -19,8 +20,6 @@ __all__ = ["Asked", "Explanation", "PassageLine", "TurnLine", "Verdict", "explai
 Verdict: TypeAlias = Literal["whole", "truncated", "refused"]
 
 _NO_LIMIT: Final = 1 << 40
-_RESERVE_DIVISOR: Final = 8
-"""As in budget.py; the tests hold the two together."""
 _BEGINNING: Final = 60
 
 
@@ -128,7 +127,7 @@ def _needed(whole: Fitted, policy: BudgetSettings) -> int:
     needed, last = whole.total_tokens, 0
     while needed != last:
         last = needed
-        reserve = min(policy.context_reserve_tokens, needed // _RESERVE_DIVISOR)
+        reserve = min(policy.context_reserve_tokens, needed // RESERVE_DIVISOR)
         needed = whole.total_tokens + max(reserve - whole.sizes.context, 0)
     return needed
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from pratique.core.errors import CallerError
 from pratique.inference.context._head import system_message
+from pratique.inference.context.budget import RESERVE_DIVISOR
 from pratique.inference.context.conversation import Conversation, ConversationError, parse_conversation
 from pratique.inference.context.parts import Turn, Wanted
 from pratique.inference.engines.interface import ChatMessage
@@ -40,7 +41,6 @@ __all__ = [
 
 PARTS: Final = ("system", "context", "query", "reply", "turn")
 _ROUND_TO: Final = 50
-_RESERVE_DIVISOR: Final = 8
 _MAX_NAMED: Final = 20
 
 
@@ -171,7 +171,7 @@ class Proposal:
 def propose(survey: Survey, *, max_model_len: int, frame_tokens: int = 0) -> Proposal:
     """Return what the sizes say. `frame_tokens` is what the template adds to a prompt without any message."""
     medians = {part: sizes.percentile(50) for part, sizes in survey.parts.items()}
-    defaults, most = BudgetSettings(), max_model_len // _RESERVE_DIVISOR
+    defaults, most = BudgetSettings(), max_model_len // RESERVE_DIVISOR
     context = _reserve(survey.parts["context"])
     output = _reserve(survey.parts["reply"])
     capped = None if context is None else min(context, most)

@@ -16,7 +16,7 @@ def marker_text(num_turns: int, *, block: str = "", recalled: str = "") -> str:
     """Return the marker of one gap; the first also carries what was kept of all the turns that are gone."""
     noun = "turn" if num_turns == 1 else "turns"
     lines = [f"[{num_turns} earlier {noun} left out here]", block, recalled]
-    return "\n".join(line for line in lines if line)
+    return "\n".join([line for line in lines if line])
 
 
 def entity_block(entities: Iterable[str], *, max_tokens: int, count: Callable[[str], int]) -> str:

@@ -7,43 +7,58 @@ message is one that has no question: it is kept only where everything after it i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from pratique.inference.context.counts import Known
 from pratique.inference.context.parts import Turn
 
-__all__ = ["Unit", "units_of"]
+__all__ = ["Units", "units_of"]
 
 
-class Unit(NamedTuple):
-    """The messages from `first` up to `end` of a history."""
+class Units(NamedTuple):
+    """The units of a history, in columns: making an object of each would take longer than choosing among them."""
 
-    first: int
-    end: int
-    tokens: int
-    is_pinned: bool
-    """By the caller, or for a system message in it."""
-    is_exchange: bool
-    """It begins with a user message."""
+    bounds: list[int]
+    """At which message each begins, and where the last ends: one more than there are units."""
+    sizes: list[int]
+    """Messages."""
+    tokens: list[int]
+    pins: list[bool]
+    """Pinned by the caller, or for a system message in it."""
+    exchanges: list[bool]
+    """Whether it begins with a user message."""
 
 
-def units_of(history: Sequence[Turn], known: Sequence[Known]) -> list[Unit]:
-    """Part a history into its units; `known` is what is known of each message."""
-    units: list[Unit] = []
-    first, tokens, is_pinned, is_open = 0, 0, False, False
-    for place, (turn, here) in enumerate(zip(history, known, strict=True)):
+def units_of(history: Sequence[Turn], tokens: Sequence[int]) -> Units:
+    """Part a history into its units; `tokens` are those of each message."""
+    roles = [turn.message.role for turn in history]
+    pins = [turn.is_pinned for turn in history]
+    begins = [place for place, role in enumerate(roles) if role == "user" or place == 0]
+    if "system" in roles:
+        pins = [role == "system" or is_pinned for role, is_pinned in zip(roles, pins, strict=True)]
+        begins = sorted({*begins, *_between(history)})
+    bounds = [*begins, len(history)]
+    spent = list(accumulate(tokens, initial=0))
+    return Units(
+        bounds=bounds,
+        sizes=_steps(bounds),
+        tokens=_steps([spent[bound] for bound in bounds]),
+        pins=[True in pins[first:end] for first, end in pairwise(bounds)] if True in pins else [False] * len(begins),
+        exchanges=[roles[first] == "user" for first in begins],
+    )
+
+
+def _steps(values: Sequence[int]) -> list[int]:
+    return [right - left for left, right in pairwise(values)]
+
+
+def _between(history: Sequence[Turn]) -> Iterator[int]:
+    """Yield the places of system messages between exchanges; one while an answer is due belongs to that exchange."""
+    is_open = False
+    for place, turn in enumerate(history):
         role = turn.message.role
-        # A system message while an answer is due belongs to that exchange.
-        if place and (role == "user" or (role == "system" and not is_open)):
-            units.append(Unit(first, place, tokens, is_pinned, history[first].message.role == "user"))
-            first, tokens, is_pinned = place, 0, False
-        if role == "system":
-            is_pinned = True
-        else:
+        if role != "system":
             is_open = role != "assistant" or turn.message.extra != ""
-        is_pinned = is_pinned or turn.is_pinned
-        tokens += here.tokens
-    if history:
-        units.append(Unit(first, len(history), tokens, is_pinned, history[first].message.role == "user"))
-    return units
+        elif not is_open:
+            yield place

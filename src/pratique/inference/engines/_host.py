@@ -25,6 +25,9 @@ _ENVIRONMENT: Final = {
     # A dead engine is built anew: vLLM's handlers must not tell the server to exit.
     "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # vLLM compiles a helper of its sampler at the first request that asks for logprobs: half a minute in which nobody
+    # gets a token. All else runs without the compiler anyway (--enforce-eager).
+    "TORCH_COMPILE_DISABLE": "1",
 }
 _TURN = threading.Lock()
 _TURN_SECONDS: Final = 0.02

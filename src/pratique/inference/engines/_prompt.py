@@ -4,15 +4,19 @@ What people write stays text, whatever it spells (`TextTokens`). The template is
 text is that of the known pieces (`Frames`), each beginning with a special token, the ids are put together from those of
 the pieces, so that a long history is tokenised once and not once for every turn.
 
+To render is most of what a remembered prompt costs, and is not left out: a template may ask for the date, for the
+number of messages, for a word in any of them. No prompt that went well before shows what the next one holds.
+
 Costs are sums over the same pieces. They are said to be exact only if the pieces' ids were those of the whole for every
 probe, contents that tempt a template or tokenizer to join or change something among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import cycle, islice
 from typing import Any, Final
 
 from pratique.inference._memory import Memory
@@ -23,9 +27,10 @@ from pratique.inference.errors import InvalidInvocationError
 
 __all__ = ["ChatPrompts"]
 
-_MAX_REMEMBERED: Final = 16_000_000
-"""Characters of text and token ids together."""
-_ID_SIZE: Final = 8
+_MAX_BYTES: Final = 64 << 20
+_MAX_END_BYTES: Final = 1 << 20
+_ID_BYTES: Final = 8
+"""A place in a list; the numbers themselves are shared."""
 _PREFIX: Final = "The capital"
 _ABOUT_TOKENS: Final = 8
 """Around a message that the template did not take by itself."""
@@ -61,6 +66,8 @@ _PATTERNS: Final[tuple[tuple[Role, ...], ...]] = (
 class _Piece:
     """One message as the template has it."""
 
+    content: str
+    """Escaped."""
     text: str | None
     """None where it has no text of its own."""
     ids: list[int]
@@ -77,27 +84,52 @@ class _Pieces:
         self._tokens = tokens
         self._template = template
         self.frames = learn_frames(template)
-        self._known: Memory[tuple[str, str, str], _Piece] = Memory(max_size=_MAX_REMEMBERED)
+        self._known: Memory[tuple[str, str, str], _Piece] = Memory(max_size=_MAX_BYTES)
+        self._known_ends: Memory[str, list[int]] = Memory(max_size=_MAX_END_BYTES)
+        self._numbers: dict[int, int] = {}
+        """Every id that came, once: as objects of their own they would take more than the texts."""
 
-    def of(self, message: ChatMessage) -> _Piece:
-        key = (message.content, message.role, message.extra)
-        piece = self._known.get(key) or self._make(message)
-        self._known.put(key, piece, size=len(message.content) + len(message.extra) + _ID_SIZE * len(piece.ids))
-        return piece
+    def of(self, messages: Iterable[ChatMessage]) -> list[_Piece]:
+        read, look_up = self._known.reader(), self._look_up
+        return [read((message.content, message.role, message.extra)) or look_up(message) for message in messages]
+
+    def joined(self, pieces: Iterable[_Piece], ends: tuple[str, str]) -> list[int]:
+        """Return the ids of pieces between two ends."""
+        begin, end = map(self.end_ids, ends)
+        ids = [*begin]
+        for piece in pieces:
+            ids += piece.ids
+        return ids + end
+
+    def end_ids(self, text: str) -> list[int]:
+        """Return the ids of an end, not to be changed."""
+        ids = self._known_ends.get(text)
+        if ids is None:
+            ids = self._tokens.ids(text)
+        self._known_ends.put(text, ids, size=sys.getsizeof(text) + _ID_BYTES * len(ids))
+        return ids
 
     def ends(self, frames: Frames, *, has_system: bool, prefix: str) -> tuple[str, str]:
         """Return what stands before the first message and after the last."""
         begin = frames.begin_system if has_system else frames.begin
         return begin, frames.reply + self._tokens.escape(prefix)
 
+    def _look_up(self, message: ChatMessage) -> _Piece:
+        key = (message.content, message.role, message.extra)
+        piece = self._known.get(key) or self._make(message)
+        texts = (message.content, message.extra, piece.content, piece.text)
+        self._known.put(key, piece, size=sum(map(sys.getsizeof, texts)) + _ID_BYTES * len(piece.ids))
+        return piece
+
     def _make(self, message: ChatMessage) -> _Piece:
+        content = self._tokens.escape(message.content)
         frame = self.frames.roles.get(message.role) if self.frames is not None and not message.extra else None
-        text = frame.wrap(self._tokens.escape(message.content)) if frame is not None else self._in_place(message)
+        text = frame.wrap(content) if frame is not None else self._in_place(message)
         if text is None:
             about = self._tokens.count(message.content) + self._tokens.count(message.extra) + _ABOUT_TOKENS
-            return _Piece(None, [], about, is_separate=False)
-        ids = self._tokens.ids(text)
-        return _Piece(text, ids, len(ids), is_separate=self._tokens.begins_special(text) is not None)
+            return _Piece(content, None, [], about, is_separate=False)
+        ids = [self._numbers.setdefault(number, number) for number in self._tokens.ids(text)]
+        return _Piece(content, text, ids, len(ids), is_separate=self._tokens.begins_special(text) is not None)
 
     def _in_place(self, message: ChatMessage) -> str | None:
         """Return what the message adds to the text of a small conversation."""
@@ -128,25 +160,19 @@ class ChatPrompts:
         Raises:
             InvalidInvocationError: the template does not take these messages.
         """
-        text = self._template.render(messages, is_open=True, tools=tools) + self._tokens.escape(prefix)
-        ids = self._assembled(self._frames, messages, prefix, text) if self._frames is not None else None
-        return self._tokens.ids(text) if ids is None else ids
+        pieces = self._pieces.of(messages) if self._frames is not None else []
+        contents = [piece.content for piece in pieces] or None
+        text = self._template.render(messages, contents, is_open=True, tools=tools) + self._tokens.escape(prefix)
+        if self._frames is not None:
+            ends = self._pieces.ends(self._frames, has_system=_has_system(messages), prefix=prefix)
+            texts = [piece.text for piece in pieces if piece.text is not None and piece.is_separate]
+            if len(texts) == len(pieces) and "".join((ends[0], *texts, ends[1])) == text:
+                return self._pieces.joined(pieces, ends)
+        return self._tokens.ids(text)
 
     def count(self, text: str) -> int:
         """Tokens of a bare text."""
         return self._tokens.count(text)
-
-    def _assembled(self, frames: Frames, messages: Sequence[ChatMessage], prefix: str, text: str) -> list[int] | None:
-        """Return the ids of a rendered text from those of its pieces, None where it does not consist of them."""
-        pieces = [self._pieces.of(message) for message in messages]
-        begin, end = self._pieces.ends(frames, has_system=_has_system(messages), prefix=prefix)
-        texts = [piece.text for piece in pieces if piece.text is not None and piece.is_separate]
-        if len(texts) < len(pieces) or "".join([begin, *texts, end]) != text:
-            return None
-        ids = self._tokens.ids(begin)
-        for piece in pieces:
-            ids += piece.ids
-        return ids + self._tokens.ids(end)
 
     def _adds_up(self, frames: Frames, probe: Sequence[ChatMessage]) -> bool:
         try:
@@ -154,9 +180,8 @@ class ChatPrompts:
         except InvalidInvocationError:
             # Nobody can send what the template refuses; one that refuses a mere question is not understood.
             return len(probe) > 1
-        begin, end = self._pieces.ends(frames, has_system=_has_system(probe), prefix=_PREFIX)
-        ids = [*self._tokens.ids(begin), *chain.from_iterable(self._pieces.of(message).ids for message in probe)]
-        return ids + self._tokens.ids(end) == self._tokens.ids(text)
+        ends = self._pieces.ends(frames, has_system=_has_system(probe), prefix=_PREFIX)
+        return self._pieces.joined(self._pieces.of(probe), ends) == self._tokens.ids(text)
 
 
 class _Costs:
@@ -171,7 +196,7 @@ class _Costs:
         self._bare = {has_system: self._learned(has_system=has_system) for has_system in (False, True)}
 
     def message(self, message: ChatMessage) -> int:
-        return self._pieces.of(message).tokens
+        return self._pieces.of((message,))[0].tokens
 
     def frame(self, *, has_system: bool, prefix: str = "") -> int:
         frames = self._pieces.frames
@@ -182,9 +207,8 @@ class _Costs:
         return self._ends(frames, has_system=has_system, prefix=prefix)
 
     def _ends(self, frames: Frames, *, has_system: bool, prefix: str) -> int:
-        return sum(
-            len(self._tokens.ids(end)) for end in self._pieces.ends(frames, has_system=has_system, prefix=prefix)
-        )
+        ends = self._pieces.ends(frames, has_system=has_system, prefix=prefix)
+        return sum(len(self._pieces.end_ids(end)) for end in ends)
 
     def _learned(self, *, has_system: bool) -> int:
         if self._pieces.frames is not None:

@@ -35,13 +35,23 @@ class Template:
         self._tokenizer = tokenizer
         self._escape = escape
 
-    def render(self, messages: Sequence[ChatMessage], *, is_open: bool = False, tools: str = "") -> str:
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        contents: Sequence[str] | None = None,
+        *,
+        is_open: bool = False,
+        tools: str = "",
+    ) -> str:
         """Return the template's text, open for a reply or not; texts in it are escaped.
+
+        `contents` are those of the messages where they have been escaped already.
 
         Raises:
             InvalidInvocationError: the template does not take these messages.
         """
-        chat = [self._fields(message) for message in messages]
+        contents = [self._escape(message.content) for message in messages] if contents is None else contents
+        chat = [self._fields(message, content) for message, content in zip(messages, contents, strict=True)]
         known = {"tools": self._parsed(tools, "tools")} if tools else {}
         try:
             text: str = self._tokenizer.apply_chat_template(
@@ -54,8 +64,8 @@ class Template:
             ) from error
         return text
 
-    def _fields(self, message: ChatMessage) -> dict[str, object]:
-        fields: dict[str, object] = {"role": message.role, "content": self._escape(message.content)}
+    def _fields(self, message: ChatMessage, content: str) -> dict[str, object]:
+        fields: dict[str, object] = {"role": message.role, "content": content}
         if message.extra:
             extra = self._parsed(message.extra, f"the extra fields of a {message.role} message")
             if not isinstance(extra, dict):

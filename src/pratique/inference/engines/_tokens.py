@@ -80,5 +80,7 @@ def _encoders(tokenizer: Any) -> tuple[_Encode, _Encode]:  # noqa: ANN401 - see 
 
 
 def _ids(backend: Any, text: str) -> list[int]:  # noqa: ANN401 - see above
-    ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+    # As a batch of one: `encode` holds the interpreter's lock, and a text of megabytes would stop the event loop for
+    # seconds although it is tokenised in a thread. The ids are the same; offsets, which cost time, are left out.
+    ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
     return ids

@@ -9,31 +9,24 @@ is counted and named, and past a share of the lines the log is refused: shapes o
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import io
 import re
-import sys
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias, cast
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from pratique.inference.errors import WarmupManifestError
+from pratique.inference import logfile
+from pratique.inference.engines.tokenizer import load_text_counter
+from pratique.inference.errors import ArtifactError, WarmupManifestError
 from pratique.inference.warmup.derive import MAX_OUTPUT_TOKENS, Request, Traffic
 
 __all__ = ["BadLine", "LogOptions", "TrafficLog", "load_counter", "load_traffic", "read_traffic"]
 
-_MAX_LINE_BYTES: Final = 16 << 20
 _MAX_KINDS: Final = 1_000_000
 _NUM_NAMED: Final = 5
-_GZIP: Final = b"\x1f\x8b"
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_BLANK: Final = _BYTE_ORDER_MARK + b" \t"
 _OWN_EVENT: Final = re.compile(rb'"event": ?"request"')
 
 _Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
@@ -53,6 +46,7 @@ class _Line(msgspec.Struct, frozen=True):
     usage: _Usage | None = None
     prompt_tokens: _Tokens | None = None
     completion_tokens: _Generated | None = None
+    template_tokens: _Generated | None = None
     query: object = None
     prompt: object = None
 
@@ -97,28 +91,14 @@ def load_traffic(path: Path, options: LogOptions) -> TrafficLog:
     Raises:
         WarmupManifestError: it cannot be read, or too many of its lines are no requests.
     """
-    lines = 0
     try:
-        with _opened(path) as file:
-
-            def counted() -> Iterator[bytes]:
-                nonlocal lines
-                for line in _lines(file):
-                    lines += 1
-                    yield line
-
-            return read_traffic(counted(), options, where=str(path))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise WarmupManifestError(
-            f"The traffic log {path} is damaged after line {lines}: {error}.",
-            hint="A log that is being compressed or copied is not whole yet.",
-        ) from error
-    except OSError as error:
-        raise WarmupManifestError(f"The traffic log {path} cannot be read: {error.strerror or error}.") from error
+        return read_traffic(logfile.read_lines(path), options, where=str(path))
+    except logfile.LogFileError as error:
+        raise WarmupManifestError(f"The traffic log {error.message}", hint=error.hint) from error
 
 
-def read_traffic(lines: Iterable[bytes], options: LogOptions, *, where: str) -> TrafficLog:
-    """Count the requests in lines of JSON; `where` names the log in errors.
+def read_traffic(lines: Iterable[bytes | None], options: LogOptions, *, where: str) -> TrafficLog:
+    """Count the requests in lines of JSON, None for one that was too long; `where` names the log in errors.
 
     Raises:
         WarmupManifestError: too many lines are no requests, or texts are to be counted and nothing counts them.
@@ -128,12 +108,12 @@ def read_traffic(lines: Iterable[bytes], options: LogOptions, *, where: str) -> 
     num_bad = num_passed_over = num_words = 0
     is_ours = False
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if line is not None and not line.strip():
             continue
-        is_ours = is_ours or _OWN_EVENT.search(line) is not None
-        num_words += not line.lstrip(_BLANK).startswith(b"{")
+        is_ours = is_ours or (line is not None and _OWN_EVENT.search(line) is not None)
+        num_words += line is not None and not line.lstrip().startswith(b"{")
         try:
-            request = _request(line.removeprefix(_BYTE_ORDER_MARK), options)
+            request = _request(line, options)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NoRequestError) as error:
             num_bad += 1
             if len(bad) < _NUM_NAMED:
@@ -167,17 +147,10 @@ def load_counter(folder: Path) -> Callable[[str], int]:
     Raises:
         WarmupManifestError: there is no tokenizer in it.
     """
-    if not folder.is_dir():
-        raise WarmupManifestError(f"There is no folder {folder} to take a tokenizer from.")
-    from transformers import AutoTokenizer
-
-    from pratique.inference.engines._prompt import ChatPrompts
-
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise WarmupManifestError(f"The folder {folder} has no tokenizer that can be read: {error}") from error
-    return ChatPrompts(tokenizer).count
+        return load_text_counter(folder)
+    except ArtifactError as error:
+        raise WarmupManifestError(error.message, hint=error.hint) from error
 
 
 class _NoRequestError(Exception):
@@ -187,17 +160,17 @@ class _NoRequestError(Exception):
 _DECODER: Final = msgspec.json.Decoder(_Line)
 
 
-def _request(line: bytes, options: LogOptions) -> Request | None:
+def _request(line: bytes | None, options: LogOptions) -> Request | None:
     """Return the request of a line, None where it is another event or for another model."""
-    if len(line) == _MAX_LINE_BYTES:
-        raise _NoRequestError(f"it has more than {_MAX_LINE_BYTES} bytes")
+    if line is None:
+        raise _NoRequestError(f"it has more than {logfile.MAX_LINE_BYTES} bytes")
     found = _DECODER.decode(line)
     if options.model is not None and found.model not in {None, options.model}:
         return None
     usage = found.usage
     recorded = usage.prompt_tokens if usage else found.prompt_tokens
     if recorded is not None:
-        prompt_tokens = max(recorded - options.template_tokens, 1)
+        prompt_tokens = max(recorded - (found.template_tokens or options.template_tokens), 1)
     else:
         text = found.query if found.query is not None else found.prompt
         if text is None and found.event is not None:
@@ -224,24 +197,3 @@ def _too_bad(where: str, num_bad: int, num_lines: int, bad: list[BadLine]) -> Wa
         f"{num_bad} of {num_lines} lines of {where} are no requests. The first: {named}.",
         hint="A line is JSON with prompt_tokens, usage, query or prompt. --max-bad says which share may be others.",
     )
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    with contextlib.ExitStack() as stack:
-        raw: io.BufferedReader
-        if str(path) == "-":
-            raw = io.BufferedReader(cast("io.RawIOBase", sys.stdin.buffer))
-            stack.callback(raw.detach)  # the standard input stays open
-        else:
-            raw = stack.enter_context(path.open("rb"))
-        yield stack.enter_context(gzip.GzipFile(fileobj=raw)) if raw.peek(len(_GZIP)).startswith(_GZIP) else raw
-
-
-def _lines(file: io.BufferedIOBase) -> Iterator[bytes]:
-    """Yield the lines; of one that is too long its beginning, which is told by its length."""
-    while line := file.readline(_MAX_LINE_BYTES):
-        rest = line
-        while len(rest) == _MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = file.readline(_MAX_LINE_BYTES)
-        yield line

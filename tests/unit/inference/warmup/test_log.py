@@ -41,7 +41,7 @@ def read(*lines: bytes, **options: Any) -> TrafficLog:
         (b'{"prompt_tokens":12}', Request(12)),
         (b'{"prompt_tokens":12,"completion_tokens":null,"adapter":null}', Request(12)),
         (b'{"prompt_tokens":12,"completion_tokens":5000}', Request(12, 16)),
-        (b'\xef\xbb\xbf{"prompt_tokens":12}\r\n', Request(12)),
+        (b'{"prompt_tokens":12}\r\n', Request(12)),
         (b'{"prompt_tokens":12,"prompt":["a"],"query":7}', Request(12)),
         ('{"query":"a 日本 🙂","completion_tokens":2}'.encode(), Request(3, 2)),
         (b'{"prompt":"one two"}', Request(2)),
@@ -137,7 +137,7 @@ def test_a_log_is_streamed() -> None:
 
 
 def test_a_line_without_an_end_is_cut_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "_MAX_LINE_BYTES", 64)
+    monkeypatch.setattr("pratique.inference.logfile.MAX_LINE_BYTES", 64)
     file = tmp_path / "x.jsonl"
     file.write_bytes(b'{"query": "' + b"x" * 1000 + b'"}\n' + LINE + b"y" * 63 + b"\n" + LINE)
     found = load_traffic(file, LogOptions(max_bad_share=1.0))
@@ -147,7 +147,7 @@ def test_a_line_without_an_end_is_cut_and_the_next_is_read(tmp_path: Path, monke
 
 def test_plain_compressed_and_standard_input_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, packed = tmp_path / "a.jsonl", tmp_path / "a.bin"
-    plain.write_bytes(LINE * 3)
+    plain.write_bytes(b"\xef\xbb\xbf" + LINE * 3)
     packed.write_bytes(gzip.compress(LINE * 2) + gzip.compress(LINE))
     expected = load_traffic(plain, LogOptions())
     assert expected.traffic == {Request(12): 3}

@@ -70,7 +70,7 @@ def test_derive_as_json_has_coverage_and_manifest(log: Path) -> None:
 
 def test_derive_leaves_out_what_the_model_cannot_take(log: Path) -> None:
     result = run("derive", log, "--max-model-len", 512, "--template-tokens", 5, "--max-shapes", 2)
-    assert "60 requests are longer than the model takes" in result.stderr
+    assert "60 requests fill the model's context or are longer" in result.stderr
     assert "prompt_tokens = 31" in result.stdout
     assert "900" not in result.stdout
 
