@@ -20,6 +20,9 @@ from pratique.core.errors import EnvironmentFaultError
 __all__ = ["LazyGroup", "MissingPartError", "Target"]
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+# Imported by what counts tokens or converts weights, and in no part's own extra.
+_ENGINE_EXTRA = "engine-cpu"
+_ENGINE_PACKAGES = frozenset({"gguf", "safetensors", "torch", "transformers", "vllm"})
 
 
 class MissingPartError(EnvironmentFaultError):
@@ -72,6 +75,16 @@ class LazyGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, _Unloaded) else command, rest
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps these types private
+        """Run the called command. What it imports only while it runs may be missing too."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            target = self.targets.get(ctx.invoked_subcommand or "")
+            if target is None:
+                raise
+            raise _missing(error, target) from error
+
     def load_command(self, name: str) -> TyperCommand | TyperGroup | None:
         """Return one of the group's commands, imported; None where there is no such command.
 
@@ -88,13 +101,17 @@ def _import(target: Target) -> Any:  # noqa: ANN401 - a function of any signatur
     try:
         return getattr(importlib.import_module(target.module), target.attribute)
     except ModuleNotFoundError as error:
-        missing = error.name or "a module"
-        if missing.startswith("pratique"):
-            raise MissingPartError(
-                f"This installation is incomplete: it has no module '{missing}'.", hint="Install pratique again."
-            ) from error
-        extra = f"[{target.extra}]" if target.extra else ""
-        raise MissingPartError(
-            f"The package '{missing}' is not installed, and this command needs it.",
-            hint=f"pip install 'pratique{extra}', or `make up` in a checkout.",
-        ) from error
+        raise _missing(error, target) from error
+
+
+def _missing(error: ModuleNotFoundError, target: Target) -> MissingPartError:
+    missing = error.name or "a module"
+    if missing.startswith("pratique"):
+        return MissingPartError(
+            f"This installation is incomplete: it has no module '{missing}'.", hint="Install pratique again."
+        )
+    extra = _ENGINE_EXTRA if missing.partition(".")[0] in _ENGINE_PACKAGES else target.extra
+    return MissingPartError(
+        f"The package '{missing}' is not installed, and this command needs it.",
+        hint=f"pip install 'pratique{f'[{extra}]' if extra else ''}', or `make up` in a checkout.",
+    )

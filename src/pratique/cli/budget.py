@@ -26,9 +26,10 @@ __all__ = ["app"]
 app = typer.Typer(help="The context budget: fit it to a log, explain what it did.", no_args_is_help=True)
 
 _Tokenizer = Annotated[
-    Path | None, typer.Option(help="A model's folder, for its tokenizer. Default: the imported small model.")
+    Path | None,
+    typer.Option(help="A model's folder, for its tokenizer. Default: the configured model, or the small one."),
 ]
-_Config = Annotated[Path | None, typer.Option(help="TOML file with a table [inference].")]
+_Config = Annotated[Path | None, typer.Option(help="TOML file with a table \\[inference].")]
 _Length = Annotated[int | None, typer.Option(help="Tokens of prompt and reply together. Default: as configured.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 _BAR = 30
@@ -54,7 +55,7 @@ def fit_log(
     from pratique.inference.logfile import read_lines
 
     settings = _settings(config, max_model_len)
-    model = _load(tokenizer)
+    model = _load(tokenizer, settings)
     survey = Survey(model.costs.message, model.count)
     reader = LogReader(survey)
     reader.read(read_lines(log))
@@ -85,7 +86,8 @@ def explain_request(
 ) -> None:
     """Say where every token of a request's prompt goes, what is left out, and what would make it fit.
 
-    Exit codes: 0 everything fits; 1 something is left out, or the request is refused; 2 wrong usage or no request.
+    Exit codes: 0 everything fits; 1 something is left out, or the request is refused; 2 wrong usage or no request;
+    3 the tokenizer cannot be read.
     """
     from pratique.inference.api.request_file import parse_request
     from pratique.inference.context.explain import explain
@@ -99,7 +101,7 @@ def explain_request(
     # As the server has it: a small context is not all reserve.
     reserve = min(policy.output_reserve_tokens, allowed // 2)
     asked = parse_request(read_whole(file), default_max_tokens=max(reserve, 1))
-    model = _load(tokenizer)
+    model = _load(tokenizer, settings)
     # A summary is the running engine's work; what is near the query can be told here.
     recall = RelevanceRecall(model.count, max_tokens=policy.recall_tokens) if policy.recall == "relevance" else None
     fitter = Fitter(cast("Engine", model), policy, recall=recall)
@@ -123,12 +125,13 @@ def _settings(config: Path | None, max_model_len: int | None) -> InferenceSettin
     return load_settings(InferenceSettings, part="inference", file=config, environment=os.environ, overrides=overrides)
 
 
-def _load(folder: Path | None) -> TokenizerOnly:
+def _load(given: Path | None, settings: InferenceSettings) -> TokenizerOnly:
     from pratique.core.errors import CallerError
     from pratique.inference.artifacts.store import SMALL_MODEL, default_model_root, is_imported
     from pratique.inference.engines.tokenizer import load_tokenizer
 
-    root = default_model_root(os.environ)
+    root = settings.model_root or default_model_root(os.environ)
+    folder = given or (settings.models[0].folder if settings.models else settings.model)
     if folder is None and not is_imported(root):
         raise CallerError(
             f"Nothing to count tokens with: no --tokenizer was given, and {root} has no small model.",

@@ -61,7 +61,7 @@ class _RootGroup(LazyGroup):
         ),
         "chat": Target(help="Chat in the terminal.", module="pratique.cli.chat", attribute="chat", extra="client"),
         "model": Target(
-            help="Import and list models.", module="pratique.cli.model", attribute="app", extra="inference"
+            help="Import, list and verify models.", module="pratique.cli.model", attribute="app", extra="inference"
         ),
         "warmup": Target(
             help="Warmup manifests: derive, check, time.",

@@ -76,7 +76,11 @@ def list_command(model_root: _Root = None, as_json: _JsonLines = False) -> None:
     """List the imported models."""
     from pratique.inference.artifacts.store import list_models
 
-    for manifest in list_models(_root(model_root)):
+    root = _root(model_root)
+    found = list_models(root)
+    if not found:
+        print(f"no imported model in {root}", file=sys.stderr)
+    for manifest in found:
         fields = {"name": manifest.name, "size_bytes": manifest.size_bytes, "licence": manifest.licence}
         print(
             json.dumps({"schema_version": 1, **fields, "origin": manifest.origin})

@@ -10,16 +10,19 @@ it stands where the setting can be read from text (so `1.0` is a fine name), and
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from pratique.core.errors import CallerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Settings", "SettingsError", "load_settings"]
 
@@ -57,18 +60,18 @@ def load_settings(
     Raises:
         SettingsError: naming the setting, what was found, and where it came from.
     """
-    merged: dict[str, object] = {}
-    if file is not None:
-        merged.update(_from_file(file, part))
-    merged.update(_from_environment(environment or {}, part, kind))
-    merged.update({name: value for name, value in (overrides or {}).items() if value is not None})
+    from_file = _from_file(file, part) if file is not None else {}
+    from_environment = _from_environment(environment or {}, part, kind)
+    explicit = {name: value for name, value in (overrides or {}).items() if value is not None}
     try:
-        return msgspec.convert(merged, kind, strict=False, dec_hook=_read_path)
+        return msgspec.convert({**from_file, **from_environment, **explicit}, kind, strict=False, dec_hook=_read_path)
     except msgspec.ValidationError as error:
-        raise SettingsError(
-            f"The settings of '{part}' are wrong: {error}.",
-            hint=f"Known settings: {', '.join(kind.__struct_fields__)}.",
-        ) from error
+        origins = (
+            dict.fromkeys(from_file, f"in {file}")
+            | {name: f"in the environment variable {_variable(part, name)}" for name in from_environment}
+            | dict.fromkeys(explicit, "given explicitly")
+        )
+        raise _explained(error, kind, part, origins) from error
 
 
 def _from_file(file: Path, part: str) -> dict[str, object]:
@@ -84,7 +87,7 @@ def _from_file(file: Path, part: str) -> dict[str, object]:
 
 
 def _from_environment(environment: Mapping[str, str], part: str, kind: type[S]) -> dict[str, object]:
-    prefix = f"PRATIQUE_{part.upper()}_"
+    prefix = _variable(part, "")
     types = {field.name: field.type for field in msgspec.structs.fields(kind)}
     found: dict[str, object] = {}
     for name, text in environment.items():
@@ -94,10 +97,72 @@ def _from_environment(environment: Mapping[str, str], part: str, kind: type[S]) 
         if field not in types:
             raise SettingsError(
                 f"The environment variable {name} names no setting of '{part}'.",
-                hint=f"Known settings: {', '.join(kind.__struct_fields__)}.",
+                hint=_known(field, kind.__struct_fields__),
             )
         found[field] = _parse(text, types[field])
     return found
+
+
+def _variable(part: str, name: str) -> str:
+    return f"PRATIQUE_{part.upper()}_{name.upper()}"
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
+
+
+def _explained(
+    error: msgspec.ValidationError, kind: type[Settings], part: str, origins: Mapping[str, str]
+) -> SettingsError:
+    """Say where the wrong setting came from, and what could stand in its place."""
+    path = str(error).partition(" - at `$")[2]
+    steps = re.findall(r"\.(\w+)", path)  # the places in lists are left out: their entries are of one type
+    place = _type_at(kind, steps)
+    unknown = _UNKNOWN.match(str(error))
+    if unknown is None:
+        origin = origins.get(steps[0] if steps else "", "")
+        hint = f"One of: {', '.join(map(str, _choices(place)))}." if _choices(place) else None
+        return SettingsError(f"The settings of '{part}' are wrong: {error}{_in_brackets(origin)}.", hint=hint)
+    name = unknown[1]
+    origin = origins.get(steps[0] if steps else name, "")
+    known = [field.encode_name for field in place.fields] if isinstance(place, msgspec.inspect.StructType) else []
+    table = ".".join([part, *steps])
+    return SettingsError(f"[{table}] has no setting '{name}'{_in_brackets(origin)}.", hint=_known(name, known))
+
+
+def _in_brackets(origin: str) -> str:
+    return f" ({origin})" if origin else ""
+
+
+def _known(name: str, known: Iterable[str]) -> str:
+    known = tuple(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    meant = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{meant}Known settings: {', '.join(known)}."
+
+
+def _type_at(kind: type[Settings], steps: Iterable[str]) -> msgspec.inspect.Type | None:
+    place: msgspec.inspect.Type | None = msgspec.inspect.type_info(kind)
+    for step in steps:
+        fields = place.fields if isinstance(place, msgspec.inspect.StructType) else ()
+        place = next((_one_of(field.type) for field in fields if field.encode_name == step), None)
+    return place
+
+
+def _one_of(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """Return a list's entries, and what a setting is where it is not None."""
+    if isinstance(kind, msgspec.inspect.VarTupleType):
+        return _one_of(kind.item_type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    return kind
+
+
+def _choices(place: msgspec.inspect.Type | None) -> tuple[object, ...]:
+    if isinstance(place, msgspec.inspect.LiteralType):
+        return tuple(place.values)
+    if isinstance(place, msgspec.inspect.EnumType):
+        return tuple(member.value for member in place.cls)
+    return ()
 
 
 def _parse(text: str, kind: Any) -> Any:  # noqa: ANN401 - the settings type decides what is acceptable

@@ -33,6 +33,11 @@ def interrupted() -> None:
     raise KeyboardInterrupt
 
 
+def late() -> None:
+    """Count tokens."""
+    raise ModuleNotFoundError("No module named 'transformers'", name="transformers")
+
+
 group = typer.Typer()
 
 
@@ -55,6 +60,7 @@ TARGETS = {
     "refuse": target("refusing"),
     "break": target("broken"),
     "interrupt": target("interrupted"),
+    "late": target("late", extra="inference"),
     "many": target("group"),
     "absent": target("x", module="pratique.no_such_part"),
     "bare": target("x", module="no_such_package", extra="fleet"),
@@ -128,6 +134,13 @@ def test_missing_module_fails_only_when_called(name: str, said: str) -> None:
     assert result.exit_code == 3
     assert said in result.stderr
     assert "hint:" in result.stderr
+
+
+def test_package_that_is_missed_while_the_command_runs_is_no_bug() -> None:
+    result = runner.invoke(command_line.app, ["late"])
+    assert result.exit_code == 3
+    assert "'transformers' is not installed" in result.stderr
+    assert "pratique[engine-cpu]" in result.stderr
 
 
 def test_commands_can_be_loaded_by_name() -> None:

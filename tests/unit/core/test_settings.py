@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from msgspec import Meta
@@ -9,6 +10,15 @@ from msgspec import Meta
 from pratique.core.settings import Settings, SettingsError, load_settings
 
 pytestmark = pytest.mark.unit
+
+
+class Inner(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    mode: Literal["fast", "slow"] = "fast"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
 
 
 class Example(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,6 +29,9 @@ class Example(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     urls: tuple[str, ...] = ()
     limit: int | None = 3
     folder: Path | None = None
+    inner: Inner = Inner()
+    many: tuple[Inner, ...] = ()
+    colour: Colour | None = None
 
 
 def load(**sources: object) -> Example:
@@ -71,7 +84,38 @@ def test_a_folder_is_a_path_wherever_it_comes_from(tmp_path: Path, source: str) 
 def test_a_value_that_does_not_fit_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(SettingsError, match=name.lower()) as caught:
         load(environment={f"PRATIQUE_EXAMPLE_{name}": text})
-    assert "Known settings: name, port" in (caught.value.hint or "")
+    assert f"(in the environment variable PRATIQUE_EXAMPLE_{name})" in caught.value.message
+
+
+def test_a_value_that_is_no_choice_is_refused_with_the_choices(tmp_path: Path) -> None:
+    file = tmp_path / "pratique.toml"
+    for text, choices in (
+        ('[example.inner]\nmode = "fats"\n', "fast, slow"),
+        ('[example]\ncolour = "x"\n', "red, blue"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SettingsError, match=r"pratique\.toml\)") as caught:
+            load(file=file)
+        assert caught.value.hint == f"One of: {choices}."
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "known"),
+    [
+        ("[example]\nprot = 1\n", "[example] has no setting 'prot' (in ", "Did you mean 'port'? Known settings: name,"),
+        ("[example.inner]\nmod = 1\n", "[example.inner] has no setting 'mod' (in ", "Did you mean 'mode'? Known"),
+        ("[[example.many]]\nxyzzy = 1\n", "[example.many] has no setting 'xyzzy' (in ", "Known settings: mode."),
+    ],
+)
+def test_an_unknown_setting_is_told_with_its_table_and_what_is_known_there(
+    tmp_path: Path, text: str, said: str, known: str
+) -> None:
+    file = tmp_path / "pratique.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load(file=file)
+    assert caught.value.message.startswith(said)
+    assert (caught.value.hint or "").startswith(known)
 
 
 def test_unknown_settings_are_refused_wherever_they_come_from(tmp_path: Path) -> None:
