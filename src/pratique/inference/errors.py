@@ -4,6 +4,7 @@ PratiqueError
 ├── CallerError
 │   ├── InvalidInvocationError      the body of /invocations does not fit its schema
 │   ├── BodyTooLargeError
+│   ├── BodyTimeoutError            the rest of the body did not come
 │   ├── ContextLengthExceededError  what must be in the prompt does not fit
 │   ├── UnknownModelError           no model or adapter of that name is served here
 │   ├── WarmupManifestError         a warmup manifest or traffic log cannot be used
@@ -35,6 +36,7 @@ from pratique.core.errors import CallerError, EnvironmentFaultError, RefusedErro
 __all__ = [
     "MEMORY_CAUSES",
     "ArtifactError",
+    "BodyTimeoutError",
     "BodyTooLargeError",
     "CapacityLimitError",
     "ContextLengthExceededError",
@@ -66,6 +68,12 @@ class BodyTooLargeError(CallerError):
     """The request's body is over the limit."""
 
     code = "body_too_large"
+
+
+class BodyTimeoutError(CallerError):
+    """The rest of the request's body did not come in time: it would hold its place among those in flight."""
+
+    code = "body_timeout"
 
 
 class ContextLengthExceededError(CallerError):

@@ -44,6 +44,8 @@ _LOOK_SECONDS: Final = 0.05
 class _Trouble:
     cause: DeathCause
     needs_restart: bool
+    detail: str
+    """What is known of it, for people."""
 
 
 class Healer:
@@ -70,6 +72,9 @@ class Healer:
         self._pressure = KvPressure(clock, settings)
         self._asked: _Trouble | None = None
         self.breaker.listen(self._follow_breaker)
+        # There from the first scrape: an alarm on a counter that appears with its first event misses that one.
+        for spec in (OOM_ESCALATIONS, OOM_RECOVERIES, OOM_REDUCED):
+            metrics.counter(spec).labels(model=engine.model)
         self._show_state(BreakerState.CLOSED)
 
     async def watch(self) -> None:
@@ -87,7 +92,8 @@ class Healer:
 
     def relieve(self, *, needs_restart: bool) -> None:
         """Give memory back: the container has next to none left."""
-        self._asked = _Trouble(DeathCause.OUT_OF_MEMORY, needs_restart)
+        detail = "the container has next to no memory left"
+        self._asked = _Trouble(DeathCause.OUT_OF_MEMORY, needs_restart, detail)
 
     def admit(self, wanted_tokens: int) -> Admission:
         """Ask the breaker, and count what it holds down."""
@@ -102,22 +108,24 @@ class Healer:
         try:
             self._engine.check()
         except EngineDeadError as error:
-            return _Trouble(error.cause, needs_restart=True)
+            return _Trouble(error.cause, needs_restart=True, detail=error.message)
         asked, self._asked = self._asked, None
         if asked is not None:
             return asked
         pulse = self._engine.pulse()
         if self._heartbeat.observe(pulse) is not Beat.ALIVE:
-            return _Trouble(DeathCause.HUNG, needs_restart=True)
+            detail = f"no iteration while {pulse.num_unfinished} requests wait"
+            return _Trouble(DeathCause.HUNG, needs_restart=True, detail=detail)
         # Once in a cool-down: what runs then is small, and the engine's own preemptions bring it to its end.
         if self._pressure.observe(pulse) and self.breaker.state is not BreakerState.OPEN:
-            return _Trouble(DeathCause.KV_EXHAUSTED, needs_restart=False)
+            detail = f"{pulse.num_preemptions} preemptions so far, {pulse.num_waiting} requests wait"
+            return _Trouble(DeathCause.KV_EXHAUSTED, needs_restart=False, detail=detail)
         return None
 
     async def _heal(self, trouble: _Trouble) -> None:
         began = self._clock.monotonic()
         kind = IncidentKind.RESTART if trouble.needs_restart else IncidentKind.FLUSH
-        self._trip(trouble.cause)
+        self._trip(trouble)
         if trouble.needs_restart:
             await self._restart_until_it_works(trouble.cause)
             self._asked = None  # there is no more to give back; where that was not enough it is asked for again
@@ -156,12 +164,12 @@ class Healer:
             hint="The log says what each restart failed with.",
         )
 
-    def _trip(self, cause: DeathCause) -> None:
-        model = self._engine.model
+    def _trip(self, trouble: _Trouble) -> None:
+        model, cause = self._engine.model, trouble.cause
         trip = self.breaker.trip(cause)
         self._metrics.counter(OOM_TRIPS).labels(model=model, cause=cause.value).inc()
-        self.incidents.record(IncidentKind.TRIP, cause=cause)
-        _LOG.warning("oom_trip", model=model, cause=cause.value, trip=trip.number)
+        self.incidents.record(IncidentKind.TRIP, cause=cause, detail=trouble.detail)
+        _LOG.warning("oom_trip", model=model, cause=cause.value, detail=trouble.detail, trip=trip.number)
         if trip.is_escalation:
             self._metrics.counter(OOM_ESCALATIONS).labels(model=model).inc()
             self.incidents.record(IncidentKind.ESCALATION, cause=cause)
@@ -170,7 +178,9 @@ class Healer:
                 model=model,
                 trips=self._settings.escalation_trips,
                 within_seconds=self._settings.escalation_seconds,
-                hint="Add replicas, give this one more memory, or lower max_model_len and max_num_seqs.",
+                causes={cause.value: count for cause, count in self.breaker.trips_by_cause.items()},
+                hint="For memory: more replicas or memory, or a lower max_model_len or max_num_seqs. For others: the "
+                "incidents in /status.",
             )
 
     def _count_reset(self, kind: IncidentKind, error: Exception | None = None) -> None:

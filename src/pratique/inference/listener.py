@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 
@@ -46,9 +47,12 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
+        is_address_wrong = error.errno == errno.EADDRNOTAVAIL
         raise ListenError(
             f"Cannot listen on {host}:{port}: {error.strerror}.",
-            hint="Choose another port with --port, or 0 for any free one.",
+            hint="Name an address of this machine with --host."
+            if is_address_wrong
+            else "Choose another port with --port, or 0 for any free one.",
         ) from error
     listener.setblocking(False)
     return listener

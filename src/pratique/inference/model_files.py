@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pratique.core.events import get_logger
 from pratique.inference.artifacts.failures import count_failures, default_failures_file, record_failure, record_success
@@ -26,6 +27,7 @@ from pratique.inference.errors import ArtifactError
 
 __all__ = ["ModelFiles"]
 
+_TOKENIZERS: Final = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
 _LOG = get_logger("artifacts")
 
 
@@ -47,6 +49,7 @@ class ModelFiles:
         self._require_manifest = require_manifest
         self._recorded = recorded
         self._seals: list[Seal] = []
+        self._failures_given = failures is not None
         self._failures = failures or default_failures_file(folder)
         self._manifests: dict[Path, Manifest] = {}
         self._cancelled = threading.Event()
@@ -59,19 +62,28 @@ class ModelFiles:
             UnsafeWeightsError: a file is a pickle.
         """
         for folder in self._folders:
-            recorded = self._recorded if folder == self._folder else None
-            if (folder / MANIFEST).exists():
-                expected = None if recorded is None else read_recorded(recorded, folder.name)
-                self._manifests[folder] = manifest = check_layout(folder, expected)
-                self._seals.append(Seal.take(folder, manifest))
-            elif self._require_manifest or recorded is not None:
-                raise ArtifactError(
-                    f"{folder} has no {MANIFEST}, and the settings ask for one.",
-                    hint="`pratique model import` makes one; or name a folder that was imported.",
-                )
-            else:
-                check_unrecorded_layout(folder)
-                _LOG.warning("unverified_model", folder=str(folder), hint="`pratique model import` makes a manifest.")
+            self._check_one(folder)
+        names = [path.name for path in self._folder.iterdir()]
+        if not any(name.startswith(_TOKENIZERS) for name in names):
+            raise ArtifactError(
+                f"{self._folder} has no tokenizer: none of {', '.join(f'{name}*' for name in _TOKENIZERS)} is in it.",
+                hint="Get the tokenizer's files from where the weights came from, and import the model again.",
+            )
+
+    def _check_one(self, folder: Path) -> None:
+        recorded = self._recorded if folder == self._folder else None
+        if (folder / MANIFEST).exists():
+            expected = None if recorded is None else read_recorded(recorded, folder.name)
+            self._manifests[folder] = manifest = check_layout(folder, expected)
+            self._seals.append(Seal.take(folder, manifest))
+        elif self._require_manifest or recorded is not None:
+            raise ArtifactError(
+                f"{folder} has no {MANIFEST}, and the settings ask for one.",
+                hint="`pratique model import` makes one; or name a folder that was imported.",
+            )
+        else:
+            check_unrecorded_layout(folder)
+            _LOG.warning("unverified_model", folder=str(folder), hint="`pratique model import` makes a manifest.")
 
     def verify(self, progress: Callable[[float], None]) -> None:
         """Compare every byte with the checksums; `progress` hears the share that is done, 0…1.
@@ -104,7 +116,12 @@ class ModelFiles:
         self._cancelled.set()
 
     def count_failure(self, reason: str) -> int:
-        """Count a start that failed; return how many did in a row, in this and earlier processes."""
+        """Count a start that failed; return how many did in a row, in this and earlier processes.
+
+        Where there is no model folder, nothing is written beside it: the path may be a slip.
+        """
+        if not self._folder.is_dir() and not self._failures_given:
+            return 1
         return record_failure(self._failures, self._key, reason)
 
     def failures_before(self) -> int:

@@ -15,7 +15,7 @@ import uvloop
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
 from pratique.inference.artifacts.store import SMALL_MODEL, default_model_root, import_small_model
-from pratique.inference.engines.interface import Adapter, Engine
+from pratique.inference.engines.interface import Adapter, ChatMessage, Engine
 from pratique.inference.listener import listen, serving
 from pratique.inference.model_files import ModelFiles
 from pratique.inference.server import ModelParts, ModelServer
@@ -127,6 +127,7 @@ def _artifacts(model: _Model) -> Artifacts:
         model.folder,
         adapters=folders,
         require_manifest=model.settings.require_manifest,
+        recorded=model.settings.recorded_manifest,
         failures=model.settings.failures,
     )
     root = model.folder.parent
@@ -149,12 +150,28 @@ def shape_finder(settings: InferenceSettings, name: str) -> Callable[[Engine], S
         WarmupManifestError: now, so that a wrong manifest is known before anything is loaded.
     """
     given = None if settings.warmup is None else load_manifest(settings.warmup)
+    where = str(settings.warmup or "The built-in manifest")
+    if given is not None:
+        known = [adapter.name for adapter in settings.adapters]
+        shapes_for(given, model=name, where=where, max_model_len=settings.max_model_len, adapters=known)
 
     def find(engine: Engine) -> Sequence[Shape]:
         manifest = given or built_in_manifest(engine.max_model_len, engine.adapters)
-        where = str(settings.warmup or "The built-in manifest")
-        return shapes_for(
+        shapes = shapes_for(
             manifest, model=name, where=where, max_model_len=engine.max_model_len, adapters=engine.adapters
         )
+        return _fitting(shapes, engine)
 
     return find
+
+
+def _fitting(shapes: Sequence[Shape], engine: Engine) -> Sequence[Shape]:
+    """Leave those to the catch-all, where there is one, that do not fit once the chat template is around them."""
+    if not any(shape.fills_context for shape in shapes):
+        return shapes
+    room = engine.max_model_len - len(engine.encode([ChatMessage("user", "")]))
+    fitting = [shape for shape in shapes if shape.fills_context or shape.prompt_tokens + shape.output_tokens <= room]
+    for shape in shapes:
+        if shape not in fitting:
+            _LOG.warning("shape_left_to_the_catch_all", shape=shape.name, prompt_tokens=shape.prompt_tokens, room=room)
+    return fitting

@@ -283,7 +283,8 @@ class ModelServer:
         for state in State:
             self.metrics.gauge(LIFECYCLE_STATE).labels(state=state.value).set(state is step.state)
         self.metrics.counter(LIFECYCLE_TRANSITIONS).labels(state=step.state.value).inc()
-        _LOG.info("lifecycle", state=step.state.value, at_seconds=round(step.at_seconds, 2))
+        tell = _LOG.warning if step.state in {State.DEGRADED, State.FAILED} else _LOG.info
+        tell("lifecycle", state=step.state.value, at_seconds=round(step.at_seconds, 2))
 
     def _fail(self, error: PratiqueError) -> None:
         self.error = error

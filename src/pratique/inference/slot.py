@@ -27,7 +27,7 @@ from pratique.inference.api.chat_budget import ChatBudget
 from pratique.inference.api.lost_engine import with_lost_engine
 from pratique.inference.api.target import WARMUP, Outcome
 from pratique.inference.artifacts.failures import SYSTEMIC
-from pratique.inference.containment.breaker import Admission, Breaker
+from pratique.inference.containment.breaker import Admission, Breaker, BreakerState
 from pratique.inference.context.fitter import Fitter
 from pratique.inference.context.recall.factory import make_recall
 from pratique.inference.engines.interface import Engine, EnginePhase
@@ -157,8 +157,21 @@ class ModelSlot:
             "adapters": list(self.engine.adapters),
             **render_phases(self.phases),
             "warmup": self.warmup_status(),
+            "budget": self._budget_status(),
             "breaker": self.breaker.snapshot(),
             "incidents": self._healer.incidents.snapshot(),
+        }
+
+    def _budget_status(self) -> dict[str, object]:
+        """Return how much context requests get now."""
+        is_closed = self.breaker.state is BreakerState.CLOSED
+        limit = self.engine.max_model_len if is_closed else self.breaker.reduced_tokens
+        policy = self.settings.budget
+        return {
+            "limit_tokens": limit,
+            "context_reserve_tokens": policy.context_reserve_tokens,
+            "output_reserve_tokens": policy.output_reserve_tokens,
+            "recall": policy.recall,
         }
 
     def warmup_status(self) -> dict[str, object]:
@@ -322,8 +335,11 @@ class ModelSlot:
 
     async def _restart(self) -> None:
         self._enter(SlotState.DEGRADED)
+        self._warmed, self._warming = [], None
         self.phases.enter(EnginePhase.PROCESS.value, "restarting the engine")
         await self.engine.restart(self._report)
+        # The weights were read again: they must still be those that were verified.
+        await asyncio.to_thread(self.artifacts.confirm)
         await self._warm()
         self.phases.finish("ready")
         self._enter(SlotState.READY)
@@ -331,6 +347,7 @@ class ModelSlot:
     def _enter(self, state: SlotState) -> None:
         self.state = state
         self._parts.metrics.gauge(MODEL_READY).labels(model=self.name).set(state is SlotState.READY)
+        _LOG.info("model", model=self.name, state=state.value)
         self._parts.changed()
 
     def _is_idle(self) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from starlette.types import ASGIApp, Message
 
+from pratique.core.clock import Clock, ManualClock, SystemClock
 from pratique.inference.engines.simulated import SimulatedEngine
 from pratique.inference.run import shape_finder
 from pratique.inference.server import ModelParts, ModelServer
@@ -90,13 +91,16 @@ class Caller:
 class Running:
     """A model server over the simulated engine, and the task that runs it."""
 
-    def __init__(self, server: ModelServer, engines: list[SimulatedEngine], stop: asyncio.Event) -> None:
+    def __init__(
+        self, server: ModelServer, engines: list[SimulatedEngine], stop: asyncio.Event, clock: Clock | None = None
+    ) -> None:
         self.server = server
         self.engines = engines
         self.engine = engines[0]
         self.slot: ModelSlot = server.slots[0]
         self.stop = stop
         self.call = Caller(server.gate)
+        self.clock = clock or SystemClock()
         self.task: asyncio.Task[None] = asyncio.create_task(server.run(stop))
 
     async def until(self, state: str) -> None:
@@ -119,6 +123,14 @@ class Running:
 Launch = Callable[..., Running]
 
 
+class FastClock(ManualClock):
+    """A clock that runs as fast as there is work to do: what waits for seconds waits for microseconds."""
+
+    async def run(self) -> None:
+        while True:
+            await self.advance(0.01)
+
+
 @pytest.fixture
 def make_settings() -> Callable[..., InferenceSettings]:
     def make(**changes: Any) -> InferenceSettings:
@@ -138,11 +150,13 @@ async def launch(make_settings: Callable[..., InferenceSettings], tmp_path: Path
             artifacts: Artifacts | None = None,
             models: tuple[str, ...] = ("simulated",),
             cgroup: Any = None,
+            clock: FastClock | None = None,
             **changes: Any,
         ) -> Running:
             settings = make_settings(**changes)
             engines = [
-                SimulatedEngine(settings.simulated, model=name, max_model_len=settings.max_model_len) for name in models
+                SimulatedEngine(settings.simulated, model=name, max_model_len=settings.max_model_len, clock=clock)
+                for name in models
             ]
             parts = [
                 ModelParts(
@@ -154,7 +168,11 @@ async def launch(make_settings: Callable[..., InferenceSettings], tmp_path: Path
                 )
                 for engine in engines
             ]
-            running = Running(ModelServer(settings, parts, cgroup=cgroup), engines, asyncio.Event())
+            server = ModelServer(settings, parts, clock=clock, cgroup=cgroup)
+            running = Running(server, engines, asyncio.Event(), clock)
+            if clock is not None:
+                ticking = asyncio.create_task(clock.run())
+                stack.callback(ticking.cancel)
             stack.push_async_callback(_end, running)
             return running
 
@@ -164,6 +182,12 @@ async def launch(make_settings: Callable[..., InferenceSettings], tmp_path: Path
 async def _end(running: Running) -> None:
     running.task.cancel()
     await asyncio.gather(running.task, return_exceptions=True)
+
+
+@pytest.fixture
+def launch_fast(launch: Launch) -> Launch:
+    """Start model servers on a clock that does not let anybody wait."""
+    return lambda **changes: launch(clock=FastClock(), **changes)
 
 
 @pytest.fixture

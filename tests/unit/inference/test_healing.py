@@ -1,4 +1,4 @@
-"""An engine that dies, hangs or runs out of memory inside a running server: what clients see, and that it comes back."""
+"""An engine that dies, hangs or runs out of memory in a running server: what clients see, and that it comes back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pratique.inference.containment.memory import GroupMemory, MemoryReading
-from pratique.inference.errors import DeathCause, EngineDeadError, EngineLoadError
+from pratique.inference.errors import ArtifactError, DeathCause, EngineDeadError, EngineLoadError
 from pratique.inference.settings import ContainmentSettings
+from pratique.inference.slot import Artifacts
 
 if TYPE_CHECKING:
     from tests.unit.inference.conftest import Answer, Launch, Running
@@ -45,8 +46,8 @@ async def metrics(running: Running) -> str:
         (DeathCause.OUT_OF_MEMORY, "capacity_limit"),
     ],
 )
-async def test_a_dead_engine_is_replaced_in_the_same_server(launch: Launch, cause: DeathCause, code: str) -> None:
-    running = launch(simulated=SLOW)
+async def test_a_dead_engine_is_replaced_in_the_same_server(launch_fast: Launch, cause: DeathCause, code: str) -> None:
+    running = launch_fast(simulated=SLOW)
     await running.until("traffic_ready")
     streams = [await stream(running) for _ in range(3)]
     whole = asyncio.create_task(running.call("POST", "/invocations", {"query": "q"}))
@@ -72,8 +73,8 @@ async def test_a_dead_engine_is_replaced_in_the_same_server(launch: Launch, caus
 @pytest.mark.parametrize(
     ("cause", "code"), [(DeathCause.OUT_OF_MEMORY, "capacity_limit"), (DeathCause.HUNG, "not_ready")]
 )
-async def test_while_it_comes_back_nobody_waits(launch: Launch, cause: DeathCause, code: str) -> None:
-    running = launch()
+async def test_while_it_comes_back_nobody_waits(launch_fast: Launch, cause: DeathCause, code: str) -> None:
+    running = launch_fast()
     await running.until("traffic_ready")
     running.engine._settings = type(running.engine._settings)(load_seconds=0.2)
     running.engine.die(cause)
@@ -91,8 +92,8 @@ async def test_while_it_comes_back_nobody_waits(launch: Launch, cause: DeathCaus
     assert [incident["kind"] for incident in incidents] == ["trip", "restart"]
 
 
-async def test_a_hung_engine_is_found_and_replaced(launch: Launch) -> None:
-    running = launch(simulated=SLOW, containment=ContainmentSettings(hang_seconds=0.3))
+async def test_a_hung_engine_is_found_and_replaced(launch_fast: Launch) -> None:
+    running = launch_fast(simulated=SLOW, containment=ContainmentSettings(hang_seconds=0.3))
     await running.until("traffic_ready")
     call = await stream(running)
     running.engine.hang()
@@ -103,20 +104,20 @@ async def test_a_hung_engine_is_found_and_replaced(launch: Launch) -> None:
     assert 'cause="hung"' in await metrics(running)
 
 
-async def test_an_engine_with_nothing_to_do_does_not_hang(launch: Launch) -> None:
-    running = launch(containment=ContainmentSettings(hang_seconds=0.05))
+async def test_an_engine_with_nothing_to_do_does_not_hang(launch_fast: Launch) -> None:
+    running = launch_fast(containment=ContainmentSettings(hang_seconds=0.05))
     await running.until("traffic_ready")
-    await asyncio.sleep(0.3)
+    await running.clock.sleep(5)
     assert running.engine.num_starts == 1
 
 
-async def test_exhausted_blocks_flush_the_engine_and_nobody_loses_a_whole_reply(launch: Launch) -> None:
-    running = launch(simulated={"token_seconds": 0.01, "reply_tokens": 60}, containment=ContainmentSettings())
+async def test_exhausted_blocks_flush_the_engine_and_nobody_loses_a_whole_reply(launch_fast: Launch) -> None:
+    running = launch_fast(simulated={"token_seconds": 0.05, "reply_tokens": 400})
     await running.until("traffic_ready")
     whole = asyncio.create_task(running.call("POST", "/invocations", {"query": "q", "history": LONG}))
     await running.wait_for(lambda: running.engine.pulse().num_unfinished > 0)
     streamed = await stream(running)
-    await asyncio.sleep(0.12)
+    await running.clock.sleep(0.12)
     running.engine.rehearse(kv_usage=0.97, num_preemptions=20, num_waiting=3)
     answer = await whole
     assert answer.status == 200
@@ -132,8 +133,8 @@ async def test_exhausted_blocks_flush_the_engine_and_nobody_loses_a_whole_reply(
     assert 'oom_reduced_total{model="simulated"} 1.0' in text
 
 
-async def test_restarts_in_vain_end_the_server(launch: Launch) -> None:
-    running = launch(containment=ContainmentSettings(max_restarts_in_a_row=2))
+async def test_restarts_in_vain_end_the_server(launch_fast: Launch) -> None:
+    running = launch_fast(containment=ContainmentSettings(max_restarts_in_a_row=2))
     await running.until("traffic_ready")
     running.engine._settings = type(running.engine._settings)(fail_load=True, load_seconds=0)
     running.engine.die()
@@ -142,9 +143,9 @@ async def test_restarts_in_vain_end_the_server(launch: Launch) -> None:
     assert states(running)[-2:] == ["degraded", "failed"]
 
 
-async def test_a_restart_past_its_deadline_counts_as_failed(launch: Launch) -> None:
+async def test_a_restart_past_its_deadline_counts_as_failed(launch_fast: Launch) -> None:
     settings = ContainmentSettings(max_restarts_in_a_row=1, restart_timeout_seconds=0.02)
-    running = launch(containment=settings)
+    running = launch_fast(containment=settings)
     await running.until("traffic_ready")
     running.engine._settings = type(running.engine._settings)(load_seconds=60)
     running.engine.die()
@@ -152,8 +153,8 @@ async def test_a_restart_past_its_deadline_counts_as_failed(launch: Launch) -> N
         await running.task
 
 
-async def test_told_to_stop_while_it_comes_back_it_stops(launch: Launch) -> None:
-    running = launch()
+async def test_told_to_stop_while_it_comes_back_it_stops(launch_fast: Launch) -> None:
+    running = launch_fast()
     await running.until("traffic_ready")
     running.engine._settings = type(running.engine._settings)(load_seconds=60)
     running.engine.die()
@@ -165,8 +166,8 @@ async def test_told_to_stop_while_it_comes_back_it_stops(launch: Launch) -> None
 
 
 @pytest.mark.slow
-async def test_many_deaths_leave_the_same_server_and_no_task(launch: Launch) -> None:
-    running = launch(simulated={"token_seconds": 0.001, "reply_tokens": 4000})
+async def test_many_deaths_leave_the_same_server_and_no_task(launch_fast: Launch) -> None:
+    running = launch_fast(simulated={"token_seconds": 0.001, "reply_tokens": 4000})
     await running.until("traffic_ready")
     before = asyncio.all_tasks()
     for number in range(15):
@@ -181,8 +182,8 @@ async def test_many_deaths_leave_the_same_server_and_no_task(launch: Launch) -> 
     assert 'oom_trips_total{cause="killed",model="simulated"} 15.0' in await metrics(running)
 
 
-async def test_the_way_back_is_one_full_request(launch: Launch) -> None:
-    running = launch(simulated={"token_seconds": 0.005, "reply_tokens": 30})
+async def test_the_way_back_is_one_full_request(launch_fast: Launch) -> None:
+    running = launch_fast(simulated={"token_seconds": 0.005, "reply_tokens": 30})
     await running.until("traffic_ready")
     running.engine.die()
     await running.wait_for(lambda: running.engine.num_starts == 2)
@@ -198,8 +199,10 @@ async def test_the_way_back_is_one_full_request(launch: Launch) -> None:
     assert 'oom_recoveries_total{model="simulated"} 1.0' in await metrics(running)
 
 
-async def test_a_test_whose_client_leaves_makes_room_for_the_next(launch: Launch, answer: Callable[[], Answer]) -> None:
-    running = launch(containment=ContainmentSettings(cooldown_seconds=0.01), simulated=SLOW)
+async def test_a_test_whose_client_leaves_makes_room_for_the_next(
+    launch_fast: Launch, answer: Callable[[], Answer]
+) -> None:
+    running = launch_fast(containment=ContainmentSettings(cooldown_seconds=0.01), simulated=SLOW)
     await running.until("traffic_ready")
     running.engine.die()
     await running.wait_for(lambda: running.engine.num_starts == 2)
@@ -215,8 +218,8 @@ async def test_a_test_whose_client_leaves_makes_room_for_the_next(launch: Launch
     assert running.slot.breaker.state.value == "half_open"
 
 
-async def test_what_must_be_there_and_does_not_fit_now_is_told_to_come_back(launch: Launch) -> None:
-    running = launch()
+async def test_what_must_be_there_and_does_not_fit_now_is_told_to_come_back(launch_fast: Launch) -> None:
+    running = launch_fast()
     await running.until("traffic_ready")
     running.engine.die()
     await running.wait_for(lambda: running.engine.num_starts == 2)
@@ -236,9 +239,9 @@ class Cgroup:
         return MemoryReading(groups=(group,), available_bytes=1000)
 
 
-async def test_short_memory_sheds_then_flushes_then_restarts(launch: Launch) -> None:
+async def test_short_memory_sheds_then_flushes_then_restarts(launch_fast: Launch) -> None:
     cgroup = Cgroup()
-    running = launch(cgroup=cgroup, simulated=SLOW, containment=ContainmentSettings(cooldown_seconds=0.1))
+    running = launch_fast(cgroup=cgroup, simulated=SLOW, containment=ContainmentSettings(cooldown_seconds=0.1))
     await running.until("traffic_ready")
     call = await stream(running)
     cgroup.used = 93
@@ -260,8 +263,8 @@ async def test_short_memory_sheds_then_flushes_then_restarts(launch: Launch) -> 
     assert "pratique_inference_memory_headroom_bytes 50.0" in await metrics(running)
 
 
-async def test_several_models_are_ready_when_all_are(launch: Launch) -> None:
-    running = launch(models=("small", "large"))
+async def test_several_models_are_ready_when_all_are(launch_fast: Launch) -> None:
+    running = launch_fast(models=("small", "large"))
     await running.until("traffic_ready")
     assert [slot["state"] for slot in (await running.call("GET", "/status")).json()["models"]] == ["ready", "ready"]
     large = await running.call("POST", "/invocations", {"query": "q", "model": "large", "max_tokens": 2})
@@ -274,8 +277,8 @@ async def test_several_models_are_ready_when_all_are(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("path", ["/invocations", "/v1/chat/completions"])
-async def test_an_unknown_model_is_named_with_the_known_ones(launch: Launch, path: str) -> None:
-    running = launch(models=("small", "large"))
+async def test_an_unknown_model_is_named_with_the_known_ones(launch_fast: Launch, path: str) -> None:
+    running = launch_fast(models=("small", "large"))
     await running.until("traffic_ready")
     body = {"query": "q", "model": "other"} if path == "/invocations" else {"model": "other", "messages": []}
     answer = await running.call("POST", path, body)
@@ -283,8 +286,8 @@ async def test_an_unknown_model_is_named_with_the_known_ones(launch: Launch, pat
     assert "small, large" in answer.json()["error"]["message"]
 
 
-async def test_tiered_models_take_traffic_one_by_one(launch: Launch) -> None:
-    running = launch(models=("small", "large"), readiness="tiered")
+async def test_tiered_models_take_traffic_one_by_one(launch_fast: Launch) -> None:
+    running = launch_fast(models=("small", "large"), readiness="tiered")
     running.engines[1]._settings = type(running.engines[1]._settings)(load_seconds=0.3)
     await running.until("traffic_ready")
     assert (await running.call("GET", "/ping")).status == 200
@@ -299,8 +302,8 @@ async def test_tiered_models_take_traffic_one_by_one(launch: Launch) -> None:
     assert (await running.call("POST", "/invocations", {**body, "model": "large"})).status == 200
 
 
-async def test_a_tiered_model_that_fails_is_left_out(launch: Launch) -> None:
-    running = launch(models=("small", "large"), readiness="tiered")
+async def test_a_tiered_model_that_fails_is_left_out(launch_fast: Launch) -> None:
+    running = launch_fast(models=("small", "large"), readiness="tiered")
     running.engines[0]._settings = type(running.engines[0]._settings)(fail_load=True, load_seconds=0)
     await running.until("traffic_ready")
     states_of = [model["state"] for model in (await running.call("GET", "/status")).json()["models"]]
@@ -308,14 +311,14 @@ async def test_a_tiered_model_that_fails_is_left_out(launch: Launch) -> None:
     assert (await running.call("POST", "/invocations", {"query": "q", "model": "large"})).status == 200
 
 
-async def test_tiered_models_that_all_fail_end_the_server(launch: Launch) -> None:
-    running = launch(models=("small", "large"), readiness="tiered", simulated={"fail_load": True})
+async def test_tiered_models_that_all_fail_end_the_server(launch_fast: Launch) -> None:
+    running = launch_fast(models=("small", "large"), readiness="tiered", simulated={"fail_load": True})
     with pytest.raises(EngineLoadError):
         await running.task
 
 
-async def test_with_several_models_one_under_repair_does_not_stop_the_others(launch: Launch) -> None:
-    running = launch(models=("small", "large"))
+async def test_with_several_models_one_under_repair_does_not_stop_the_others(launch_fast: Launch) -> None:
+    running = launch_fast(models=("small", "large"))
     await running.until("traffic_ready")
     running.engines[1]._settings = type(running.engines[1]._settings)(load_seconds=0.3)
     running.engines[1].die()
@@ -325,3 +328,33 @@ async def test_with_several_models_one_under_repair_does_not_stop_the_others(lau
     assert (await running.call("POST", "/invocations", {**body, "model": "small"})).status == 200
     assert (await running.call("POST", "/invocations", {**body, "model": "large"})).status == 503
     await running.until("traffic_ready")
+
+
+async def test_weights_that_changed_since_the_start_are_not_loaded_again(launch_fast: Launch) -> None:
+    changed: list[str] = []
+
+    def confirm() -> None:
+        if changed:
+            raise ArtifactError("model.safetensors was written to.")
+
+    running = launch_fast(artifacts=Artifacts(confirm=confirm))
+    await running.until("traffic_ready")
+    changed.append("yes")
+    running.engine.die()
+    with pytest.raises(ArtifactError):
+        await running.task
+    assert states(running)[-2:] == ["degraded", "failed"]
+
+
+async def test_memory_that_was_short_during_the_load_restarts_nothing_after_it(launch_fast: Launch) -> None:
+    running = launch_fast()
+    running.slot.relieve(needs_restart=True)
+    await running.until("traffic_ready")
+    running.engine._settings = type(running.engine._settings)(load_seconds=0.1, token_seconds=0, first_token_seconds=0)
+    running.engine.die()
+    await running.until("degraded")
+    running.slot.relieve(needs_restart=True)
+    await running.until("traffic_ready")
+    await asyncio.sleep(0.15)
+    assert running.engine.num_starts == 2
+    assert running.slot.breaker.trips == 1

@@ -11,6 +11,8 @@ from pratique.inference.artifacts.failures import count_failures, default_failur
 from pratique.inference.artifacts.manifest import MANIFEST, VerificationCancelledError, write_manifest
 from pratique.inference.errors import ArtifactError, UnsafeWeightsError
 from pratique.inference.model_files import ModelFiles
+from pratique.inference.run import build
+from pratique.inference.settings import InferenceSettings
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +27,7 @@ def make(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(WEIGHTS)
         (folder / "config.json").write_text("{}")
+        (folder / "tokenizer.json").write_text("{}")
         if recorded:
             write_manifest(folder, name=name, origin="a test", licence="MIT")
         return folder
@@ -119,10 +122,43 @@ def test_failures_are_counted_for_the_artifact_and_forgotten_by_a_success(make: 
     assert second.count_failure("no memory") == 1
 
 
-def test_a_folder_that_cannot_even_be_checked_is_counted_by_its_name(tmp_path: Path) -> None:
-    folder = tmp_path / "nothing"
+def test_a_folder_that_cannot_be_checked_is_counted_by_its_name(make: Callable[..., Path]) -> None:
+    folder = make()
+    (folder / MANIFEST).write_text("{")
     files = ModelFiles(folder)
     with pytest.raises(ArtifactError):
         files.check()
-    assert files.count_failure("nothing there") == 1
+    assert files.count_failure("no manifest") == 1
     assert count_failures(default_failures_file(folder), str(folder)) == 1
+    assert ModelFiles(folder).failures_before() == 1
+
+
+def test_beside_a_folder_that_is_not_there_nothing_is_written(tmp_path: Path) -> None:
+    files = ModelFiles(tmp_path / "slip")
+    with pytest.raises(ArtifactError):
+        files.check()
+    assert files.count_failure("nothing there") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert ModelFiles(tmp_path / "slip", failures=tmp_path / "counted.json").count_failure("nothing there") == 1
+    assert (tmp_path / "counted.json").exists()
+
+
+def test_weights_without_a_tokenizer_are_refused_before_anything_is_loaded(make: Callable[..., Path]) -> None:
+    folder = make(recorded=False)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ArtifactError, match="has no tokenizer"):
+        ModelFiles(folder).check()
+
+
+def test_the_setting_of_a_recorded_manifest_is_heeded(make: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make()
+    kept = tmp_path / "kept.json"
+    kept.write_bytes((folder / MANIFEST).read_bytes())
+    settings = InferenceSettings(model=folder, recorded_manifest=kept)
+    check = build(settings).slots[0].artifacts.check
+    assert check is not None
+    check()
+    (folder / "config.json").write_text('{"changed": 1}')
+    write_manifest(folder, name="tiny", origin="a test", licence="MIT")
+    with pytest.raises(ArtifactError, match=r"config\.json"):
+        check()

@@ -8,6 +8,7 @@ import pytest
 
 from pratique.inference.containment.breaker import BreakerState
 from pratique.inference.errors import DeathCause
+from pratique.inference.settings import ContainmentSettings
 
 if TYPE_CHECKING:
     from tests.unit.inference.conftest import Launch, Running
@@ -74,3 +75,41 @@ async def test_an_engine_that_fails_midway_ends_the_stream_with_an_error(launch:
     answer = await running.call("POST", CHAT, long_chat(stream=True))
     assert b'"error"' in answer.body
     assert (await running.call("POST", CHAT, long_chat())).status == 500
+
+
+async def test_a_trip_while_a_prompt_is_made_takes_the_full_context_back(ready: Running) -> None:
+    fit, num_fits = ready.slot.fitter.fit, 0
+
+    def fit_and_trip(*arguments: Any, **options: Any) -> Any:
+        nonlocal num_fits
+        num_fits += 1
+        if num_fits == 1:
+            ready.slot.breaker.trip(DeathCause.OUT_OF_MEMORY)
+        return fit(*arguments, **options)
+
+    ready.slot.fitter.fit = fit_and_trip  # type: ignore[method-assign]
+    answer = await ready.call("POST", CHAT, long_chat())
+    assert int(answer.headers["x-pratique-total-tokens"]) <= ready.slot.breaker.reduced_tokens
+    assert num_fits > 1
+
+
+@pytest.mark.parametrize("n", [2, 10**30, "many"])
+async def test_several_replies_are_refused_while_memory_is_short(ready: Running, n: object) -> None:
+    assert (await ready.call("POST", CHAT, long_chat(n=n))).status != 503
+    ready.slot.breaker.trip(DeathCause.OUT_OF_MEMORY)
+    refused = await ready.call("POST", CHAT, long_chat(n=n))
+    assert (refused.status, refused.json()["error"]["code"]) == (503, "capacity_limit")
+    assert (await ready.call("POST", CHAT, long_chat(n=None))).status == 200
+
+
+async def test_a_request_that_breaks_the_application_does_not_keep_the_breaker_open(launch: Launch) -> None:
+    running = launch(containment=ContainmentSettings(cooldown_seconds=0.01))
+    await running.until("traffic_ready")
+    running.engine._settings = type(running.engine._settings)(
+        fail_after_tokens=1, token_seconds=0, first_token_seconds=0
+    )
+    running.slot.breaker.trip(DeathCause.OUT_OF_MEMORY)
+    await running.wait_for(lambda: running.slot.breaker.state is BreakerState.HALF_OPEN)
+    assert (await running.call("POST", CHAT, long_chat())).status == 500
+    assert running.slot.breaker.state is BreakerState.HALF_OPEN
+    assert not running.slot.breaker.is_testing

@@ -12,9 +12,9 @@ import pytest
 
 from pratique.inference.errors import (
     ArtifactError,
-    EngineDeadError,
     EngineLoadError,
     WarmupError,
+    WarmupManifestError,
     WarmupTimeoutError,
 )
 from pratique.inference.run import build
@@ -160,6 +160,28 @@ async def test_told_to_stop_it_stops_from_any_state(launch: Launch, state: str) 
     async with asyncio.timeout(5):
         await running.task
     assert states(running)[-2:] == ["draining", "stopped"]
+
+
+async def test_a_shape_that_does_not_fit_in_its_template_is_left_to_the_catch_all(
+    launch: Launch, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "warmup.toml"
+    shapes = [
+        f'[[shapes]]\nname = "{name}"\nprompt_tokens = {tokens}' for name, tokens in (("wide", 2044), ("small", 9))
+    ]
+    manifest.write_text("\n".join(["schema_version = 1", *shapes]))
+    running = launch(warmup=manifest)
+    await running.until("traffic_ready")
+    assert running.server.probe()["warmup"]["done"] == ["small", "catch-all"]  # type: ignore[index]  # a table
+
+
+def test_a_manifest_for_another_model_is_known_before_anything_is_loaded(
+    make_settings: Callable[..., InferenceSettings], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "warmup.toml"
+    manifest.write_text('schema_version = 1\nmodel = "other"\n[[shapes]]\nname = "a"\nprompt_tokens = 9\n')
+    with pytest.raises(WarmupManifestError, match="'other'"):
+        build(make_settings(warmup=manifest))
 
 
 async def test_nothing_is_left_running(launch: Launch) -> None:

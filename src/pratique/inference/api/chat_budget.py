@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pratique.core.catalogue.inference import TURNS_DROPPED
 from pratique.core.errors import PratiqueError
 from pratique.core.metrics import Metrics
-from pratique.inference.api.completions import completion_size
+from pratique.inference.api.completions import chat_replies, completion_size
 from pratique.inference.api.http import ClientDisconnectedError, header, read_body, send_json
 from pratique.inference.api.response_watch import ResponseWatch
 from pratique.inference.api.target import WARMUP, Outcome, Target
@@ -32,6 +32,7 @@ from pratique.inference.context.messages import ChatRequest, Uncountable, parse_
 from pratique.inference.context.parts import Fitted, Wanted
 from pratique.inference.engines.interface import ChatMessage
 from pratique.inference.errors import (
+    BodyTimeoutError,
     BodyTooLargeError,
     CapacityLimitError,
     ContextLengthExceededError,
@@ -43,6 +44,7 @@ __all__ = ["ChatBudget"]
 
 _OFF: Final = "off"
 _STATUS: Final[dict[type[PratiqueError], tuple[int, str]]] = {
+    BodyTimeoutError: (408, "invalid_request_error"),
     BodyTooLargeError: (413, "invalid_request_error"),
     ContextLengthExceededError: (400, "invalid_request_error"),
     CapacityLimitError: (503, "service_unavailable"),
@@ -59,6 +61,8 @@ class _Ask:
     headers: dict[str, str]
     chat: ChatRequest | None = None
     """To be fitted; None where it passes as it is, or not at all."""
+    has_several_replies: bool = False
+    """Each takes memory of its own, which no limit for one reply holds down."""
 
 
 class ChatBudget:
@@ -84,7 +88,7 @@ class ChatBudget:
             body = await read_body(receive, limit_bytes=self._settings.max_body_bytes)
         except ClientDisconnectedError:
             return
-        except BodyTooLargeError as error:
+        except (BodyTooLargeError, BodyTimeoutError) as error:
             await self._refuse(error, send)
             return
         await self._answer(await read(scope, body), scope, receive, send)
@@ -103,10 +107,12 @@ class ChatBudget:
         chat = await asyncio.to_thread(parse_chat, body)
         if isinstance(chat, Uncountable):
             return _Ask(body=body, size=self._full_size, headers=_unfitted(chat.reason))
+        has_several = chat_replies(body) != 1
         size = lambda: self._size(chat)  # noqa: E731 - the type was narrowed here
         if not self._settings.budget.is_enabled or (header(scope, "x-pratique-budget") or "").lower() == _OFF:
-            return _Ask(body=body, size=size, headers={"x-pratique-budget": _OFF})
-        return _Ask(body=body, size=size, headers={"x-pratique-budget": "fitted"}, chat=chat)
+            return _Ask(body=body, size=size, headers={"x-pratique-budget": _OFF}, has_several_replies=has_several)
+        headers = {"x-pratique-budget": "fitted"}
+        return _Ask(body=body, size=size, headers=headers, chat=chat, has_several_replies=has_several)
 
     async def _read_completion(self, scope: Scope, body: bytes) -> _Ask:
         del scope
@@ -117,23 +123,33 @@ class ChatBudget:
         return _Ask(body=body, size=size, headers={})
 
     async def _answer(self, ask: _Ask, scope: Scope, receive: Receive, send: Send) -> None:
-        admission = await self._admit(ask)
-        outcome = Outcome.ABANDONED
         try:
-            body, headers = await self._prepare(ask, admission)
-            watch = ResponseWatch(receive, send, body=body, headers=headers)
+            admission, body, headers = await self._admit_and_prepare(ask)
         except (ContextLengthExceededError, CapacityLimitError) as error:
             await self._refuse(error, send)
-        else:
-            try:
-                await self._app(_sized(scope, len(body)), watch.receive, watch.send)
-            except asyncio.CancelledError:
-                watch.leave()
-                raise
-            finally:
-                outcome = watch.outcome()
+            return
+        watch = ResponseWatch(receive, send, body=body, headers=headers)
+        try:
+            await self._app(_sized(scope, len(body)), watch.receive, watch.send)
+        except asyncio.CancelledError:
+            watch.leave()
+            raise
         finally:
-            self._target.settle(admission, outcome)
+            self._target.settle(admission, watch.outcome())
+
+    async def _admit_and_prepare(self, ask: _Ask) -> tuple[Admission, bytes, dict[str, str]]:
+        while True:
+            admission = await self._admit(ask)
+            is_held = False
+            try:
+                body, headers = await self._prepare(ask, admission)
+                is_held = self._target.breaker.still_holds(admission)
+            finally:
+                if not is_held:
+                    self._target.settle(admission, Outcome.ABANDONED)
+            if is_held:
+                return admission, body, headers
+            # The breaker tripped while this prompt was being made: the full context was taken back.
 
     async def _admit(self, ask: _Ask) -> Admission:
         if self._target.breaker.state is BreakerState.CLOSED:
@@ -146,6 +162,8 @@ class ChatBudget:
         Raises:
             ContextLengthExceededError: what must be there does not fit. CapacityLimitError: not now.
         """
+        if ask.has_several_replies and admission.limit_tokens is not None:
+            raise CapacityLimitError("Memory is short for a while: only one reply (n) can be asked for.")
         if ask.chat is None:
             return self._as_it_is(ask, admission), ask.headers
         limit = min(admission.limit_tokens or self._max_len, self._max_len)

@@ -1,4 +1,4 @@
-"""What a POST to /v1/completions would take: its prompt is not fitted, only measured. Pure."""
+"""What a request of the OpenAI API would take that is not fitted, only measured: prompts, and several replies. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-__all__ = ["completion_size"]
+__all__ = ["chat_replies", "completion_size"]
 
 _DEFAULT_TOKENS: Final = 16
 """Of the reply, where the request does not say: OpenAI's, and vLLM's."""
@@ -19,6 +19,18 @@ class _Completion(msgspec.Struct, frozen=True):
     max_tokens: _Count = _DEFAULT_TOKENS
     n: _Count | None = 1
     prompt_embeds: object = None
+
+
+class _Chat(msgspec.Struct, frozen=True):
+    n: _Count | None = 1
+
+
+def chat_replies(body: bytes) -> int | None:
+    """Return how many replies a chat request asks for; None where that cannot be known."""
+    try:
+        return msgspec.json.decode(body, type=_Chat).n or 1
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def completion_size(body: bytes, *, count: Callable[[str], int]) -> int | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from pratique.inference.errors import BodyTooLargeError
+from pratique.inference.errors import BodyTimeoutError, BodyTooLargeError
 
 __all__ = ["ClientDisconnectedError", "header", "read_body", "send_bytes", "send_json"]
+
+_BODY_SECONDS: Final = 15.0
 
 
 class ClientDisconnectedError(Exception):
@@ -31,13 +35,22 @@ async def send_bytes(
     await send({"type": "http.response.body", "body": body})
 
 
-async def read_body(receive: Receive, *, limit_bytes: int) -> bytes:
+async def read_body(receive: Receive, *, limit_bytes: int, within_seconds: float = _BODY_SECONDS) -> bytes:
     """Read the request's body.
 
     Raises:
         BodyTooLargeError: it is over the limit; the rest is not read.
+        BodyTimeoutError: it did not come in time.
         ClientDisconnectedError: the client left.
     """
+    try:
+        async with asyncio.timeout(within_seconds):
+            return await _read_body(receive, limit_bytes=limit_bytes)
+    except TimeoutError as error:
+        raise BodyTimeoutError(f"The body did not come within {within_seconds:.0f} s.") from error
+
+
+async def _read_body(receive: Receive, *, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

@@ -26,6 +26,7 @@ from pratique.inference.api.wire import error_body, sse
 from pratique.inference.engines.interface import Piece
 from pratique.inference.errors import (
     MEMORY_CAUSES,
+    BodyTimeoutError,
     BodyTooLargeError,
     CapacityLimitError,
     ContextLengthExceededError,
@@ -46,6 +47,7 @@ _STATUS: Final[dict[type[PratiqueError], int]] = {
     InvalidInvocationError: 400,
     ContextLengthExceededError: 400,
     UnknownModelError: 404,
+    BodyTimeoutError: 408,
     BodyTooLargeError: 413,
     CapacityLimitError: 503,
     DrainingError: 503,
@@ -55,6 +57,8 @@ _STATUS: Final[dict[type[PratiqueError], int]] = {
     InvocationTimeoutError: 504,
 }
 _UNAVAILABLE: Final = 503
+_LATE_SECONDS: Final = 5.0
+"""After its deadline an answer that still cannot be sent is given up: the client does not read."""
 _LOG = get_logger("invocations")
 
 
@@ -97,8 +101,9 @@ class Invocations:
         """Answer, and stop at once when the client leaves or the server may wait no longer."""
         answering = asyncio.create_task(self._answer(job, send))
         leaving = asyncio.create_task(_left(receive))
+        left_seconds = job.deadline + _LATE_SECONDS - asyncio.get_running_loop().time()
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({answering, leaving}, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (answering, leaving):
                 task.cancel()
@@ -250,6 +255,7 @@ def _tell(job: Job, piece: Piece) -> None:
         model=job.target.name,
         adapter=job.request.adapter,
         prompt_tokens=job.fitted.prompt_tokens,
+        template_tokens=job.fitted.sizes.template,
         completion_tokens=piece.completion_tokens,
         turns_dropped=job.fitted.turns_dropped,
         finish_reason=piece.finish_reason,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -25,6 +26,8 @@ from pratique.inference.errors import (
 from pratique.inference.settings import InferenceSettings
 
 __all__ = ["Ending", "Job", "JobMaker"]
+
+_SMALL_BYTES: Final = 1 << 16
 
 
 @dataclass
@@ -69,12 +72,16 @@ class JobMaker:
         Raises:
             PratiqueError: it cannot be served; nothing is to be settled. ClientDisconnectedError: the client left.
         """
-        invocation = parse_invocation(await read_body(receive, limit_bytes=self._settings.max_body_bytes))
+        body = await read_body(receive, limit_bytes=self._settings.max_body_bytes)
+        if len(body) <= _SMALL_BYTES:
+            invocation, wanted = _understand(body)
+        else:
+            # Its objects take up to a second to make: beside the event loop, which must stay live.
+            invocation, wanted = await asyncio.to_thread(_understand, body)
         is_warmup = WARMUP in scope
         target, adapter = self._find(invocation, is_warmup=is_warmup)
         seconds = min(_timeout_of(scope), self._settings.request_timeout_seconds)
         deadline = asyncio.get_running_loop().time() + seconds
-        wanted = _wanted(invocation)
         request_id = invocation.request_id or header(scope, "x-pratique-request") or self._ids.new("req")
         continuation = Continuation(invocation.prefix)
         admission, fitted, prompt = await _admit_and_fit(target, wanted, continuation, is_warmup=is_warmup)
@@ -165,6 +172,11 @@ async def _fit(
     except BaseException:
         target.settle(admission, Outcome.ABANDONED)
         raise
+
+
+def _understand(body: bytes) -> tuple[Invocation, Wanted]:
+    invocation = parse_invocation(body)
+    return invocation, _wanted(invocation)
 
 
 def _wanted(invocation: Invocation) -> Wanted:

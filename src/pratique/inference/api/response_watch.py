@@ -16,7 +16,9 @@ from pratique.inference.api.target import Outcome
 __all__ = ["ResponseWatch"]
 
 _ERROR_EVENT: Final = b'data: {"error"'
-_SERVER_ERROR: Final = 500
+_SERVER_ERROR: Final = 501
+"""A plain 500 is the application's own trouble with one request (a grammar that does not compile, say): the engine
+goes on, and whoever sent it must not keep the breaker open. What an engine's end did is a 503 (`lost_engine`)."""
 _GOOD: Final = range(200, 300)
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pratique.inference.api.http import ClientDisconnectedError, read_body, send_json
 from pratique.inference.api.target import Target
-from pratique.inference.errors import BodyTooLargeError, NotReadyError, UnknownModelError
+from pratique.inference.errors import BodyTimeoutError, BodyTooLargeError, NotReadyError, UnknownModelError
 from pratique.inference.settings import InferenceSettings
 
 if TYPE_CHECKING:
@@ -79,8 +79,9 @@ class Router:
             return
         except UnknownModelError as error:
             await send_json(send, 404, _openai_error(error.message, "NotFoundError", error.code))
-        except BodyTooLargeError as error:
-            await send_json(send, 413, _openai_error(error.message, "BadRequestError", error.code))
+        except (BodyTooLargeError, BodyTimeoutError) as error:
+            status = 413 if isinstance(error, BodyTooLargeError) else 408
+            await send_json(send, status, _openai_error(error.message, "BadRequestError", error.code))
         except NotReadyError as error:
             body_of_error = _openai_error(error.message, "service_unavailable", error.code)
             await send_json(send, 503, body_of_error, {"retry-after": "1"})

@@ -125,6 +125,7 @@ def plan_import(source: str, model_root: Path, options: ImportOptions | None = N
         ArtifactError: there is nothing to import. CallerError: the name is none, or another model has it.
     """
     given = options or ImportOptions()
+    model_root = model_root.absolute()  # the sandboxed process stands elsewhere
     if source == "small":
         name = given.name or SMALL_MODEL
         found = None if is_imported(model_root, name) else _small_source()

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from pratique.core.events import get_logger
 from pratique.inference.api.http import ClientDisconnectedError, header, read_body, send_bytes, send_json
-from pratique.inference.errors import BodyTooLargeError
+from pratique.inference.errors import BodyTimeoutError, BodyTooLargeError
 from pratique.inference.sagemaker.calls import Call, body_for, parse_call
 from pratique.inference.sagemaker.endpoints import Endpoints, Variant
 from pratique.inference.sagemaker.eventstream import CONTENT_TYPE, encode_exception, encode_part
@@ -147,11 +147,10 @@ class SageMakerShim:
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(limit)
         try:
-            async with asyncio.timeout(self._settings.timeout_seconds):
-                return await read_body(receive, limit_bytes=limit)
+            return await read_body(receive, limit_bytes=limit, within_seconds=self._settings.timeout_seconds)
         except BodyTooLargeError as error:
             raise _too_large(limit) from error
-        except TimeoutError as error:
+        except BodyTimeoutError as error:
             raise request_timeout() from error
 
     def _count(self, change: int) -> None:

@@ -259,7 +259,10 @@ async def _verify_ok(response: aiohttp.ClientResponse, what: str) -> None:
             f"{what}: the server takes no traffic (503): {answer[:_MAX_ANSWER_CHARACTERS]}",
             hint="Wait until /ping answers 200.",
         )
-    raise ProbeError(f"{what} got {response.status}: {answer[:_MAX_ANSWER_CHARACTERS]}")
+    raise ProbeError(
+        f"{what} got {response.status}: {' '.join(answer.split())[:_MAX_ANSWER_CHARACTERS]}",
+        hint="Is this the address of a model server? Its /status says how it is.",
+    )
 
 
 @asynccontextmanager
@@ -285,7 +288,8 @@ async def _translated(what: str) -> AsyncIterator[None]:
         yield
     except aiohttp.ClientConnectorError as error:
         raise ProbeError(
-            f"The server is not reachable: {error}.", hint="Is it running, and is this its address?"
+            f"The server is not reachable at {error.host}:{error.port}: {error.strerror}.",
+            hint="Is it running, and is this its address?",
         ) from error
     except (TimeoutError, ValueError, aiohttp.ClientError, msgspec.DecodeError) as error:
         raise ProbeError(f"No whole answer came ({what}): {type(error).__name__}: {error}") from error

@@ -27,6 +27,7 @@ from pratique.inference.warmup.shapes import Prompt, Shape, prompt_of
 __all__ = ["ShapeResult", "WarmupSummary", "warm_up"]
 
 _HTTP_OK: Final = 200
+_TOO_LONG: Final = "context_length_exceeded"
 _MAX_ANSWER_CHARACTERS: Final = 500
 
 
@@ -114,7 +115,10 @@ def _verified(shape: Shape, prompt: Prompt, reply: _Reply) -> ShapeResult:
     start, end = reply.event("start"), reply.event("end")
     if reply.status != _HTTP_OK or start is None or end is None:
         raise WarmupError(
-            f"The warmup shape '{shape.name}' failed with {reply.status}: {reply.text[-_MAX_ANSWER_CHARACTERS:]}"
+            f"The warmup shape '{shape.name}' failed with {reply.status}: {reply.text[-_MAX_ANSWER_CHARACTERS:]}",
+            hint=f"Shorten the shape: the chat template has {prompt.whole_tokens - prompt.text_tokens} tokens on top."
+            if _TOO_LONG in reply.text
+            else None,
         )
     read, said = start.get("prompt_tokens"), end.get("completion_tokens", 0)
     if read != prompt.whole_tokens or start.get("was_truncated") or start.get("turns_dropped"):
