@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,3 +186,36 @@ def test_a_slow_reader_does_not_hold_the_others_up(start: Start) -> None:
             thread.join(10)
         assert answered == [200] * 8
         assert time.monotonic() - began < 5
+
+
+def test_near_its_containers_limit_it_sheds_load_and_then_serves_again(start: Start, memory_group: Path) -> None:
+    server = start(*FLAGS)
+    (memory_group / "cgroup.procs").write_text(str(server.process.pid))
+    server.ready(timeout=20)
+    is_v2 = (memory_group / "memory.max").exists()
+    limit = memory_group / ("memory.max" if is_v2 else "memory.limit_in_bytes")
+    with ballast(memory_group, 300 << 20):
+        server.wait_for(lambda: server.status()["memory"]["working_set_bytes"] > 300 << 20)
+        used = server.status()["memory"]["working_set_bytes"]
+        limit.write_text(str(int(used / 0.945)))  # between the line for shedding and the one for dropping what runs
+        server.wait_for(lambda: server.status()["memory"]["verdict"] == "shed")
+        status, answer = server.post("/invocations", {"query": "q", "max_tokens": 1})
+        assert (status, answer["error"]["code"]) == (503, "capacity_limit")
+        assert server.get("/ping")[0] == 200
+        limit.write_text(str(8 << 30))
+        server.wait_for(lambda: server.post("/invocations", {"query": "q", "max_tokens": 1})[0] == 200)
+    assert b"pratique_inference_shed_total 1.0" in server.get("/metrics")[1]
+
+
+@contextlib.contextmanager
+def ballast(group: Path, size: int) -> Iterator[None]:
+    """Another process of the container that holds memory."""
+    take = f"held = bytearray({size}); held[::4096] = b'x' * len(held[::4096])"
+    code = f"import sys; sys.stdin.readline(); {take}; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        (group / "cgroup.procs").write_text(str(process.pid))
+        process.stdin.write("now\n")
+        process.stdin.flush()
+        yield
+        process.stdin.close()
