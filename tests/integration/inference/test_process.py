@@ -188,7 +188,7 @@ def test_a_slow_reader_does_not_hold_the_others_up(start: Start) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_near_its_containers_limit_it_sheds_load_and_then_serves_again(start: Start, memory_group: Path) -> None:
+def test_near_its_containers_limit_it_sheds_load_and_then_serves_again(memory_group: Path, start: Start) -> None:
     server = start(*FLAGS)
     (memory_group / "cgroup.procs").write_text(str(server.process.pid))
     server.ready(timeout=20)
@@ -204,7 +204,10 @@ def test_near_its_containers_limit_it_sheds_load_and_then_serves_again(start: St
         assert server.get("/ping")[0] == 200
         limit.write_text(str(8 << 30))
         server.wait_for(lambda: server.post("/invocations", {"query": "q", "max_tokens": 1})[0] == 200)
-    assert b"pratique_inference_shed_total 1.0" in server.get("/metrics")[1]
+    shed = next(
+        line for line in server.get("/metrics")[1].splitlines() if line.startswith(b"pratique_inference_shed_total")
+    )
+    assert float(shed.split()[1]) >= 1
 
 
 @contextlib.contextmanager
