@@ -157,6 +157,7 @@ class ModelSlot:
             "adapters": list(self.engine.adapters),
             **render_phases(self.phases),
             "warmup": self.warmup_status(),
+            "last_warmup": self._summary and self._summary.to_status(),
             "budget": self._budget_status(),
             "breaker": self.breaker.snapshot(),
             "incidents": self._healer.incidents.snapshot(),
@@ -175,10 +176,9 @@ class ModelSlot:
         }
 
     def warmup_status(self) -> dict[str, object]:
-        """Return how far the warmup is, and how the last one went."""
+        """Return how far the warmup is."""
         pending = [shape.name for shape in self._shapes if shape.name not in self._warmed]
-        summary = self._summary.to_status() if self._summary else {}
-        return {"done": self._warmed, "pending": pending, **summary}
+        return {"done": self._warmed, "pending": pending}
 
     async def load(self) -> None:
         """Bring the model into memory, its files verified.

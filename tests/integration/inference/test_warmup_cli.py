@@ -47,8 +47,8 @@ def test_from_the_log_of_a_server_to_the_next_server_warmed_for_it(start: Start,
     pratique("warmup", "check", derived, "--max-model-len", 2048)
     next_server = start(*FLAGS, PRATIQUE_INFERENCE_SIMULATED=QUICK, PRATIQUE_INFERENCE_WARMUP=str(derived))
     next_server.ready(timeout=20)
-    warmup = next_server.status()["warmup"]
-    assert warmup["done"] == ["up-to-6", "up-to-400", "catch-all"]
+    warmup = next_server.status()["models"][0]["last_warmup"]
+    assert [shape["name"] for shape in warmup["shapes"]] == ["up-to-6", "up-to-400", "catch-all"]
     said = [(shape["prompt_tokens"], shape["completion_tokens"]) for shape in warmup["shapes"]]
     assert said == [(14, 3), (408, 3), (2045, 3)]
 
@@ -93,7 +93,7 @@ def test_a_server_does_not_start_with_a_manifest_that_does_not_fit(start: Start,
 
 @pytest.mark.vllm
 def test_the_real_engine_was_warmed_with_exact_prompts_and_is_timed(real_server: ServerProcess, tmp_path: Path) -> None:
-    shapes = {shape["name"]: shape for shape in real_server.status()["warmup"]["shapes"]}
+    shapes = {shape["name"]: shape for shape in real_server.status()["models"][0]["last_warmup"]["shapes"]}
     template = shapes["short"]["prompt_tokens"] - 10
     assert [shapes[name]["prompt_tokens"] - template for name in ("medium", "long")] == [200, 512]
     assert shapes["catch-all"]["prompt_tokens"] == 2044

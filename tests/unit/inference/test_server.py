@@ -42,7 +42,7 @@ async def test_it_becomes_ready_through_every_state(launch: Launch, tmp_path: Pa
     assert status["schema_version"] == 1
     shapes = ["short", "medium", "long", "catch-all"]
     assert (status["warmup"]["done"], status["warmup"]["pending"]) == (shapes, [])
-    assert [shape["name"] for shape in status["warmup"]["shapes"]] == shapes
+    assert [shape["name"] for shape in status["models"][0]["last_warmup"]["shapes"]] == shapes
     assert status["detail"] == "ready"
     assert (status["progress"], status["eta_seconds"], status["error"]) == (None, None, None)
     assert set(status["timings"]) == {"weights", "warmup", "ready"}

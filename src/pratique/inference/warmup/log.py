@@ -170,7 +170,7 @@ def _request(line: bytes | None, options: LogOptions) -> Request | None:
     usage = found.usage
     recorded = usage.prompt_tokens if usage else found.prompt_tokens
     if recorded is not None:
-        prompt_tokens = max(recorded - (found.template_tokens or options.template_tokens), 1)
+        prompt_tokens = max(recorded - (options.template_tokens or found.template_tokens or 0), 1)
     else:
         text = found.query if found.query is not None else found.prompt
         if text is None and found.event is not None:
