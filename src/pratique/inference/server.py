@@ -23,7 +23,6 @@ from typing import Final
 
 import psutil
 
-from pratique.core.catalogue.containment import SHED
 from pratique.core.catalogue.inference import (
     LIFECYCLE_STATE,
     LIFECYCLE_TRANSITIONS,
@@ -125,7 +124,7 @@ class ModelServer:
         self.gate.open_to(self.router)
         self.lifecycle.listen(self._record)
         # There from the first scrape: an alarm on a counter that appears with its first failure misses it.
-        for spec in (MODEL_LOAD_FAILURE, WARMUP_TIMEOUT, SHED):
+        for spec in (MODEL_LOAD_FAILURE, WARMUP_TIMEOUT):
             self.metrics.counter(spec)
 
     def probe(self) -> dict[str, object]:
@@ -260,7 +259,6 @@ class ModelServer:
             text = self._current.fallback if state is State.DEGRADED else None
             return Refusal(reason=state.value, retry_after_seconds=eta or 1.0, text=text)
         if self.memory.is_shedding:
-            self.metrics.counter(SHED).inc()
             return Refusal(reason="memory", retry_after_seconds=1.0, text=self.settings.containment.fallback_text)
         return None
 

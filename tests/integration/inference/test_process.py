@@ -204,10 +204,9 @@ def test_near_its_containers_limit_it_sheds_load_and_then_serves_again(memory_gr
         assert server.get("/ping")[0] == 200
         limit.write_text(str(8 << 30))
         server.wait_for(lambda: server.post("/invocations", {"query": "q", "max_tokens": 1})[0] == 200)
-    shed = next(
-        line for line in server.get("/metrics")[1].splitlines() if line.startswith(b"pratique_inference_shed_total")
-    )
-    assert float(shed.split()[1]) >= 1
+    counted = b'pratique_inference_refused_total{reason="memory"} '
+    lines = [line for line in server.get("/metrics")[1].splitlines() if line.startswith(counted)]
+    assert [float(line.removeprefix(counted)) >= 1 for line in lines] == [True]
 
 
 @contextlib.contextmanager

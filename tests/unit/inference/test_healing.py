@@ -218,6 +218,19 @@ async def test_a_test_whose_client_leaves_makes_room_for_the_next(
     assert running.slot.breaker.state.value == "half_open"
 
 
+async def test_a_request_that_the_engine_refuses_does_not_keep_the_breaker_open(launch_fast: Launch) -> None:
+    running = launch_fast()
+    await running.until("traffic_ready")
+    running.engine.die()
+    await running.wait_for(lambda: running.engine.num_starts == 2)
+    await running.until("traffic_ready")
+    running.slot.breaker._half_open_at = 0.0  # the cool-down is over
+    running.engine._settings = type(running.engine._settings)(fail_after_tokens=1, token_seconds=0)
+    assert (await running.call("POST", "/invocations", FULL)).status == 500
+    assert running.slot.breaker.state.value == "half_open"
+    assert not running.slot.breaker.is_testing
+
+
 async def test_what_must_be_there_and_does_not_fit_now_is_told_to_come_back(launch_fast: Launch) -> None:
     running = launch_fast()
     await running.until("traffic_ready")

@@ -15,7 +15,6 @@ __all__ = [
     "OOM_RECOVERIES",
     "OOM_REDUCED",
     "OOM_TRIPS",
-    "SHED",
 ]
 
 BREAKER_STATE: Final = define_metric(
@@ -80,12 +79,5 @@ MEMORY_HEADROOM: Final = define_metric(
         name="pratique_inference_memory_headroom_bytes",
         kind=Kind.GAUGE,
         help="Bytes left below the memory limit of this container (cgroup); of the machine where there is no limit.",
-    )
-)
-SHED: Final = define_metric(
-    MetricSpec(
-        name="pratique_inference_shed",
-        kind=Kind.COUNTER,
-        help="Requests refused because the container's memory was nearly used up.",
     )
 )

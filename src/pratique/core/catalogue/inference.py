@@ -61,7 +61,7 @@ REFUSED: Final = define_metric(
     MetricSpec(
         name="pratique_inference_refused",
         kind=Kind.COUNTER,
-        help="Requests that the gate answered with 503, by reason: the lifecycle state, or overloaded.",
+        help="Requests that the gate answered with 503, by reason: the lifecycle state, overloaded, or short memory.",
         labels=("reason",),
     )
 )

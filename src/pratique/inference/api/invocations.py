@@ -178,7 +178,8 @@ class Invocations:
                         job.ending.outcome = Outcome.SUCCEEDED
                         _tell(job, piece)
                     yield replace(piece, text=job.continuation.follow(piece.text))
-        except EngineError:
+        except EngineDeadError:
+            # Any other error of the engine is about this request, and proves nothing to the breaker.
             job.ending.outcome = Outcome.FAILED
             raise
 

@@ -62,8 +62,6 @@ class IncidentKind(enum.Enum):
     RESTART_FAILED = "restart_failed"
     RECOVERY = "recovery"
     """The breaker closed again."""
-    SHED = "shed"
-    """New requests were refused for memory, for so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
