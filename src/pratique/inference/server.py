@@ -38,6 +38,7 @@ from pratique.core.metrics import Metrics
 from pratique.inference.api.invocations import Invocations
 from pratique.inference.api.router import Router
 from pratique.inference.containment.cgroup import MemoryCgroup, find_memory_cgroup
+from pratique.inference.containment.watchdog import MemoryWatchdog
 from pratique.inference.engines.interface import Engine
 from pratique.inference.errors import ArtifactError, EngineLoadError, UnsafeWeightsError, WarmupTimeoutError
 from pratique.inference.exposition import merge_expositions
@@ -47,7 +48,6 @@ from pratique.inference.settings import InferenceSettings
 from pratique.inference.slot import Artifacts, ModelSlot, SlotParts
 from pratique.inference.status import MemoryMeter, render_lifecycle, render_phases, render_settings
 from pratique.inference.warmup.shapes import Shape
-from pratique.inference.watchdog import MemoryWatchdog
 
 __all__ = ["ModelParts", "ModelServer"]
 

@@ -28,11 +28,11 @@ from pratique.inference.api.lost_engine import with_lost_engine
 from pratique.inference.api.target import WARMUP, Outcome
 from pratique.inference.artifacts.failures import SYSTEMIC
 from pratique.inference.containment.breaker import Admission, Breaker, BreakerState
+from pratique.inference.containment.healing import Healer
 from pratique.inference.context.fitter import Fitter
 from pratique.inference.context.recall.factory import make_recall
 from pratique.inference.engines.interface import Engine, EnginePhase
 from pratique.inference.errors import MEMORY_CAUSES, EngineLoadError
-from pratique.inference.healing import Healer
 from pratique.inference.settings import InferenceSettings
 from pratique.inference.status import PHASES, Phases, load_last_timings, render_phases, save_timings
 from pratique.inference.warmup.run import WarmupSummary, warm_up
