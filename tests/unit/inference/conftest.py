@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Running:
         self.slot: ModelSlot = server.slots[0]
         self.stop = stop
         self.call = Caller(server.gate)
-        self.clock = clock or SystemClock()
+        self.clock: Any = clock or SystemClock()
         self.task: asyncio.Task[None] = asyncio.create_task(server.run(stop))
 
     async def until(self, state: str) -> None:
@@ -126,9 +126,24 @@ Launch = Callable[..., Running]
 class FastClock(ManualClock):
     """A clock that runs as fast as there is work to do: what waits for seconds waits for microseconds."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._going = asyncio.Event()
+        self._going.set()
+
     async def run(self) -> None:
         while True:
+            await self._going.wait()
             await self.advance(0.01)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no time pass, however long the machine takes: what is begun inside does not end."""
+        self._going.clear()
+        try:
+            yield
+        finally:
+            self._going.set()
 
 
 @pytest.fixture

@@ -86,6 +86,7 @@ class SimulatedEngine:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._death: DeathCause | None = DeathCause.CRASHED
+        self._last_death = DeathCause.CRASHED
         self._is_counting = False
         self._is_hanging = False
         self._flushes = 0
@@ -216,13 +217,13 @@ class SimulatedEngine:
         """Raise what ended the life of the engine that a request began in."""
         self.check()
         if life[0] != self.num_starts:
-            raise EngineDeadError("The simulated engine died while it was generating.", cause=DeathCause.KILLED)
+            raise EngineDeadError("The simulated engine died while it was generating.", cause=self._last_death)
         if life[1] != self._flushes:
             raise EngineFlushedError("The engine dropped this request to get its memory back.")
 
     def die(self, cause: DeathCause = DeathCause.KILLED) -> None:
         """Stop as an engine does that was killed: what runs fails, and nothing new begins."""
-        self._death = cause
+        self._death = self._last_death = cause
 
     def hang(self) -> None:
         """Make no iteration any more, and use no processor."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.unit
 
-SLOW = {"token_seconds": 0.005, "reply_tokens": 4000}
+SLOW = {"token_seconds": 1.0, "reply_tokens": 4000}
 LONG = [{"role": role, "content": "word " * 40} for _ in range(30) for role in ("user", "assistant")]
 FULL = {"query": "q", "history": LONG, "max_tokens": 8}
 
@@ -93,7 +93,7 @@ async def test_while_it_comes_back_nobody_waits(launch_fast: Launch, cause: Deat
 
 
 async def test_a_hung_engine_is_found_and_replaced(launch_fast: Launch) -> None:
-    running = launch_fast(simulated=SLOW, containment=ContainmentSettings(hang_seconds=0.3))
+    running = launch_fast(simulated=SLOW, containment=ContainmentSettings(hang_seconds=3.0))
     await running.until("traffic_ready")
     call = await stream(running)
     running.engine.hang()
@@ -114,11 +114,12 @@ async def test_an_engine_with_nothing_to_do_does_not_hang(launch_fast: Launch) -
 async def test_exhausted_blocks_flush_the_engine_and_nobody_loses_a_whole_reply(launch_fast: Launch) -> None:
     running = launch_fast(simulated={"token_seconds": 0.05, "reply_tokens": 400})
     await running.until("traffic_ready")
-    whole = asyncio.create_task(running.call("POST", "/invocations", {"query": "q", "history": LONG}))
-    await running.wait_for(lambda: running.engine.pulse().num_unfinished > 0)
-    streamed = await stream(running)
-    await running.clock.sleep(0.12)
-    running.engine.rehearse(kv_usage=0.97, num_preemptions=20, num_waiting=3)
+    with running.clock.held():
+        whole = asyncio.create_task(running.call("POST", "/invocations", {"query": "q", "history": LONG}))
+        await running.wait_for(lambda: running.engine.pulse().num_unfinished == 1)
+        streamed = asyncio.create_task(running.call("POST", "/invocations", {"query": "q", "stream": True}))
+        await running.wait_for(lambda: running.engine.pulse().num_unfinished == 2)
+        running.engine.rehearse(kv_usage=0.97, num_preemptions=20, num_waiting=3)
     answer = await whole
     assert answer.status == 200
     assert answer.json()["is_reduced"] is True
@@ -167,7 +168,7 @@ async def test_told_to_stop_while_it_comes_back_it_stops(launch_fast: Launch) ->
 
 @pytest.mark.slow
 async def test_many_deaths_leave_the_same_server_and_no_task(launch_fast: Launch) -> None:
-    running = launch_fast(simulated={"token_seconds": 0.001, "reply_tokens": 4000})
+    running = launch_fast(simulated={"token_seconds": 0.5, "reply_tokens": 4000})
     await running.until("traffic_ready")
     before = asyncio.all_tasks()
     for number in range(15):
@@ -191,7 +192,10 @@ async def test_the_way_back_is_one_full_request(launch_fast: Launch) -> None:
     reduced = (await running.call("POST", "/invocations", FULL)).json()
     assert (reduced["is_reduced"], reduced["total_tokens"] <= 1024) == (True, True)
     running.slot.breaker._half_open_at = 0.0  # the cool-down is over
-    answers = await asyncio.gather(*(running.call("POST", "/invocations", FULL) for _ in range(8)))
+    with running.clock.held():
+        calls = [asyncio.create_task(running.call("POST", "/invocations", FULL)) for _ in range(8)]
+        await running.wait_for(lambda: running.engine.pulse().num_unfinished == 8)
+    answers = await asyncio.gather(*calls)
     whole = [answer for answer in answers if "is_reduced" not in answer.json()]
     assert len(whole) == 1
     assert running.slot.breaker.state.value == "closed"
@@ -254,7 +258,7 @@ class Cgroup:
 
 async def test_short_memory_sheds_then_flushes_then_restarts(launch_fast: Launch) -> None:
     cgroup = Cgroup()
-    running = launch_fast(cgroup=cgroup, simulated=SLOW, containment=ContainmentSettings(cooldown_seconds=0.1))
+    running = launch_fast(cgroup=cgroup, simulated=SLOW, containment=ContainmentSettings(cooldown_seconds=30))
     await running.until("traffic_ready")
     call = await stream(running)
     cgroup.used = 93
