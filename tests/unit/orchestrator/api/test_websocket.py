@@ -418,11 +418,12 @@ async def test_sockets_leave_nothing_behind(service: Service) -> None:
         async with service.socket() as socket:
             await socket.send("message", **service.message())
             await socket.receive("token")
+    # What is closed takes a moment to end, how long is the machine's affair; what is left behind never does.
     async with asyncio.timeout(5):
         while service.replica.runtime.num_connections or service.replica.sessions.num_running:  # noqa: ASYNC110 - seen from outside
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-    assert len(asyncio.all_tasks()) <= before
+        while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
 
 
 async def test_pings_of_a_client_that_never_reads_are_not_piled_up(service: Service) -> None:
