@@ -142,8 +142,15 @@ def stream(client: Any, data: bytes, endpoint: str = "chat", **parameters: str) 
     return answer
 
 
+def first_of(events: Any) -> bytes:
+    part: bytes = next(iter(events))["PayloadPart"]["Bytes"]
+    return part
+
+
 def read(events: Any) -> bytes:
-    return b"".join(event["PayloadPart"]["Bytes"] for event in events)
+    """Read what is left of a stream. One that breaks would keep its socket until the garbage collector comes by."""
+    with contextlib.closing(events):
+        return b"".join(event["PayloadPart"]["Bytes"] for event in events)
 
 
 def test_a_client_invokes_an_endpoint(server: ServerProcess, client: Any) -> None:
@@ -161,8 +168,8 @@ def test_streamed_bytes_are_those_of_a_direct_call(server: ServerProcess, client
     answer = stream(client, data)
     assert answer["ContentType"] == "text/event-stream"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
-    events = iter(answer["Body"])
-    first = next(events)["PayloadPart"]["Bytes"]
+    events = answer["Body"]
+    first = first_of(events)
     assert b"event: start" in first
     assert b"event: end" not in first, "parts come while the model speaks"
     assert first + read(events) == direct(server, data)
@@ -172,8 +179,8 @@ def test_a_model_server_that_is_killed_midway_raises_the_modelled_error(start: S
     victim = start(*SIMULATED, **simulated(token_seconds=0.05, reply_tokens=2000))
     victim.ready(timeout=30)
     client = shim("--endpoint", f"chat={victim.url}").client()
-    events = iter(stream(client, body(stream=True, max_tokens=1000))["Body"])
-    assert b"event: start" in next(events)["PayloadPart"]["Bytes"]
+    events = stream(client, body(stream=True, max_tokens=1000))["Body"]
+    assert b"event: start" in first_of(events)
     victim.signal(signal.SIGKILL)
     with pytest.raises(EventStreamError) as caught:
         read(events)
@@ -247,7 +254,7 @@ def test_a_slow_reader_gets_every_byte(server: ServerProcess, client: Any) -> No
 
 def test_a_reader_that_leaves_aborts_the_request_at_the_model_server(server: ServerProcess, client: Any) -> None:
     leaving = stream(client, body(stream=True, max_tokens=1900))["Body"]
-    next(iter(leaving))
+    first_of(leaving)
     leaving.close()
     server.wait_for(lambda: server.status()["in_flight"] == 0, timeout=5)
 
@@ -265,8 +272,8 @@ def test_told_to_stop_it_lets_a_stream_finish(server: ServerProcess, shim: Shim)
     with pytest.raises(ClientError) as caught:
         invoke(unsigned, b"{}")
     assert caught.value.response["Error"]["Code"] == "MissingAuthenticationTokenException"
-    events = iter(stream(client, body(stream=True, max_tokens=150))["Body"])
-    first = next(events)["PayloadPart"]["Bytes"]
+    events = stream(client, body(stream=True, max_tokens=150))["Body"]
+    first = first_of(events)
     process.process.send_signal(signal.SIGTERM)
     assert b"event: end" in first + read(events)
     assert process.process.wait(20) == 0
