@@ -267,12 +267,15 @@ async def test_restarts_leave_nothing_behind(living: VllmEngine) -> None:
     assert len([line for line in lines if line.startswith("vllm:num_requests_running{")]) == 1
 
 
-async def test_a_cancelled_restart_leaves_no_process_and_can_be_repeated(living: VllmEngine) -> None:
+@pytest.mark.parametrize("phase", [EnginePhase.WEIGHTS, EnginePhase.ADAPTERS])
+async def test_a_cancelled_restart_leaves_no_process_and_can_be_repeated(
+    living: VllmEngine, phase: EnginePhase
+) -> None:
     kill(living)
     await death_of(living)
     phases = Phases()
     restarting = asyncio.ensure_future(living.restart(phases))
-    await until(lambda: EnginePhase.WEIGHTS in phases.order)
+    await until(lambda: phase in phases.order)
     restarting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await restarting

@@ -92,8 +92,7 @@ class VllmEngine:
             report(EnginePhase.IMPORTS, "importing the engine")
             self._api = await asyncio.to_thread(load_api)
             await self._load(report)
-        async with self._changing_adapters:
-            await self._load_adapters(self._first_adapters, report)
+        await self._load_adapters(self._first_adapters, report)
 
     async def restart(self, report: Report) -> None:
         report(EnginePhase.PROCESS, "ending what is left of the engine")
@@ -103,8 +102,7 @@ class VllmEngine:
             # Where it lives, this does nothing.
             ensure_fork_server(threads=self._settings.threads)
             await self._load(report)
-        async with self._changing_adapters:
-            await self._load_adapters(self._table.all(), report)
+        await self._load_adapters(self._table.all(), report)
         # Dead engines are held in cycles, with their pipes; the imports are exempted, so it takes milliseconds.
         await asyncio.to_thread(gc.collect)
 
@@ -272,12 +270,17 @@ class VllmEngine:
             await life.ask(life.engine.remove_lora(loaded.load_id), within_seconds=_ANSWER_SECONDS)
 
     async def _load_adapters(self, adapters: Sequence[Adapter], report: Report) -> None:
-        for number, adapter in enumerate(adapters):
-            report(EnginePhase.ADAPTERS, f"loading the adapter {adapter.name}", number / len(adapters))
-            try:
-                await self._load_adapter(adapter)
-            except (EngineError, UnsafeWeightsError) as error:
+        """Bring a new life to where it may serve; without them, also when this is cancelled, it is ended."""
+        try:
+            async with self._changing_adapters:
+                for number, adapter in enumerate(adapters):
+                    report(EnginePhase.ADAPTERS, f"loading the adapter {adapter.name}", number / len(adapters))
+                    await self._load_adapter(adapter)
+        except BaseException as error:
+            await asyncio.shield(self._end_life())
+            if isinstance(error, EngineError | UnsafeWeightsError):
                 raise EngineLoadError(error.message, hint=error.hint) from error
+            raise
 
     @property
     def adapters(self) -> tuple[str, ...]:
