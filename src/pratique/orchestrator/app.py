@@ -113,6 +113,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
                 log=log,
                 upstream=_with_deadlines(parts.upstream or HttpUpstream(http, settings.inference_url), settings),
                 written=reader.written,
+                distrust=reader.distrust,
                 clock=clock,
                 ids=ids,
                 instruments=Instruments(metrics),

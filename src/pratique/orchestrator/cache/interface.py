@@ -124,6 +124,10 @@ class ConversationReader(Protocol):
         """Tell every layer and every replica that it is gone. Never raises for an unreachable L2."""
         ...
 
+    def distrust(self, conversation_id: ConversationId) -> None:
+        """Have the next `get` ask the store: a newer version was heard of by another way than the caches' own."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(

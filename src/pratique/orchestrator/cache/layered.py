@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import OrderedDict
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -79,6 +80,7 @@ class LayeredReader:
             None if shared is None else GuardedCache(shared, settings=settings, clock=clock, instruments=instruments)
         )
         self._turns = asyncio.Semaphore(settings.l3_concurrency)
+        self._distrusted: OrderedDict[ConversationId, None] = OrderedDict()
         self._hears = False
         self._stack = AsyncExitStack()
         self._flights: Flights[ConversationId, StoredConversation] | None = None
@@ -136,8 +138,18 @@ class LayeredReader:
         if self._guard is not None:
             await self._guard.delete(conversation_id)
 
+    def distrust(self, conversation_id: ConversationId) -> None:
+        self._local.outdate(conversation_id, DELETED)
+        self._negatives.forget(conversation_id)
+        if self._flights is not None:
+            self._flights.outdate(conversation_id, DELETED)
+        self._distrusted[conversation_id] = None
+        if len(self._distrusted) > self._settings.l1_entries:
+            self._distrusted.popitem(last=False)
+
     async def _load(self, flight: Flight[ConversationId, StoredConversation]) -> StoredConversation:
-        found = None if self._guard is None else await self._guard.load(flight.key)
+        is_distrusted = flight.key in self._distrusted
+        found = None if self._guard is None or is_distrusted else await self._guard.load(flight.key)
         if isinstance(found, Tombstone):
             self._outdate(flight.key, DELETED)
             raise ConversationNotFoundError(flight.key)
@@ -151,6 +163,8 @@ class LayeredReader:
             if flight.floor == 0:
                 self._negatives.add(flight.key, life_seconds=self._settings.negative_seconds)
             raise
+        if is_distrusted and flight.floor == 0:
+            self._distrusted.pop(flight.key, None)
         self._keep(flight, found)
         if self._guard is not None:
             await self._guard.fill(found)

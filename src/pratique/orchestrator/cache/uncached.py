@@ -32,6 +32,9 @@ class UncachedReader:
     async def deleted(self, conversation_id: ConversationId) -> None:
         """Do nothing: there is no copy that could be old."""
 
+    def distrust(self, conversation_id: ConversationId) -> None:
+        """Do nothing: there is no copy that could be old."""
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pratique.core.errors import EnvironmentFaultError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from pratique.core.ids import GenerationId
     from pratique.orchestrator.sessions.log.interface import LogEntry
@@ -27,15 +27,16 @@ class FeedLostError(EnvironmentFaultError):
 
 
 class Feed:
-    """The events of one reply, as far as this replica knows them."""
+    """The events of one reply, as far as this replica knows them. `when_ended` is called before readers see the end."""
 
-    def __init__(self, generation_id: GenerationId) -> None:
+    def __init__(self, generation_id: GenerationId, *, when_ended: Callable[[], None] | None = None) -> None:
         self.generation_id = generation_id
         self.num_bytes = 0
         self.num_readers = 0
         self.is_lost = False
         self._entries: list[LogEntry] = []
         self._changed = asyncio.Event()
+        self._when_ended = when_ended
 
     @property
     def last_seq(self) -> int:
@@ -62,6 +63,8 @@ class Feed:
             raise ValueError(f"Event {fresh[0].seq} cannot follow {self.last_seq} in {self.generation_id}.")
         self._entries.extend(fresh)
         self.num_bytes += sum(len(entry.data) for entry in fresh)
+        if fresh[-1].is_end and self._when_ended is not None:
+            self._when_ended()
         self._signal()
 
     def lose(self) -> None:

@@ -120,7 +120,7 @@ class Sessions:
         feed = self._feeds.get(record.generation_id)
         if feed is not None and not feed.is_lost:
             return feed
-        feed = Feed(record.generation_id)
+        feed = self._new_feed(record)
         is_finished = record.status is GenerationStatus.FINISHED
         try:
             feed.publish((await self._workshop.log.read(record.generation_id, after_seq=0)).entries)
@@ -166,6 +166,14 @@ class Sessions:
             async with asyncio.timeout(5.0):
                 await self._all_done.wait()
 
+    def _new_feed(self, record: GenerationRecord) -> Feed:
+        def ended() -> None:
+            # Who reads the end here must not find the conversation without it, however late its change is heard of.
+            if not self.is_made_here(record.generation_id):
+                self._workshop.distrust(record.conversation_id)
+
+        return Feed(record.generation_id, when_ended=ended)
+
     async def _keep_followed(self, feed: Feed) -> Feed:
         # Another task may have been as far: everybody here reads the same feed.
         known = self._feeds.get(feed.generation_id)
@@ -181,7 +189,7 @@ class Sessions:
             raise RuntimeError("Sessions are used outside `running`.")
         feed = self._feeds.get(record.generation_id)
         if feed is None or feed.is_lost:
-            feed = self._feeds[record.generation_id] = Feed(record.generation_id)
+            feed = self._feeds[record.generation_id] = self._new_feed(record)
         if self.is_made_here(record.generation_id):
             return feed
         self._follower.discard(record.generation_id)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pratique.core.clock import Clock
-    from pratique.core.ids import IdSource
+    from pratique.core.ids import ConversationId, IdSource
     from pratique.orchestrator.conversations.interface import ConversationStore, StoredConversation
     from pratique.orchestrator.sessions.instruments import Instruments
     from pratique.orchestrator.sessions.log.interface import GenerationLog
@@ -47,6 +47,8 @@ class Workshop:
     upstream: Upstream
     written: Callable[[StoredConversation], Awaitable[None]]
     """Tells the cache of a new version; does not raise."""
+    distrust: Callable[[ConversationId], None]
+    """Tells the cache that there is a newer version than it may know."""
     clock: Clock
     ids: IdSource
     instruments: Instruments

@@ -304,6 +304,50 @@ class TestWriting:
             await world.a.reader.get(key)
 
 
+class TestDistrust:
+    async def test_the_next_read_asks_the_store_whatever_the_caches_hold(self, world: World) -> None:
+        old = await world.say()
+        key = old.conversation_id
+        await world.a.reader.written(old)
+        new = await world.say(key)  # nobody tells the caches
+        assert await world.b.reader.get(key) == old
+        world.b.reader.distrust(key)
+        assert await world.b.reader.get(key) == new
+        assert await world.b.reader.get(key) == new
+        assert world.store.num_reads == 1
+        assert world.hub.entries[key] == (new.version, new)
+
+    async def test_a_read_under_way_does_not_settle_it(self, world: World) -> None:
+        old = await world.say()
+        key = old.conversation_id
+        world.store.gate.clear()
+        world.b.reader.distrust(key)
+        waiting = asyncio.ensure_future(world.b.reader.get(key))
+        await world.settle()
+        new = await world.say(key)
+        world.b.reader.distrust(key)
+        world.store.gate.set()
+        assert await waiting == old
+        assert await world.b.reader.get(key) == new
+
+    async def test_it_stays_while_the_store_is_away(self, world: World) -> None:
+        old = await world.say()
+        await world.a.reader.written(old)
+        world.b.reader.distrust(old.conversation_id)
+        world.store.unavailable = True
+        with pytest.raises(StoreUnavailableError):
+            await world.b.reader.get(old.conversation_id)
+        world.store.unavailable = False
+        new = await world.say(old.conversation_id)
+        assert await world.b.reader.get(old.conversation_id) == new
+
+    async def test_what_is_remembered_is_bounded(self, world: World) -> None:
+        replica = Replica(world, "c", CacheSettings(l1_entries=2))
+        for number in range(5):
+            replica.reader.distrust(ConversationId(f"conv_{number}"))
+        assert len(replica.reader._distrusted) == 2
+
+
 class TestSharedCacheAway:
     async def test_reads_go_to_the_store_and_nothing_fails(self, world: World) -> None:
         said = [await world.say() for _ in range(5)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pratique.core.clock import SystemClock
-from pratique.core.ids import PrincipalId, RandomIds
+from pratique.core.ids import ConversationId, PrincipalId, RandomIds
 from pratique.core.metrics import Metrics
 from pratique.orchestrator.conversations import GenerationOptions
 from pratique.orchestrator.conversations.memory import MemoryConversationStore
@@ -46,6 +46,7 @@ class House:
         self.metrics = Metrics()
         self.owner = PrincipalId("usr_ann")
         self.written: list[StoredConversation] = []
+        self.distrusted: list[ConversationId] = []
         self.limits = AttemptLimits(model_wait_seconds=0.4, continue_wait_seconds=0.4, max_losses=3)
         self.reply = ReplySettings
         self.max_bytes = 2**20
@@ -64,6 +65,7 @@ class House:
                     self.upstream, Deadlines(first_token_seconds=0.3, inter_token_seconds=0.15)
                 ),
                 written=self._written,
+                distrust=self.distrusted.append,
                 clock=self.clock,
                 ids=RandomIds(),
                 instruments=Instruments(self.metrics),

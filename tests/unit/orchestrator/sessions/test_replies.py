@@ -246,6 +246,8 @@ async def test_other_replica_follows_live(house: House, reader: Reader) -> None:
     await reader.read(feed, seconds=2)
     assert reader.text == "one-0 two-1 three-2 end"
     assert not there.is_made_here(begun.generation_id)
+    # Only the replica that did not make it may have missed what it did to the conversation.
+    assert house.distrusted == [begun.conversation_id]
 
 
 async def test_second_begin_elsewhere_finds_the_lease_held(house: House, reader: Reader) -> None:
