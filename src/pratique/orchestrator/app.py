@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,13 +17,15 @@ from pratique.core.clock import Clock, SystemClock
 from pratique.core.events import get_logger
 from pratique.core.ids import IdSource, RandomIds
 from pratique.core.metrics import Metrics
-from pratique.orchestrator.access import ApiKeyFile, Authenticator, SessionSigner, load_secrets
+from pratique.orchestrator.access.build import open_access
 from pratique.orchestrator.api.application import build_application
 from pratique.orchestrator.api.runtime import ApiInstruments, Runtime
 from pratique.orchestrator.api.service import ChatService
 from pratique.orchestrator.cache import LayeredReader, ValkeySharedCache
-from pratique.orchestrator.conversations.memory import MemoryConversationStore
-from pratique.orchestrator.conversations.sqlite import SqliteConversationStore
+from pratique.orchestrator.conversations.build import open_store
+from pratique.orchestrator.forward.http import HttpForwarder
+from pratique.orchestrator.lanes.build import open_lanes
+from pratique.orchestrator.retrieval.build import open_retriever
 from pratique.orchestrator.sessions.attempts import AttemptLimits
 from pratique.orchestrator.sessions.instruments import Instruments
 from pratique.orchestrator.sessions.log.interface import LogLimits
@@ -35,8 +36,7 @@ from pratique.orchestrator.sessions.takeover import JanitorSettings
 from pratique.orchestrator.sessions.workshop import ReplySettings, Workshop
 from pratique.orchestrator.sessions.writer import WriterSettings
 from pratique.orchestrator.settings import OrchestratorSettings, parse_status_urls, read_system_prompt
-from pratique.orchestrator.upstream.deadlines import Deadlines, UpstreamWithDeadlines
-from pratique.orchestrator.upstream.http import HttpUpstream
+from pratique.orchestrator.upstream.build import build_upstream
 from pratique.orchestrator.upstream.poller import ModelPoller, StatusSource
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from pratique.orchestrator.cache import ConversationReader
     from pratique.orchestrator.conversations.interface import ConversationStore
+    from pratique.orchestrator.retrieval.interface import Retriever
     from pratique.orchestrator.sessions.log.interface import GenerationLog
     from pratique.orchestrator.upstream.interface import Upstream
 
@@ -63,6 +64,7 @@ class Parts:
     log: GenerationLog | None = None
     reader: ConversationReader | None = None
     upstream: Upstream | None = None
+    retriever: Retriever | None = None
     clock: Clock | None = None
     ids: IdSource | None = None
 
@@ -100,27 +102,31 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(_client_session(settings))
-        store = parts.store or await _open_store(settings, stack, clock=clock, ids=ids, metrics=metrics)
+        database = settings.path_of(settings.database, "conversations.db")
+        store = parts.store or await open_store(
+            settings.store, stack, database=database, clock=clock, ids=ids, metrics=metrics
+        )
+        access = await open_access(settings, stack, http=http, clock=clock, ids=ids, metrics=metrics)
         log = parts.log or await _open_log(settings, stack)
         holder = f"{settings.replica}-{os.getpid()}-{ids.new('run')}"
         reader = await stack.enter_async_context(
             parts.reader or _make_reader(settings, store, stack, origin=holder, clock=clock, metrics=metrics)
         )
-        sessions = Sessions(
-            Workshop(
-                holder=holder,
-                store=store,
-                log=log,
-                upstream=_with_deadlines(parts.upstream or HttpUpstream(http, settings.inference_url), settings),
-                written=reader.written,
-                distrust=reader.distrust,
-                clock=clock,
-                ids=ids,
-                instruments=Instruments(metrics),
-                settings=_reply_settings(settings),
-            ),
-            _sessions_settings(settings),
+        workshop = Workshop(
+            holder=holder,
+            store=store,
+            log=log,
+            upstream=build_upstream(settings, http, clock=clock, metrics=metrics, given=parts.upstream),
+            written=reader.written,
+            distrust=reader.distrust,
+            clock=clock,
+            ids=ids,
+            instruments=Instruments(metrics),
+            retriever=parts.retriever or await open_retriever(settings.retrieval, stack, metrics=metrics),
+            settings=_reply_settings(settings),
         )
+        sessions = Sessions(workshop, _sessions_settings(settings))
+        baseline = HttpForwarder(http, settings.inference_url, connect_timeout_seconds=settings.connect_timeout_seconds)
         poller = ModelPoller(
             StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
         )
@@ -128,9 +134,11 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             settings=settings,
             service=ChatService(store, reader, sessions),
             store=store,
-            authenticator=_make_authenticator(settings, clock=clock, ids=ids),
+            authenticator=access.authenticator,
+            limiter=access.limiter,
+            audit=access.audit,
             poller=poller,
-            http=http,
+            forwarder=await open_lanes(settings.lanes, baseline, stack, clock=clock, metrics=metrics),
             metrics=metrics,
             instruments=ApiInstruments(metrics),
             clock=clock,
@@ -159,18 +167,6 @@ def _client_session(settings: OrchestratorSettings) -> aiohttp.ClientSession:
     )
 
 
-async def _open_store(
-    settings: OrchestratorSettings, stack: AsyncExitStack, *, clock: Clock, ids: IdSource, metrics: Metrics
-) -> ConversationStore:
-    path = settings.path_of(settings.database, "conversations.db")
-    if path is None:
-        _logger.warning("conversations_in_memory_only")
-        return MemoryConversationStore(clock=clock, ids=ids)
-    store = await SqliteConversationStore.open(path, clock=clock, ids=ids, metrics=metrics)
-    stack.push_async_callback(store.aclose)
-    return store
-
-
 async def _open_log(settings: OrchestratorSettings, stack: AsyncExitStack) -> GenerationLog:
     limits = LogLimits(lease_seconds=settings.lease_seconds, ttl_seconds=settings.log_ttl_seconds)
     log: GenerationLog = (
@@ -194,26 +190,6 @@ def _make_reader(
         shared = ValkeySharedCache(settings.valkey_url, origin=origin, settings=settings.cache)
         stack.push_async_callback(shared.aclose)
     return LayeredReader(store, shared=shared, origin=origin, settings=settings.cache, clock=clock, metrics=metrics)
-
-
-def _make_authenticator(settings: OrchestratorSettings, *, clock: Clock, ids: IdSource) -> Authenticator:
-    secret_file = settings.path_of(settings.secret_file, "session-secret")
-    keys_file = settings.path_of(settings.api_keys_file, "api-keys.json")
-    if secret_file is None:
-        _logger.warning("session_secret_in_memory_only")
-    signing = load_secrets(secret_file) if secret_file else (secrets.token_urlsafe(48),)
-    keys = ApiKeyFile(keys_file, clock=clock) if keys_file else None
-    return Authenticator(sessions=SessionSigner(signing, clock=clock, ids=ids), keys=keys)
-
-
-def _with_deadlines(upstream: Upstream, settings: OrchestratorSettings) -> Upstream:
-    return UpstreamWithDeadlines(
-        upstream,
-        Deadlines(
-            first_token_seconds=settings.first_token_timeout_seconds,
-            inter_token_seconds=settings.inter_token_timeout_seconds,
-        ),
-    )
 
 
 def _reply_settings(settings: OrchestratorSettings) -> ReplySettings:

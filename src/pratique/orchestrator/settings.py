@@ -11,7 +11,13 @@ from typing import Annotated, TypeAlias
 from msgspec import Meta
 
 from pratique.core.settings import Settings, SettingsError
+from pratique.orchestrator.access.settings import AccessSettings
 from pratique.orchestrator.cache.settings import CacheSettings
+from pratique.orchestrator.conversations.settings import StoreSettings
+from pratique.orchestrator.lanes.settings import LaneSettings
+from pratique.orchestrator.models.settings import ModelsSettings
+from pratique.orchestrator.retrieval.settings import RetrievalSettings
+from pratique.orchestrator.upstream.settings import DownstreamSettings
 
 __all__ = ["OrchestratorSettings", "StatusAddress", "parse_status_urls", "read_system_prompt"]
 
@@ -88,8 +94,20 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
     secure_cookies: bool = False
     """Set where browsers come by HTTPS."""
 
+    store: StoreSettings = StoreSettings()
+    """The table [orchestrator.store]."""
     cache: CacheSettings = CacheSettings()
     """The table [orchestrator.cache]."""
+    access: AccessSettings = AccessSettings()
+    """The table [orchestrator.access]."""
+    models: ModelsSettings = ModelsSettings()
+    """The table [orchestrator.models]."""
+    downstream: DownstreamSettings = DownstreamSettings()
+    """The table [orchestrator.downstream]."""
+    retrieval: RetrievalSettings = RetrievalSettings()
+    """The table [orchestrator.retrieval]."""
+    lanes: LaneSettings = LaneSettings()
+    """The table [orchestrator.lanes]."""
     page_dir: Path | None = None
     """The built chat page. By default the one in this package."""
 

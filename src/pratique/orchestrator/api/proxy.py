@@ -9,14 +9,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-from yarl import URL
-
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
 from pratique.orchestrator.access import UnauthenticatedError
 from pratique.orchestrator.api.requests import BodyTimeoutError, headers_of
 from pratique.orchestrator.api.responses import json_response
+from pratique.orchestrator.forward.interface import ForwardRequest, ForwardUnavailableError, ShedError
 from pratique.orchestrator.protocol.errors import FrameTooLargeError, http_status_of
 
 if TYPE_CHECKING:
@@ -36,11 +34,6 @@ _NOT_FORWARDED: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host "
     b"content-length authorization cookie expect accept-encoding x-pratique-conversation".split()
 )
-_EDGE_STATUSES: Final = frozenset({502, 503, 504})
-_NOT_RETURNED: Final = frozenset(
-    b"connection keep-alive proxy-authenticate te trailer transfer-encoding upgrade set-cookie server date "
-    b"content-encoding".split()
-)
 
 
 class OpenAiProxy:
@@ -48,13 +41,6 @@ class OpenAiProxy:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._url = runtime.settings.inference_url.rstrip("/")
-        settings = runtime.settings
-        self._timeout = aiohttp.ClientTimeout(
-            total=settings.reply_timeout_seconds,
-            sock_connect=settings.connect_timeout_seconds,
-            sock_read=settings.reply_timeout_seconds,
-        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,48 +75,34 @@ class OpenAiProxy:
         if any(segment in {".", ".."} for segment in scope["path"].split("/")):
             await _error(404, "There is no such path.", "invalid_request_error", "not_found")(scope, receive, send)
             return
-        url = self._url + path.decode("ascii") + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
-        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"] if k not in _NOT_FORWARDED]
-        # Encoded answers would be decoded on the way; one client's requests prefer one server (its prefix cache).
-        headers += [("accept-encoding", "identity"), ("x-pratique-conversation", principal_id)]
-        answer = _RelayedAnswer(send)
+        request = ForwardRequest(
+            method=scope["method"],
+            path=path.decode("ascii") + (f"?{scope['query_string'].decode()}" if scope["query_string"] else ""),
+            headers=[
+                (k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"] if k not in _NOT_FORWARDED
+            ],
+            body=body,
+            affinity=principal_id,
+            timeout_seconds=self._runtime.settings.reply_timeout_seconds,
+        )
+        has_begun = False
         try:
-            async with self._runtime.http.request(
-                scope["method"],
-                URL(url, encoded=True),
-                headers=headers,
-                data=body or None,
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                await answer.relay(response)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            if answer.has_begun:
+            async with self._runtime.forwarder.open(request) as answer:
+                has_begun = True
+                await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+                async for chunk in answer.chunks():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ForwardUnavailableError as error:
+            if has_begun:
                 # Nothing can be said any more; the answer breaks off, which is what happened.
-                _logger.info("proxied_answer_broke_off", error=str(error) or type(error).__name__)
+                _logger.info("proxied_answer_broke_off", error=error.message)
                 return
             await _unavailable()(scope, receive, send)
-
-
-class _RelayedAnswer:
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.has_begun = False
-
-    async def relay(self, response: aiohttp.ClientResponse) -> None:
-        """Pass the answer on as it comes.
-
-        Raises:
-            aiohttp.ClientConnectionError: it is the edge's own: there is no server behind it.
-        """
-        if response.status in _EDGE_STATUSES and response.content_type != "application/json":
-            raise aiohttp.ClientConnectionError("the edge found no server")
-        headers = [(k.lower(), v) for k, v in response.raw_headers if k.lower() not in _NOT_RETURNED]
-        self.has_begun = True
-        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
-        async for chunk in response.content.iter_any():
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ShedError as error:
+            response = _error(503, error.message, "server_error", error.code)
+            response.headers["retry-after"] = str(max(1, round(error.retry_after_seconds)))
+            await response(scope, receive, send)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from pratique.core.catalogue import orchestrator as catalogue
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from pratique.core.clock import Clock
     from pratique.core.metrics import Metrics
     from pratique.orchestrator.access import Authenticator
+    from pratique.orchestrator.access.audit import AuditLog
+    from pratique.orchestrator.access.limits.interface import Limiter
     from pratique.orchestrator.api.service import ChatService
     from pratique.orchestrator.conversations.interface import ConversationStore
+    from pratique.orchestrator.forward.interface import Forwarder
     from pratique.orchestrator.settings import OrchestratorSettings
     from pratique.orchestrator.upstream.poller import ModelPoller
 
@@ -53,8 +54,10 @@ class Runtime:
     store: ConversationStore
     authenticator: Authenticator
     poller: ModelPoller
-    http: aiohttp.ClientSession
-    """To the model servers, for the OpenAI proxy."""
+    forwarder: Forwarder
+    """To the model servers, for the OpenAI proxy; by whichever lane."""
+    limiter: Limiter
+    audit: AuditLog
     metrics: Metrics
     instruments: ApiInstruments
     clock: Clock

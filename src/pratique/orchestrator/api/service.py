@@ -73,7 +73,9 @@ class ChatService:
             conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
             client_message_id=message.client_message_id,
             text=message.text,
-            options=GenerationOptions(max_tokens=message.max_tokens, temperature=message.temperature),
+            options=GenerationOptions(
+                max_tokens=message.max_tokens, temperature=message.temperature, model=message.model
+            ),
         )
         return await self._begin(begun, message.client_message_id)
 

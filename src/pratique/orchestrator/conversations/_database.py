@@ -92,6 +92,7 @@ _MIGRATIONS: Final[tuple[str, ...]] = (
     ) WITHOUT ROWID;
     CREATE INDEX messages_by_conversation ON messages (conversation_id);
     """,
+    "ALTER TABLE turns ADD COLUMN details TEXT",
 )
 
 _MEANINGS: Final[dict[int, tuple[str, str]]] = {

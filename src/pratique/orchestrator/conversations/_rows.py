@@ -22,6 +22,7 @@ from pratique.orchestrator.protocol.events import (
     ConversationSummary,
     EventError,
     FinishReason,
+    ReplyDetails,
     Role,
     Turn,
     TurnStatus,
@@ -44,7 +45,8 @@ __all__ = [
 S = TypeVar("S", bound=msgspec.Struct)
 
 _TURN: Final = (
-    "turn_id, role, text, status, created_at, finish_reason, generation_id, error, was_truncated, turns_dropped"
+    "turn_id, role, text, status, created_at, finish_reason, generation_id, error, was_truncated, turns_dropped,"
+    " details"
 )
 _GENERATION: Final = (
     "generation_id, conversation_id, owner, user_turn_id, options, status, epoch, created_at, outcome, turn_id"
@@ -139,7 +141,7 @@ def insert_turn(connection: sqlite3.Connection, conversation_id: str, turn: Turn
     """Append a turn."""
     connection.execute(
         f"INSERT INTO turns (conversation_id, position, {_TURN}) VALUES (?,"  # noqa: S608 - a constant
-        " (SELECT coalesce(max(position), 0) + 1 FROM turns WHERE conversation_id = ?), ?,?,?,?,?,?,?,?,?,?)",
+        " (SELECT coalesce(max(position), 0) + 1 FROM turns WHERE conversation_id = ?), ?,?,?,?,?,?,?,?,?,?,?)",
         (
             conversation_id,
             conversation_id,
@@ -153,6 +155,7 @@ def insert_turn(connection: sqlite3.Connection, conversation_id: str, turn: Turn
             optional_json(turn.error),
             turn.was_truncated,
             turn.turns_dropped,
+            optional_json(turn.details),
         ),
     )
 
@@ -176,7 +179,7 @@ def insert_generation(connection: sqlite3.Connection, record: GenerationRecord) 
 
 
 def _turn(row: tuple[Any, ...]) -> Turn:
-    turn_id, role, text, status, created_at, finish_reason, generation_id, error, was_truncated, turns_dropped = row
+    turn_id, role, text, status, created_at, finish_reason, generation_id, error, was_truncated, dropped, details = row
     return Turn(
         turn_id=turn_id,
         role=Role(role),
@@ -187,7 +190,8 @@ def _turn(row: tuple[Any, ...]) -> Turn:
         generation_id=generation_id,
         error=_from_json(error, EventError),
         was_truncated=bool(was_truncated),
-        turns_dropped=turns_dropped,
+        turns_dropped=dropped,
+        details=_from_json(details, ReplyDetails),
     )
 
 

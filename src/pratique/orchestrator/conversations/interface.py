@@ -23,6 +23,7 @@ from pratique.orchestrator.protocol.events import (  # structs read their field 
     ConversationSummary,
     EventError,
     FinishReason,
+    ReplyDetails,
     Usage,
 )
 
@@ -55,6 +56,8 @@ class GenerationOptions(_Value, frozen=True, kw_only=True):
 
     max_tokens: int | None = None
     temperature: float | None = None
+    model: str | None = None
+    """A pool or an adapter; None: the routing policy chooses."""
 
 
 class Outcome(_Value, frozen=True, kw_only=True):
@@ -67,6 +70,7 @@ class Outcome(_Value, frozen=True, kw_only=True):
     was_truncated: bool = False
     turns_dropped: int = 0
     model: str = ""
+    details: ReplyDetails | None = None
 
 
 class GenerationRecord(_Value, frozen=True, kw_only=True):

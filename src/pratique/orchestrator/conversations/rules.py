@@ -84,6 +84,7 @@ def assistant_turn(outcome: Outcome, *, turn_id: str, generation_id: str, create
         error=outcome.error,
         was_truncated=outcome.was_truncated,
         turns_dropped=outcome.turns_dropped,
+        details=outcome.details,
     )
 
 

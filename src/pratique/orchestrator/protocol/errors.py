@@ -62,7 +62,7 @@ class FrameTooLargeError(FrameError):
 def event_error_of(error: Exception) -> EventError:
     """Say `error` on the wire. What was not raised on purpose is `internal` and says nothing of the inside."""
     if isinstance(error, PratiqueError):
-        retry_after = _RETRY_AFTER_SECONDS.get(error.code)
+        retry_after = getattr(error, "retry_after_seconds", None) or _RETRY_AFTER_SECONDS.get(error.code)
         return EventError(code=error.code, message=error.message, hint=error.hint, retry_after_seconds=retry_after)
     return EventError(code="internal", message="Something went wrong inside the service.")
 

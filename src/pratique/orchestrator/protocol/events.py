@@ -34,8 +34,11 @@ __all__ = [
     "NotResumable",
     "Pong",
     "Reconnected",
+    "ReplyDetails",
     "Role",
+    "Route",
     "ServerEvent",
+    "Source",
     "Started",
     "Token",
     "Turn",
@@ -79,6 +82,8 @@ class EventError(_Value, frozen=True, kw_only=True):
     message: str
     hint: str | None = None
     retry_after_seconds: float | None = None
+    fallback: str | None = None
+    """What a person may be shown in place of the reply that could not be made."""
 
 
 class Usage(_Value, frozen=True, kw_only=True):
@@ -86,6 +91,37 @@ class Usage(_Value, frozen=True, kw_only=True):
 
     prompt_tokens: int
     completion_tokens: int
+
+
+class Route(_Value, frozen=True, kw_only=True):
+    """Which model answers, and why."""
+
+    pool: str
+    model: str
+    """The model or adapter that was asked for; "" for the pool's own."""
+    policy: str
+    """Which rule decided: "named" where the message named a model, else the policy's name."""
+    reason: str
+    """For people: "short question, no code"."""
+
+
+class Source(_Value, frozen=True, kw_only=True):
+    """A passage that was given to the model with the question."""
+
+    source_id: str
+    title: str
+    url: str | None = None
+
+
+class ReplyDetails(_Value, frozen=True, kw_only=True):
+    """How a reply came about: kept with its turn, shown with it."""
+
+    route: Route | None = None
+    sources: tuple[Source, ...] = ()
+    notice: str | None = None
+    """What the model server tells the reader of the prompt: what was left out of it."""
+    degraded: tuple[str, ...] = ()
+    """What the reply had to do without: "retrieval", "reduced_context"."""
 
 
 class Turn(_Value, frozen=True, kw_only=True):
@@ -103,6 +139,8 @@ class Turn(_Value, frozen=True, kw_only=True):
     error: EventError | None = None
     was_truncated: bool = False
     turns_dropped: int = 0
+    details: ReplyDetails | None = None
+    """Of an assistant turn, where there is something to say."""
 
 
 class Conversation(_Value, frozen=True, kw_only=True):
@@ -200,6 +238,7 @@ class Started(_Event, frozen=True, kw_only=True, tag="started"):
     prompt_tokens: int
     was_truncated: bool = False
     turns_dropped: int = 0
+    details: ReplyDetails | None = None
 
 
 class Continued(_Event, frozen=True, kw_only=True, tag="continued"):

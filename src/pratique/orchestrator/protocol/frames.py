@@ -17,6 +17,7 @@ __all__ = [
     "ClientFrame",
     "ClientMessageId",
     "Message",
+    "ModelName",
     "Ping",
     "Resume",
     "Retry",
@@ -34,6 +35,9 @@ ClientMessageId: TypeAlias = Annotated[
         description="Chosen by the client, new for each message it means; a retry sends the same one again.",
     ),
 ]
+ModelName: TypeAlias = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")
+]
 _Id: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[a-z]+_[0-9a-z]+$")]
 _Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 
@@ -50,6 +54,8 @@ class Message(_Frame, frozen=True, kw_only=True, tag="message"):
     conversation_id: _Id | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    model: ModelName | None = None
+    """A pool, or an adapter by its name. Without one the routing policy chooses."""
 
 
 class Retry(_Frame, frozen=True, kw_only=True, tag="retry"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pratique.orchestrator.protocol.events import EventError, FinishReason
 from pratique.orchestrator.upstream.interface import (
@@ -73,6 +73,10 @@ if TYPE_CHECKING:
     Verdict: TypeAlias = TryAgain | GiveUp
 
 
+_TOLD: Final = frozenset({"context_length_exceeded", "unknown_model"})
+"""Refusals that the sender can do something about keep their code."""
+
+
 def loss_of(error: PratiqueError) -> Loss:
     """Sort an upstream error."""
     if isinstance(error, UpstreamUnavailableError):
@@ -124,8 +128,9 @@ class Attempts:
 
 def _final(error: PratiqueError, loss: Loss) -> GiveUp:
     if isinstance(error, UpstreamRefusedError):
-        code = error.refused_code if error.refused_code == "context_length_exceeded" else "engine_error"
-        return GiveUp(FinishReason.ERROR, EventError(code=code, message=error.message, hint=error.hint))
+        code = error.refused_code if error.refused_code in _TOLD else "engine_error"
+        told = EventError(code=code, message=error.message, hint=error.hint, fallback=error.fallback)
+        return GiveUp(FinishReason.ERROR, told)
     if loss is Loss.NO_FIRST_TOKEN:
         message = "The model server did not begin to answer in time."
         return GiveUp(FinishReason.TIMEOUT, EventError(code="first_token_timeout", message=message, hint="Try again."))
@@ -141,9 +146,12 @@ def _exhausted(error: PratiqueError, loss: Loss, *, has_text: bool) -> GiveUp:
         message = "The model server was lost in the middle of the reply, and no other went on in time."
         return GiveUp(FinishReason.ERROR, EventError(code="interrupted", message=message, hint="Try again."))
     if loss is Loss.UNAVAILABLE:
-        message = "No model server takes traffic."
-        return GiveUp(
-            FinishReason.ERROR,
-            EventError(code="model_unavailable", message=message, hint="Try again later.", retry_after_seconds=2.0),
+        told = EventError(
+            code="model_unavailable",
+            message="No model server takes traffic.",
+            hint="Try again later.",
+            retry_after_seconds=2.0,
+            fallback=getattr(error, "fallback", None),
         )
+        return GiveUp(FinishReason.ERROR, told)
     return GiveUp(FinishReason.ERROR, EventError(code="engine_error", message=error.message, hint="Try again."))

@@ -202,6 +202,7 @@ class Producer:
             was_truncated=said.was_truncated,
             turns_dropped=said.turns_dropped,
             model=said.model,
+            details=said.details,
         )
         record = await self._store(outcome)  # 5
         await self._say_end(writer, record)  # 6

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pratique.core.events import get_logger
-from pratique.orchestrator.protocol.events import EventError, FinishReason, Usage
+from pratique.orchestrator.protocol.events import EventError, FinishReason, ReplyDetails, Source, Usage
+from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
 from pratique.orchestrator.sessions.attempts import Attempts, GiveUp, loss_of
 from pratique.orchestrator.upstream.history import assemble_history
 from pratique.orchestrator.upstream.interface import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from pratique.orchestrator.conversations.interface import GenerationRecord
+    from pratique.orchestrator.retrieval.interface import Passage
     from pratique.orchestrator.sessions.log.interface import LogEntry
     from pratique.orchestrator.sessions.transcript import Transcript
     from pratique.orchestrator.sessions.workshop import Workshop
@@ -72,10 +74,13 @@ class Speech:
         self._reason = resumed_because
         self._began = workshop.clock.monotonic()
         self._was_silent = not transcript.has_text
+        self._passages: tuple[Passage, ...] = ()
+        self._degraded: tuple[str, ...] = ()
 
     async def run(self) -> Ending:
         """Speak to the end. Raises what `emit` raises, and what the store raises when it is asked for the history."""
         query, history = await self._recall_conversation()
+        self._passages = await self._retrieve(query)
         attempts = Attempts(self._workshop.settings.limits, num_losses=self._transcript.num_continued)
         while True:
             try:
@@ -106,6 +111,27 @@ class Speech:
             limit=self._workshop.settings.history_turns_limit,
         )
 
+    async def _retrieve(self, query: str) -> tuple[Passage, ...]:
+        """Find passages; without an index that answers the reply is made without, and says so."""
+        retriever = self._workshop.retriever
+        if retriever is None:
+            return ()
+        try:
+            return await retriever.search(query, limit=self._workshop.settings.passages_limit)
+        except RetrievalUnavailableError as error:
+            _logger.warning("replying_without_retrieval", error=error.message)
+            self._degraded = ("retrieval",)
+            return ()
+
+    def _details(self, start: UpstreamStart) -> ReplyDetails | None:
+        details = ReplyDetails(
+            route=start.route,
+            sources=tuple(Source(source_id=p.source_id, title=p.title, url=p.url) for p in self._passages),
+            notice=start.notice,
+            degraded=self._degraded + (("reduced_context",) if start.is_reduced else ()),
+        )
+        return None if details == ReplyDetails() else details
+
     async def _attempt(self, query: str, history: tuple[HistoryTurn, ...], attempts: Attempts) -> Ending:
         num_before = self._transcript.num_tokens
         is_continuation = self._transcript.has_text
@@ -116,7 +142,9 @@ class Speech:
             async for event in stream:
                 if isinstance(event, UpstreamStart):
                     await self._emit(
-                        self._transcript.continued(self._reason) if is_continuation else self._transcript.started(event)
+                        self._transcript.continued(self._reason)
+                        if is_continuation
+                        else self._transcript.started(event, self._details(event))
                     )
                 elif isinstance(event, UpstreamToken):
                     await self._say(event.text, attempts)
@@ -160,6 +188,8 @@ class Speech:
             query=query,
             system_prompt=settings.system_prompt,
             history=history,
+            passages=tuple(passage.text for passage in self._passages),
+            model=self._record.options.model or "",
             prefix=self._transcript.text,
             max_tokens=max_tokens,
             temperature=settings.temperature if temperature is None else temperature,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pratique.core.ids import ConversationId, GenerationId
+    from pratique.orchestrator.protocol.events import ReplyDetails
     from pratique.orchestrator.upstream.interface import UpstreamStart
 
 __all__ = ["Transcript"]
@@ -45,6 +46,7 @@ class Transcript:
         self.prompt_tokens = 0
         self.was_truncated = False
         self.turns_dropped = 0
+        self.details: ReplyDetails | None = None
         self.has_started = False
         self.has_ended = False
         self._pieces: list[str] = []
@@ -64,7 +66,7 @@ class Transcript:
         for entry in entries:
             self._account(decode_generation_event(entry.data), len(entry.data))
 
-    def started(self, start: UpstreamStart) -> LogEntry | None:
+    def started(self, start: UpstreamStart, details: ReplyDetails | None = None) -> LogEntry | None:
         """The engine took the prompt; only the first time makes an event."""
         if self.has_started:
             return None
@@ -77,6 +79,7 @@ class Transcript:
                 prompt_tokens=start.prompt_tokens,
                 was_truncated=start.was_truncated,
                 turns_dropped=start.turns_dropped,
+                details=details,
             )
         )
 
@@ -134,6 +137,7 @@ class Transcript:
             self.prompt_tokens = event.prompt_tokens
             self.was_truncated = event.was_truncated
             self.turns_dropped = event.turns_dropped
+            self.details = event.details
         elif isinstance(event, Continued):
             self.num_continued += 1
         else:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pratique.core.clock import Clock
     from pratique.core.ids import ConversationId, IdSource
     from pratique.orchestrator.conversations.interface import ConversationStore, StoredConversation
+    from pratique.orchestrator.retrieval.interface import Retriever
     from pratique.orchestrator.sessions.instruments import Instruments
     from pratique.orchestrator.sessions.log.interface import GenerationLog
     from pratique.orchestrator.upstream.interface import Upstream
@@ -29,6 +30,8 @@ class ReplySettings:
     max_tokens: int = 512
     temperature: float = 0.0
     history_turns_limit: int = 100
+    passages_limit: int = 4
+    """Of what retrieval finds for a question."""
     reply_timeout_seconds: float = 600.0
     max_bytes: int = 4 * 2**20
     """Of the reply's log; what outgrows it ends there."""
@@ -52,4 +55,6 @@ class Workshop:
     clock: Clock
     ids: IdSource
     instruments: Instruments
+    retriever: Retriever | None = None
+    """Finds passages for a question; None: replies are made without."""
     settings: ReplySettings = field(default_factory=ReplySettings)

@@ -43,6 +43,8 @@ class _Start(msgspec.Struct):
     prompt_tokens: _Count = 0
     was_truncated: bool = False
     turns_dropped: _Count = 0
+    notice: str | None = None
+    is_reduced: bool = False
 
 
 class _Token(msgspec.Struct):
@@ -59,6 +61,7 @@ class _Error(msgspec.Struct):
     code: str = "engine_error"
     message: str = ""
     hint: str | None = None
+    fallback: str | None = None
     retryable: bool = False
 
 
@@ -167,17 +170,21 @@ def _error_of_edge(status: int, raw: bytes) -> Exception:
 
 def _error_of(status: int, said: _Error) -> Exception:
     if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY, HTTPStatus.TOO_MANY_REQUESTS}:
-        return UpstreamUnavailableError(f"No model server takes the request: {said.message or said.code}.")
+        return UpstreamUnavailableError(
+            f"No model server takes the request: {said.message or said.code}.", fallback=said.fallback
+        )
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UpstreamInterruptedError(f"The model server failed: {said.message or said.code} ({status}).")
     return UpstreamRefusedError(
         said.message or f"The model server refused the request ({status}).",
         refused_code=said.code or "engine_error",
         hint=said.hint,
+        fallback=said.fallback,
     )
 
 
 def _body_of(request: UpstreamRequest) -> bytes:
+    optional = {"context": request.passages, "adapter": request.adapter}
     return msgspec.json.encode(
         {
             "query": request.query,
@@ -189,6 +196,7 @@ def _body_of(request: UpstreamRequest) -> bytes:
             "stream": True,
             "request_id": request.request_id,
             "conversation_id": request.conversation_id,
+            **{name: value for name, value in optional.items() if value},
         }
     )
 
@@ -228,4 +236,6 @@ def _event_of(message: SseMessage) -> UpstreamEvent | None:
         raise UpstreamGarbledError(f"The model server's '{message.event}' event is not as agreed: {error}.") from error
     if said.retryable:
         raise UpstreamInterruptedError(said.message or said.code)
-    raise UpstreamRefusedError(said.message or said.code, refused_code=said.code, hint=said.hint)
+    raise UpstreamRefusedError(
+        said.message or said.code, refused_code=said.code, hint=said.hint, fallback=said.fallback
+    )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from pratique.core.errors import CallerError, EnvironmentFaultError
 from pratique.core.ids import ConversationId
+from pratique.orchestrator.protocol.events import Route
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -51,6 +52,11 @@ class UpstreamUnavailableError(EnvironmentFaultError):
 
     code = "model_unavailable"
 
+    def __init__(self, message: str, *, hint: str | None = None, fallback: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fallback = fallback
+        """What a person may be shown in place of the reply."""
+
 
 class UpstreamInterruptedError(EnvironmentFaultError):
     """A server took the request and was lost, or failed in a way that another one may not."""
@@ -77,9 +83,13 @@ class UpstreamRefusedError(CallerError):
 
     code = "engine_error"
 
-    def __init__(self, message: str, *, refused_code: str, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, refused_code: str, hint: str | None = None, fallback: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.refused_code = refused_code
+        self.fallback = fallback
+        """What a person may be shown in place of the reply."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,12 @@ class UpstreamRequest:
     query: str
     system_prompt: str = ""
     history: tuple[HistoryTurn, ...] = ()
+    passages: tuple[str, ...] = ()
+    """What retrieval found, best first; the server fits what has room."""
+    model: str = ""
+    """A pool or an adapter, as the message named it; "" for the policy's choice."""
+    adapter: str = ""
+    """What the model server is to load for this request; set by whoever chose the pool."""
     prefix: str = ""
     """What was already sent of this reply: the server goes on right after it."""
     max_tokens: int = 512
@@ -115,6 +131,12 @@ class UpstreamStart:
     prompt_tokens: int
     was_truncated: bool = False
     turns_dropped: int = 0
+    notice: str | None = None
+    """What the reader may be told of what was left out."""
+    is_reduced: bool = False
+    """Less context than asked for was allowed, because memory is short."""
+    route: Route | None = None
+    """Who was asked, and why; set by whoever chose the pool."""
 
 
 @dataclass(frozen=True)
