@@ -27,10 +27,10 @@ from tests.integration.inference.vllm_kit import (
     chat,
     death_of,
     endings,
+    engine_processes,
     files_of_vllm,
     kill,
     long_requests,
-    names_of_children,
     nobody,
     own_temporary_files,
     until,
@@ -271,6 +271,7 @@ async def test_restarts_leave_nothing_behind(living: VllmEngine) -> None:
 async def test_a_cancelled_restart_leaves_no_process_and_can_be_repeated(
     living: VllmEngine, phase: EnginePhase
 ) -> None:
+    others = engine_processes() - set(living.pids)
     kill(living)
     await death_of(living)
     phases = Phases()
@@ -279,7 +280,7 @@ async def test_a_cancelled_restart_leaves_no_process_and_can_be_repeated(
     restarting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await restarting
-    await until(lambda: "EngineCore" not in " ".join(names_of_children()))
+    await until(lambda: engine_processes() <= others)
     assert own_temporary_files() == []
     with pytest.raises(EngineDeadError):
         living.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -186,8 +187,14 @@ def own_temporary_files() -> list[str]:
     return [path.name for path in Path(tempfile.gettempdir()).glob(f"pratique-engine-{os.getpid()}-*")]
 
 
-def names_of_children() -> list[str]:
-    return [child.name() for child in psutil.Process().children(recursive=True)]
+def engine_processes() -> set[int]:
+    """Pids of every engine below this process: also those of servers that other tests have running."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+            if "EngineCore" in child.name():
+                found.add(child.pid)
+    return found
 
 
 def files_of_vllm() -> list[Path]:
