@@ -84,6 +84,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="orchestrator",
         ),
+        "retrieval": Target(
+            help="Build, search and verify an index of passages.",
+            module="pratique.cli.retrieval",
+            attribute="app",
+            extra="retrieval",
+        ),
         "testkit": Target(
             help="The test kit's servers: what is here, what is kept running.",
             module="pratique.cli.testkit",

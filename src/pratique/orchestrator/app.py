@@ -122,7 +122,9 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             clock=clock,
             ids=ids,
             instruments=Instruments(metrics),
-            retriever=parts.retriever or await open_retriever(settings.retrieval, stack, metrics=metrics),
+            retriever=parts.retriever or await open_retriever(
+                settings.retrieval, stack, metrics=metrics, state_dir=settings.state_dir, clock=clock
+            ),
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))
@@ -198,6 +200,7 @@ def _reply_settings(settings: OrchestratorSettings) -> ReplySettings:
         max_tokens=settings.max_tokens,
         temperature=settings.temperature,
         history_turns_limit=settings.history_turns_limit,
+        passages_limit=settings.retrieval.limit,
         reply_timeout_seconds=settings.reply_timeout_seconds,
         max_bytes=settings.log_max_bytes,
         limits=AttemptLimits(

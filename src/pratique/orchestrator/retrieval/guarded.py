@@ -1,0 +1,89 @@
+"""What holds for every retriever: small talk is not looked for, questions are cut, searches are counted and end.
+
+A search that came to nothing in time is not waited for; the threads of the embedded index and the connections to
+OpenSearch bound how many of them can still run. So many callers wait at most; more are refused at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from pratique.core.catalogue import retrieval as catalogue
+from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
+from pratique.orchestrator.retrieval.smalltalk import without_small_talk
+
+if TYPE_CHECKING:
+    from pratique.core.clock import Clock
+    from pratique.core.metrics import Metrics
+    from pratique.orchestrator.retrieval.interface import Passage, Retriever
+
+__all__ = ["GuardedRetriever"]
+
+_MAX_WAITING: Final = 64
+
+
+class GuardedRetriever:
+    """Any retriever, with its bounds."""
+
+    def __init__(
+        self,
+        inner: Retriever,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        deadline_seconds: float = 1.0,
+        query_characters: int = 2000,
+    ) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._deadline_seconds = deadline_seconds
+        self._query_characters = query_characters
+        self._waiting = 0
+        self._searches = metrics.counter(catalogue.RETRIEVAL_SEARCHES)
+        self._seconds = metrics.histogram(catalogue.RETRIEVAL_SECONDS)
+        self._failures = metrics.counter(catalogue.RETRIEVAL_FAILURES)
+        self._passages = metrics.counter(catalogue.RETRIEVAL_PASSAGES)
+
+    async def search(self, query: str, *, limit: int) -> tuple[Passage, ...]:
+        # Only what is looked at is normalised: a huge question costs no more than a long one.
+        asked = without_small_talk(query[: self._query_characters])
+        if not asked or limit < 1:
+            self._searches.labels(result="not_asked").inc()
+            return ()
+        began = self._clock.monotonic()
+        try:
+            passages = await self._bounded(asked, limit)
+        except RetrievalUnavailableError:
+            self._searches.labels(result="failed").inc()
+            raise
+        finally:
+            self._seconds.observe(self._clock.monotonic() - began)
+        self._searches.labels(result="found" if passages else "nothing").inc()
+        self._passages.inc(len(passages))
+        return passages
+
+    async def check(self) -> None:
+        await self._inner.check()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _bounded(self, query: str, limit: int) -> tuple[Passage, ...]:
+        if self._waiting >= _MAX_WAITING:
+            self._failures.labels(reason="overloaded").inc()
+            raise RetrievalUnavailableError(f"{_MAX_WAITING} searches wait for the index already.")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await self._inner.search(query, limit=limit)
+        except TimeoutError as error:
+            self._failures.labels(reason="timeout").inc()
+            raise RetrievalUnavailableError(
+                f"The index did not answer within {self._deadline_seconds:g} seconds."
+            ) from error
+        except RetrievalUnavailableError:
+            self._failures.labels(reason="unavailable").inc()
+            raise
+        finally:
+            self._waiting -= 1
