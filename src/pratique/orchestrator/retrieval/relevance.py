@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Cutoffs:
     """What is too little, both from 0 (anything goes) to 1."""
 
-    min_coverage: float = 0.4
+    min_coverage: float = 0.3
     relative_score: float = 0.4
     """Of the best passage's score."""
 
