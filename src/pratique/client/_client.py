@@ -85,12 +85,14 @@ class ChatClient:
         conversation_id: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        model: str | None = None,
         client_message_id: str | None = None,
     ) -> ReplyStream:
         """Say something and follow the reply. Nothing is sent before the first event is asked for.
 
         Without a conversation a new one is begun. A message that was lost on its way is sent again under the same
-        `client_message_id`, so it is stored and answered once; give one to keep that promise over restarts.
+        `client_message_id`, so it is stored and answered once; give one to keep that promise over restarts. `model`
+        names a pool or an adapter of the service; without one its policy chooses.
         """
         return self._follow(
             wire.Message(
@@ -99,6 +101,7 @@ class ChatClient:
                 conversation_id=conversation_id,
                 max_tokens=max_tokens,
                 temperature=temperature,
+                model=model,
             )
         )
 
@@ -109,13 +112,16 @@ class ChatClient:
         conversation_id: str | None = None,
         max_tokens: int | None = None,
         temperature: float | None = None,
+        model: str | None = None,
     ) -> Reply:
         """Say something and wait for the whole reply.
 
         Raises:
             ClientError: the reply failed; `error.reply` holds what had been said.
         """
-        stream = self.send(text, conversation_id=conversation_id, max_tokens=max_tokens, temperature=temperature)
+        stream = self.send(
+            text, conversation_id=conversation_id, max_tokens=max_tokens, temperature=temperature, model=model
+        )
         async with stream:
             return await stream.wait()
 

@@ -33,6 +33,8 @@ class Reply:
     error: wire.EventError | None
     was_truncated: bool
     turns_dropped: int
+    details: wire.ReplyDetails | None
+    """Which model answered and why, what it was given, what was left out."""
     model: str
     first_token_seconds: float | None
     total_seconds: float
@@ -94,6 +96,7 @@ class ReplyState:
         self.last_seq = 0
         self.started: wire.Started | None = None
         self.ended: wire.Ended | None = None
+        self.details: wire.ReplyDetails | None = None
         self.is_done = False
         """No more events will come; `ended` is None where nothing was running."""
         if isinstance(opening, wire.Resume):
@@ -171,6 +174,7 @@ class ReplyState:
             self._pieces.append(event.text)
         elif isinstance(event, wire.Started):
             self.started = event
+            self.details = event.details
         elif isinstance(event, wire.Ended):
             self._end(event)
         return (event,)
@@ -220,6 +224,7 @@ class ReplyState:
 
     def _end_as_stored(self, turn: wire.Turn) -> tuple[ReplyEvent, ...]:
         news: tuple[ReplyEvent, ...] = ()
+        self.details = turn.details
         if not (self._knows_beginning and turn.text.startswith(self.text)):
             self._pieces = [turn.text]
             self._knows_beginning = True

@@ -286,6 +286,7 @@ class ReplyStream:
             error=error,
             was_truncated=started.was_truncated if started else False,
             turns_dropped=started.turns_dropped if started else 0,
+            details=state.details,
             model=started.model if started else "",
             first_token_seconds=None if first is None else first - self._began_at,
             total_seconds=(self._ended_at or self._context.clock.monotonic()) - self._began_at,

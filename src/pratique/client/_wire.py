@@ -38,12 +38,15 @@ __all__ = [
     "NumberedEvent",
     "Pong",
     "Reconnected",
+    "ReplyDetails",
     "Resume",
     "Retry",
     "Role",
+    "Route",
     "ServerEvent",
     "ServerStatus",
     "Session",
+    "Source",
     "Started",
     "Token",
     "Turn",
@@ -94,6 +97,7 @@ class Message(_Frame, frozen=True, kw_only=True, omit_defaults=True, tag="messag
     conversation_id: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    model: str | None = None
 
 
 class Retry(_Frame, frozen=True, kw_only=True, omit_defaults=True, tag="retry"):
@@ -131,6 +135,7 @@ class EventError(_Value, frozen=True, kw_only=True):
     message: str
     hint: str | None = None
     retry_after_seconds: float | None = None
+    fallback: str | None = None
 
 
 class Usage(_Value, frozen=True, kw_only=True):
@@ -138,6 +143,36 @@ class Usage(_Value, frozen=True, kw_only=True):
 
     prompt_tokens: int
     completion_tokens: int
+
+
+class Route(_Value, frozen=True, kw_only=True):
+    """Which model answers, and why: `policy` is the rule, `reason` its words for people."""
+
+    pool: str
+    model: str
+    policy: str
+    reason: str
+
+
+class Source(_Value, frozen=True, kw_only=True):
+    """A passage that was given to the model with the question."""
+
+    source_id: str
+    title: str
+    url: str | None = None
+
+
+class ReplyDetails(_Value, frozen=True, kw_only=True):
+    """How a reply came about.
+
+    `notice` is what the model server tells of what it left out, `degraded` what the reply had to do without
+    ("retrieval", "reduced_context").
+    """
+
+    route: Route | None = None
+    sources: tuple[Source, ...] = ()
+    notice: str | None = None
+    degraded: tuple[str, ...] = ()
 
 
 class Turn(_Value, frozen=True, kw_only=True):
@@ -153,6 +188,7 @@ class Turn(_Value, frozen=True, kw_only=True):
     error: EventError | None = None
     was_truncated: bool = False
     turns_dropped: int = 0
+    details: ReplyDetails | None = None
 
 
 class Conversation(_Value, frozen=True, kw_only=True):
@@ -290,6 +326,7 @@ class Started(_Event, frozen=True, kw_only=True, tag="started"):
     prompt_tokens: int
     was_truncated: bool = False
     turns_dropped: int = 0
+    details: ReplyDetails | None = None
 
 
 class Continued(_Event, frozen=True, kw_only=True, tag="continued"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from pratique.client import _wire as wire
@@ -139,3 +140,24 @@ def test_a_snapshot_of_a_running_reply_says_to_come_back(state: ReplyState) -> N
     state.take(accepted())
     with pytest.raises(StillRunningError):
         state.take(snapshot(active="gen_1"))
+
+
+DETAILS = wire.ReplyDetails(
+    route=wire.Route(pool="small", model="", policy="length", reason="short question"),
+    sources=(wire.Source(source_id="a", title="T"),),
+)
+
+
+def test_the_details_of_a_reply_are_those_of_its_beginning(state: ReplyState) -> None:
+    state.take(accepted())
+    assert state.details is None
+    state.take(
+        wire.Started(conversation_id="cnv_1", generation_id="gen_1", seq=1, model="m", prompt_tokens=3, details=DETAILS)
+    )
+    assert state.details == DETAILS
+
+
+def test_the_details_of_a_reply_whose_log_is_gone_are_those_of_its_turn(state: ReplyState) -> None:
+    state.take(accepted())
+    state.take(snapshot(msgspec.structs.replace(answer("abc"), details=DETAILS)))
+    assert state.details == DETAILS

@@ -18,7 +18,17 @@ pytestmark = pytest.mark.unit
 SERVER_EVENTS = typing.get_args(events.ServerEvent)
 CLIENT_EVENTS = typing.get_args(wire.ServerEvent)
 CLIENT_FRAMES = (wire.Message, wire.Retry, wire.Resume, wire.Cancel)
-VALUES = ("EventError", "Usage", "Turn", "Conversation", "ConversationSummary", "ModelReplica")
+VALUES = (
+    "EventError",
+    "Usage",
+    "Route",
+    "Source",
+    "ReplyDetails",
+    "Turn",
+    "Conversation",
+    "ConversationSummary",
+    "ModelReplica",
+)
 
 
 def tag_of(kind: type) -> str:
@@ -97,6 +107,7 @@ def test_every_event_of_the_server_arrives_unchanged(event: Any) -> None:
     conversation_id=st.none() | st.just("cnv_1"),
     max_tokens=st.none() | st.integers(1, 4096),
     temperature=st.none() | st.floats(0, 2),
+    model=st.none() | st.just("chatbot-ja"),
 )
 def test_a_message_of_the_client_arrives_unchanged(**fields: Any) -> None:
     message = wire.Message(client_message_id="msg_0001", **fields)
