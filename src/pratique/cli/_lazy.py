@@ -39,13 +39,15 @@ class Target:
     module: str
     attribute: str
     extra: str = ""
+    hidden: bool = False
+    """An older name, kept working and out of the help."""
 
 
 class _Unloaded(TyperCommand):
     """Stands in a group for a command that is not imported yet."""
 
     def __init__(self, name: str, target: Target) -> None:
-        super().__init__(name, help=target.help, add_help_option=False)
+        super().__init__(name, help=target.help, add_help_option=False, hidden=target.hidden)
         self._target = target
 
     def load(self) -> TyperCommand | TyperGroup:

@@ -78,8 +78,8 @@ class _RootGroup(LazyGroup):
         "secrets": Target(
             help="Find secrets in files, staged changes and history.", module="pratique.cli.secrets", attribute="app"
         ),
-        "apikey": Target(
-            help="Create, list and revoke API keys.",
+        "keys": Target(
+            help="Create, list, rotate and revoke API keys.",
             module="pratique.cli.apikey",
             attribute="app",
             extra="orchestrator",
@@ -89,6 +89,13 @@ class _RootGroup(LazyGroup):
             module="pratique.cli.retrieval",
             attribute="app",
             extra="retrieval",
+        ),
+        "apikey": Target(
+            help="The older name of `keys`.",
+            module="pratique.cli.apikey",
+            attribute="app",
+            extra="orchestrator",
+            hidden=True,
         ),
         "testkit": Target(
             help="The test kit's servers: what is here, what is kept running.",

@@ -17,8 +17,10 @@ from pratique.core.clock import Clock, SystemClock
 from pratique.core.events import get_logger
 from pratique.core.ids import IdSource, RandomIds
 from pratique.core.metrics import Metrics
+from pratique.orchestrator.access.audit import AuditEvent
 from pratique.orchestrator.access.build import open_access
 from pratique.orchestrator.api.application import build_application
+from pratique.orchestrator.api.charges import Charges
 from pratique.orchestrator.api.runtime import ApiInstruments, Runtime
 from pratique.orchestrator.api.service import ChatService
 from pratique.orchestrator.cache import LayeredReader, ValkeySharedCache
@@ -81,6 +83,7 @@ class Replica:
         """Send clients elsewhere, let replies end or hand them over. Returns when nothing runs here any more."""
         settings = self.runtime.settings
         _logger.info("draining", num_running=self.sessions.num_running)
+        self.runtime.audit.record(AuditEvent(action="replica.drain", outcome="ok", subject=settings.replica))
         self.runtime.drain.begun.set()
         began = self.runtime.clock.monotonic()
         await self.sessions.drain(seconds=settings.drain_seconds)
@@ -128,13 +131,14 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))
+        charges = Charges(access.limiter)
         baseline = HttpForwarder(http, settings.inference_url, connect_timeout_seconds=settings.connect_timeout_seconds)
         poller = ModelPoller(
             StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
         )
         runtime = Runtime(
             settings=settings,
-            service=ChatService(store, reader, sessions),
+            service=ChatService(store, reader, sessions, charges=charges, max_tokens=settings.max_tokens),
             store=store,
             authenticator=access.authenticator,
             limiter=access.limiter,
@@ -145,6 +149,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             instruments=ApiInstruments(metrics),
             clock=clock,
         )
+        await stack.enter_async_context(charges.running())
         await stack.enter_async_context(sessions.running())
         await stack.enter_async_context(_running_poller(poller))
         yield Replica(application=build_application(runtime), runtime=runtime, sessions=sessions)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from pratique.core.errors import EnvironmentFaultError
 from pratique.core.events import get_logger
 from pratique.orchestrator.app import running
 from pratique.orchestrator.protocol.parse import MAX_FRAME_BYTES
+from pratique.orchestrator.protocols import HttpProtocol, WebSocketProtocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -105,25 +105,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _WebSocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's protocol, with pings answered only while the client takes answers.
-
-    uvicorn writes a pong for every ping at once: a client that pings and never reads would fill the memory.
-    """
-
-    def handle_ping(self) -> None:
-        if self.writable.is_set():
-            super().handle_ping()
-        else:
-            self.conn.data_to_send()  # RFC 6455 5.5.3: not every ping needs its own pong
-
-
 def _config(application: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         loop="none",
-        http="httptools",
-        ws=_WebSocketProtocol,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=20.0,

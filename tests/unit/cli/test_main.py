@@ -83,7 +83,7 @@ def test_help_names_every_command_and_imports_none() -> None:
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.endswith("[]\n")
-    for name in ("up", "down", "status", "logs", "chat", "serve", "model", "apikey"):
+    for name in ("up", "down", "status", "logs", "chat", "serve", "model", "keys"):
         assert name in done.stdout
 
 

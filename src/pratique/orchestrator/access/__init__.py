@@ -1,8 +1,10 @@
-"""Who is asking: signed session cookies, API keys, browser origins, affinity keys. Knows no web framework."""
+"""Who is asking, what they may do and how much: sessions, keys, tokens, limits, audit. Knows no web framework."""
 
 from pratique.orchestrator.access.authenticator import Authenticator, SessionGrant
 from pratique.orchestrator.access.errors import (
     AccessError,
+    ForbiddenError,
+    HeadersRefusedError,
     KeysUnavailableError,
     OriginRefusedError,
     SecretsUnavailableError,
@@ -11,6 +13,7 @@ from pratique.orchestrator.access.errors import (
 from pratique.orchestrator.access.headers import (
     AFFINITY_COOKIE,
     AFFINITY_HEADER,
+    SECURE_SESSION_COOKIE,
     SESSION_COOKIE,
     AffinityGrant,
     affinity,
@@ -18,21 +21,26 @@ from pratique.orchestrator.access.headers import (
 )
 from pratique.orchestrator.access.keys import ApiKey, ApiKeyFile
 from pratique.orchestrator.access.principal import Principal, PrincipalKind
+from pratique.orchestrator.access.scopes import Scope, scope_of_path, verify_scope
 from pratique.orchestrator.access.sessions import SessionSigner, load_secrets
 
 __all__ = [
     "AFFINITY_COOKIE",
     "AFFINITY_HEADER",
+    "SECURE_SESSION_COOKIE",
     "SESSION_COOKIE",
     "AccessError",
     "AffinityGrant",
     "ApiKey",
     "ApiKeyFile",
     "Authenticator",
+    "ForbiddenError",
+    "HeadersRefusedError",
     "KeysUnavailableError",
     "OriginRefusedError",
     "Principal",
     "PrincipalKind",
+    "Scope",
     "SecretsUnavailableError",
     "SessionGrant",
     "SessionSigner",
@@ -40,4 +48,6 @@ __all__ = [
     "affinity",
     "check_origin",
     "load_secrets",
+    "scope_of_path",
+    "verify_scope",
 ]

@@ -3,9 +3,12 @@
 AccessError
 ├── (RefusedError)
 │   ├── UnauthenticatedError      no principal, or a credential that does not hold          (401)
+│   ├── ForbiddenError            a principal whose scopes do not cover this                (403)
+│   │   └── HiddenError           the same, where even the path is not theirs to know         (404)
+│   ├── HeadersRefusedError       headers that two servers could read differently           (400)
 │   └── OriginRefusedError        a browser asks from a page that is not ours               (403)
 └── (EnvironmentFaultError)       trust cannot be decided: everything is refused until it can
-    ├── KeysUnavailableError      the API keys file is missing, unreadable or malformed     (503)
+    ├── KeysUnavailableError      the API keys file, or a token issuer's keys, cannot be had (503)
     └── SecretsUnavailableError   the session secret file is unusable; raised at start
 """
 
@@ -15,6 +18,9 @@ from pratique.core.errors import EnvironmentFaultError, PratiqueError, RefusedEr
 
 __all__ = [
     "AccessError",
+    "ForbiddenError",
+    "HeadersRefusedError",
+    "HiddenError",
     "KeysUnavailableError",
     "OriginRefusedError",
     "SecretsUnavailableError",
@@ -32,6 +38,24 @@ class UnauthenticatedError(AccessError, RefusedError):
     code = "unauthenticated"
 
 
+class ForbiddenError(AccessError, RefusedError):
+    """Known, and not allowed to do this."""
+
+    code = "forbidden"
+
+
+class HiddenError(ForbiddenError):
+    """Not allowed here, and answered as if there were no such path."""
+
+    code = "not_found"
+
+
+class HeadersRefusedError(AccessError, RefusedError):
+    """A header comes twice, or holds what no header may: whoever is before us may have read it differently."""
+
+    code = "invalid_request"
+
+
 class OriginRefusedError(AccessError, RefusedError):
     """The page that sent this request is neither this host's nor an allowed one."""
 
@@ -39,7 +63,7 @@ class OriginRefusedError(AccessError, RefusedError):
 
 
 class KeysUnavailableError(AccessError, EnvironmentFaultError):
-    """The API keys cannot be read, so none is accepted."""
+    """The keys that would decide cannot be read, so nothing that needs them is accepted."""
 
     code = "keys_unavailable"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AFFINITY_COOKIE",
     "AFFINITY_HEADER",
+    "SECURE_SESSION_COOKIE",
     "SESSION_COOKIE",
     "AffinityGrant",
     "affinity",
@@ -31,9 +32,10 @@ __all__ = [
 AFFINITY_COOKIE: Final = "pratique_affinity"
 AFFINITY_HEADER: Final = "x-pratique-affinity"
 SESSION_COOKIE: Final = "pratique_session"
+SECURE_SESSION_COOKIE: Final = f"__Host-{SESSION_COOKIE}"
 
 _MAX_COOKIES_CHARACTERS: Final = 16_384
-_MAX_TOKEN_CHARACTERS: Final = 4_096
+_MAX_TOKEN_CHARACTERS: Final = 8_192
 _AFFINITY: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -58,7 +60,7 @@ def bearer_token(headers: Mapping[str, str]) -> str | None:
     scheme, _, token = value.strip().partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > _MAX_TOKEN_CHARACTERS:
-        raise UnauthenticatedError("The Authorization header must be 'Bearer' and an API key.")
+        raise UnauthenticatedError("The Authorization header must be 'Bearer' and an API key or a token.")
     return token
 
 

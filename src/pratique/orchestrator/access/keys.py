@@ -3,6 +3,9 @@
 A key is `pk_` and 43 characters that carry 256 random bits, which is why a plain hash is enough at rest. The file is
 looked at again at most once a second and read when it changed, so a revoked key stops working within that second.
 A file that is missing or malformed refuses every key until it is whole again: stale keys are not trusted.
+
+The file grows by fields that are left out where they say nothing, so an older replica reads it as long as no key uses
+them. A key without scopes, as all were once, may chat and use /v1; none may administrate that does not say so.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from pratique.core.clock import Clock, SystemClock
 from pratique.core.ids import PrincipalId
 from pratique.orchestrator.access.errors import KeysUnavailableError, UnauthenticatedError
 from pratique.orchestrator.access.principal import Principal, PrincipalKind
+from pratique.orchestrator.access.scopes import KEY_SCOPES, Scope
+from pratique.orchestrator.access.usage import KeyUsage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,10 +33,10 @@ __all__ = ["ApiKey", "ApiKeyFile", "ApiKeys", "hash_key", "mint_key", "parse_key
 _KEY: Final = re.compile(r"pk_[A-Za-z0-9_-]{27,128}")
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-_REFUSED: Final = "The API key is unknown or revoked."
+_REFUSED: Final = "The API key is unknown, expired or revoked."
 
 
-class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One key as stored. Times in seconds since 1970 UTC."""
 
     id: Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,64}$")]
@@ -39,6 +44,25 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     created: float
     revoked: float | None = None
+    expires: float | None = None
+    scopes: tuple[Scope, ...] = ()
+    """None: as before there were scopes, chat and openai."""
+    principal: Annotated[str, msgspec.Meta(pattern="^([a-z0-9_]{1,64})?$")] = ""
+    """Whose conversations it opens, where that is not its own id: a rotated key keeps its predecessor's."""
+    tier: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The limits that apply to it, by their name in the settings."""
+
+    @property
+    def owner(self) -> PrincipalId:
+        return PrincipalId(self.principal or self.id)
+
+    @property
+    def granted(self) -> frozenset[Scope]:
+        return frozenset(self.scopes) or KEY_SCOPES
+
+    def holds(self, now: float) -> bool:
+        """Whether it is accepted at that time (seconds since 1970)."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
 
 
 class ApiKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +89,7 @@ def parse_keys(text: bytes, *, origin: str) -> ApiKeys:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise KeysUnavailableError(
             f"The API keys file {origin} is malformed: {error}.",
-            hint="Restore it, or remove it and create keys anew: pratique apikey create --name NAME --file FILE.",
+            hint="Restore it, or remove it and create keys anew: pratique keys create --name NAME --file FILE.",
         ) from error
     if len({key.id for key in keys.keys}) != len(keys.keys):
         raise KeysUnavailableError(f"The API keys file {origin} names an id twice.")
@@ -82,12 +106,13 @@ class ApiKeyFile:
         self._seen: tuple[int, int, int] | None = None
         self._keys = ApiKeys()
         self._error: KeysUnavailableError | None = None
+        self._usage = KeyUsage(path, clock=self._clock)
 
     def verify(self, key: str) -> Principal:
         """Return the key's principal.
 
         Raises:
-            UnauthenticatedError: malformed, unknown or revoked.
+            UnauthenticatedError: malformed, unknown, expired or revoked.
             KeysUnavailableError: the file cannot be read or is malformed.
         """
         self._refresh()
@@ -98,10 +123,18 @@ class ApiKeyFile:
         given = hash_key(key)
         # Every entry is compared, whichever matches: the time says nothing about which keys there are.
         found = [entry for entry in self._keys.keys if hmac.compare_digest(entry.sha256, given)]
-        if not found or any(entry.revoked is not None for entry in found):
+        if not found or not all(entry.holds(self._clock.epoch()) for entry in found):
             raise UnauthenticatedError(_REFUSED)
         entry = found[0]
-        return Principal(principal_id=PrincipalId(entry.id), kind=PrincipalKind.API_KEY, name=entry.name)
+        self._usage.note(entry.id)
+        return Principal(
+            principal_id=entry.owner,
+            kind=PrincipalKind.API_KEY,
+            name=entry.name,
+            scopes=entry.granted,
+            tier=entry.tier,
+            expires_at=entry.expires,
+        )
 
     def _refresh(self) -> None:
         now = self._clock.monotonic()

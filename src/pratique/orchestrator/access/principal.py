@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pratique.core.ids import PrincipalId
+    from pratique.orchestrator.access.scopes import Scope
 
 __all__ = ["Principal", "PrincipalKind"]
 
@@ -17,6 +18,7 @@ class PrincipalKind(enum.Enum):
 
     SESSION = "session"
     API_KEY = "api_key"
+    TOKEN = "token"  # noqa: S105 - a word, no credential
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +28,9 @@ class Principal:
     principal_id: PrincipalId
     kind: PrincipalKind
     name: str
+    scopes: frozenset[Scope] = frozenset()
+    """What it may do; nothing by default."""
+    tier: str = ""
+    """Which of the configured limits apply to it; "" the general ones."""
+    expires_at: float | None = None
+    """When its credential ends, in seconds since 1970 UTC; a socket does not outlive that."""

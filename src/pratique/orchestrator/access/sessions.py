@@ -20,20 +20,30 @@ from itsdangerous import BadData, TimestampSigner
 from pratique.core.clock import Clock, SystemClock
 from pratique.core.ids import IdSource, PrincipalId, RandomIds
 from pratique.orchestrator.access.errors import SecretsUnavailableError, UnauthenticatedError
-from pratique.orchestrator.access.headers import SESSION_COOKIE, set_cookie
+from pratique.orchestrator.access.headers import SECURE_SESSION_COOKIE, SESSION_COOKIE, set_cookie
 from pratique.orchestrator.access.principal import Principal, PrincipalKind
+from pratique.orchestrator.access.scopes import SESSION_SCOPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["MAX_AGE_SECONDS", "RENEW_AFTER_SECONDS", "SessionSigner", "VerifiedSession", "load_secrets"]
+__all__ = [
+    "ANONYMOUS_TIER",
+    "MAX_AGE_SECONDS",
+    "RENEW_AFTER_SECONDS",
+    "SessionSigner",
+    "VerifiedSession",
+    "load_secrets",
+]
 
 MAX_AGE_SECONDS: Final = 30 * 86_400
 RENEW_AFTER_SECONDS: Final = 86_400
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _MIN_SECRET_CHARACTERS: Final = 32
 _PREFIX: Final = "usr"
+ANONYMOUS_TIER: Final = "anonymous"
+"""The limits of everybody without an account, where the settings name such a tier."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +58,38 @@ class SessionSigner:
     """Signs and verifies session cookies."""
 
     def __init__(
-        self, signing_secrets: Sequence[str], *, clock: Clock | None = None, ids: IdSource | None = None
+        self,
+        signing_secrets: Sequence[str],
+        *,
+        clock: Clock | None = None,
+        ids: IdSource | None = None,
+        secure: bool = False,
     ) -> None:
+        """Sign with the first secret; `secure` is for browsers that come by HTTPS.
+
+        Raises:
+            SecretsUnavailableError: there is none, or a short one.
+        """
         if not signing_secrets or any(len(secret) < _MIN_SECRET_CHARACTERS for secret in signing_secrets):
             raise SecretsUnavailableError(f"Session secrets need at least {_MIN_SECRET_CHARACTERS} characters each.")
         self._clock = clock or SystemClock()
         self._ids = ids or RandomIds(self._clock)
+        self._secure = secure
+        # The prefix has browsers refuse it from anybody but this very host (RFC 6265bis 4.1.3.2): a neighbouring
+        # subdomain cannot plant a session.
+        self.cookie_name = SECURE_SESSION_COOKIE if secure else SESSION_COOKIE
         # itsdangerous signs with the last key of the list.
         self._signer = _ClockedSigner(list(reversed(signing_secrets)), self._clock)
 
-    def issue(self, *, secure: bool = False) -> tuple[Principal, str]:
+    def issue(self) -> tuple[Principal, str]:
         """Return a new principal and the Set-Cookie value that makes its browser that principal."""
         principal = _principal(self._ids.new(_PREFIX))
-        return principal, self.renew(principal, secure=secure)
+        return principal, self.renew(principal)
 
-    def renew(self, principal: Principal, *, secure: bool = False) -> str:
+    def renew(self, principal: Principal) -> str:
         """Return a Set-Cookie value that keeps this principal for another 30 days."""
         signed = self._signer.sign(principal.principal_id).decode("ascii")
-        return set_cookie(SESSION_COOKIE, signed, max_age_seconds=MAX_AGE_SECONDS, secure=secure)
+        return set_cookie(self.cookie_name, signed, max_age_seconds=MAX_AGE_SECONDS, secure=self._secure)
 
     def verify(self, value: str) -> VerifiedSession:
         """Return the session of a cookie, or raise `UnauthenticatedError`."""
@@ -132,4 +156,10 @@ def _create(path: Path) -> None:
 
 
 def _principal(name: str) -> Principal:
-    return Principal(principal_id=PrincipalId(name), kind=PrincipalKind.SESSION, name="browser")
+    return Principal(
+        principal_id=PrincipalId(name),
+        kind=PrincipalKind.SESSION,
+        name="browser",
+        scopes=SESSION_SCOPES,
+        tier=ANONYMOUS_TIER,
+    )

@@ -10,11 +10,13 @@ from starlette.routing import Mount, WebSocketRoute
 
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
+from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.chat import ChatRoutes
 from pratique.orchestrator.api.guard import Guard
 from pratique.orchestrator.api.page import PageRoutes
 from pratique.orchestrator.api.probes import ProbeRoutes
 from pratique.orchestrator.api.proxy import OpenAiProxy
+from pratique.orchestrator.api.requests import PRINCIPAL
 from pratique.orchestrator.api.responses import error_response, refusal
 from pratique.orchestrator.api.websocket import WebSocketEndpoint
 from pratique.orchestrator.protocol.events import EventError
@@ -55,9 +57,11 @@ def build_application(runtime: Runtime) -> ASGIApp:
 
 
 def _on_refusal(runtime: Runtime) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(_: Request, error: Exception) -> Response:
+    admission = Admission(runtime)
+
+    async def answer(request: Request, error: Exception) -> Response:
         if isinstance(error, PratiqueError):
-            runtime.instruments.frames_refused.labels(code=error.code).inc()
+            admission.refused(request.scope, error, request.scope.get(PRINCIPAL))
         return error_response(error)
 
     return answer

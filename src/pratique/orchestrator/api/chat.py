@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from pratique.core.errors import CallerError, EnvironmentFaultError
 from pratique.core.ids import ConversationId, GenerationId
+from pratique.orchestrator.api.admission import record
 from pratique.orchestrator.api.requests import headers_of, principal_of, read_body
 from pratique.orchestrator.api.responses import json_response
 from pratique.orchestrator.api.sse import SseReply, SseResponse
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.api.runtime import Runtime
     from pratique.orchestrator.api.service import Answer
     from pratique.orchestrator.sessions.feed import Feed
@@ -75,7 +77,7 @@ class ChatRoutes:
     async def session(self, request: Request) -> Response:
         """Say who asks, making a new session where there is none."""
         settings = self._runtime.settings
-        grant = self._runtime.authenticator.session(headers_of(request.scope), secure=settings.secure_cookies)
+        grant = self._runtime.authenticator.session(headers_of(request.scope))
         response = json_response(
             Session(
                 principal_id=grant.principal.principal_id,
@@ -101,13 +103,15 @@ class ChatRoutes:
 
     async def chat(self, request: Request) -> Response:
         """Send a message."""
+        self._verify_stream(request)
         message = parse_body(Message, await read_body(request, max_bytes=MAX_FRAME_BYTES))
-        return await self._answer(request, await self._service.send(principal_of(request).principal_id, message))
+        return await self._answer(request, await self._service.send(principal_of(request), message))
 
     async def retry(self, request: Request) -> Response:
         """Have the last user turn answered again."""
+        self._verify_stream(request)
         retry = parse_body(Retry, await read_body(request, max_bytes=MAX_FRAME_BYTES))
-        return await self._answer(request, await self._service.retry(principal_of(request).principal_id, retry))
+        return await self._answer(request, await self._service.retry(principal_of(request), retry))
 
     async def cancel(self, request: Request) -> Response:
         """Stop a reply."""
@@ -117,13 +121,13 @@ class ChatRoutes:
 
     async def events(self, request: Request) -> Response:
         """Resume a reply."""
-        self._verify_room()
+        self._verify_room(principal_of(request))
         resume = _resume_of(request)
         owner = principal_of(request).principal_id
         found = await self._service.resume(owner, resume)
         generation_id = None if isinstance(found.first, NotResumable) else found.first.generation_id
         reply = SseReply(
-            owner=owner,
+            principal=principal_of(request),
             conversation_id=ConversationId(resume.conversation_id),
             generation_id=GenerationId(generation_id) if generation_id else None,
             first=found.first,
@@ -155,8 +159,9 @@ class ChatRoutes:
             wanted = msgspec.json.decode(raw, type=Rename)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise FrameError(f"Expected the JSON of a title: {error}.") from error
-        owner = principal_of(request).principal_id
-        shown = (await self._service.rename(owner, _conversation_id(request), wanted.title)).conversation
+        principal, name = principal_of(request), _conversation_id(request)
+        shown = (await self._service.rename(principal.principal_id, name, wanted.title)).conversation
+        record(self._runtime, request.scope, "conversation.rename", principal=principal, subject=name)
         return json_response(
             ConversationSummary(
                 conversation_id=shown.conversation_id,
@@ -168,19 +173,28 @@ class ChatRoutes:
 
     async def delete(self, request: Request) -> Response:
         """Delete it."""
-        await self._service.delete(principal_of(request).principal_id, _conversation_id(request))
+        principal, name = principal_of(request), _conversation_id(request)
+        await self._service.delete(principal.principal_id, name)
+        record(self._runtime, request.scope, "conversation.delete", principal=principal, subject=name)
         return Response(status_code=204)
 
-    def _verify_room(self) -> None:
+    def _verify_room(self, principal: Principal) -> None:
+        self._runtime.connections.verify(principal)
         if self._runtime.num_connections >= self._runtime.settings.max_connections:
             raise OverloadedError("This replica serves as many connections as it may.", hint="Try again in a moment.")
 
+    def _verify_stream(self, request: Request) -> None:
+        # Before the message is stored: a refusal must leave nothing behind.
+        if _wants_stream(request):
+            self._runtime.connections.verify(principal_of(request))
+
     async def _answer(self, request: Request, answer: Answer) -> Response:
-        owner = principal_of(request).principal_id
+        principal = principal_of(request)
+        owner = principal.principal_id
         accepted = answer.accepted
-        if "text/event-stream" in request.headers.get("accept", ""):
+        if _wants_stream(request):
             reply = SseReply(
-                owner=owner,
+                principal=principal,
                 conversation_id=ConversationId(accepted.conversation_id),
                 generation_id=GenerationId(accepted.generation_id),
                 first=accepted,
@@ -202,6 +216,10 @@ class _Streaming(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._application(scope, receive, send)
+
+
+def _wants_stream(request: Request) -> bool:
+    return "text/event-stream" in request.headers.get("accept", "")
 
 
 def _conversation_id(request: Request) -> ConversationId:

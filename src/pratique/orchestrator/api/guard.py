@@ -1,7 +1,8 @@
-"""Decides who comes in over HTTP, before any handler: origin, principal; adds what every answer carries.
+"""Stands before every handler: lets in whom `admission` lets in, and adds what every answer carries.
 
-Closed by default: below /api everything needs a principal but the few paths named here. /v1 asks for its API key
-itself, in OpenAI's words; what is neither is the page, which is public, and the probes.
+/v1 asks for its credential itself, in OpenAI's words; what is neither below it nor below /api is the page, which is
+public, and the probes. A WebSocket is admitted by its own endpoint: browsers cannot see the status of a failed
+handshake.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from starlette.datastructures import MutableHeaders
 
 from pratique.core.errors import PratiqueError
 from pratique.core.events import bound_contextvars
-from pratique.orchestrator.access import affinity, check_origin
+from pratique.orchestrator.access import affinity, scope_of_path
+from pratique.orchestrator.access.wire import request_id_of
+from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.requests import PRINCIPAL, headers_of
 from pratique.orchestrator.api.responses import error_response
 
@@ -25,20 +28,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Guard", "needs_principal"]
 
-_PUBLIC = frozenset({"/api/session", "/api/status"})
-_PUBLIC_PREFIX = "/api/schema"
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_UNAUTHENTICATED = 401
 _SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    # Of answers that are no page; the page sets its own.
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
+_STRICT_TRANSPORT = "max-age=31536000"
 
 
 def needs_principal(path: str) -> bool:
     """Whether a path is only for somebody known."""
-    return path.startswith("/api") and path not in _PUBLIC and not path.startswith(_PUBLIC_PREFIX)
+    return scope_of_path(path) is not None
 
 
 class Guard:
@@ -47,6 +54,7 @@ class Guard:
     def __init__(self, application: ASGIApp, runtime: Runtime) -> None:
         self._application = application
         self._runtime = runtime
+        self._admission = Admission(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,21 +62,16 @@ class Guard:
             return
         headers = headers_of(scope)
         answer = _Answer(self._runtime, scope, headers, send)
-        request_id = headers.get("x-request-id", "")[:64]
+        request_id = request_id_of(headers)
         with bound_contextvars(path=scope["path"], **({"request_id": request_id} if request_id else {})):
             try:
-                self._admit(scope, headers)
+                principal = await self._admission.admit(scope)
             except PratiqueError as error:
-                self._runtime.instruments.frames_refused.labels(code=error.code).inc()
                 await error_response(error)(scope, receive, answer.send)
                 return
+            if principal is not None:
+                scope[PRINCIPAL] = principal
             await self._application(scope, receive, answer.send)
-
-    def _admit(self, scope: Scope, headers: Mapping[str, str]) -> None:
-        if scope["method"] in _WRITING:
-            check_origin(headers, allowed=self._runtime.settings.allowed_origins)
-        if needs_principal(scope["path"]):
-            scope[PRINCIPAL] = self._runtime.authenticator.authenticate(headers)
 
 
 class _Answer:
@@ -85,6 +88,12 @@ class _Answer:
             headers = MutableHeaders(raw=list(message.get("headers", [])))
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            if self._runtime.settings.secure_cookies:
+                headers.setdefault("strict-transport-security", _STRICT_TRANSPORT)
+            if self._scope["path"].startswith("/api/"):
+                headers.setdefault("cache-control", "no-store")
+            if message["status"] == _UNAUTHENTICATED:
+                headers.setdefault("www-authenticate", 'Bearer realm="pratique"')
             if not self._scope["path"].startswith(("/livez", "/readyz", "/metrics", "/v1/")):
                 grant = affinity(self._headers, secure=self._runtime.settings.secure_cookies)
                 if grant.set_cookie is not None:

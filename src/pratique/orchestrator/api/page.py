@@ -59,10 +59,10 @@ class PageRoutes:
             media_type="text/html",
             headers={"cache-control": "no-cache", "content-security-policy": CONTENT_POLICY},
         )
-        settings = self._runtime.settings
-        grant = self._runtime.authenticator.session(headers_of(request.scope), secure=settings.secure_cookies)
-        if grant.set_cookie is not None:
-            response.headers.append("set-cookie", grant.set_cookie)
+        if self._runtime.settings.access.anonymous:
+            grant = self._runtime.authenticator.session(headers_of(request.scope))
+            if grant.set_cookie is not None:
+                response.headers.append("set-cookie", grant.set_cookie)
         return response
 
     async def file(self, request: Request) -> Response:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from pratique.orchestrator.access import Principal
 
-__all__ = ["PRINCIPAL", "BodyTimeoutError", "headers_of", "principal_of", "read_body"]
+__all__ = ["PRINCIPAL", "REMOTE", "BodyTimeoutError", "headers_of", "principal_of", "read_body"]
 
 PRINCIPAL = "pratique.principal"
+REMOTE = "pratique.remote"
 _BODY_SECONDS = 15.0
 
 

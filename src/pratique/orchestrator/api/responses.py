@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.responses import Response
 
+from pratique.orchestrator.access.limits.interface import LimitExceededError
 from pratique.orchestrator.protocol.bodies import ErrorBody
 from pratique.orchestrator.protocol.errors import event_error_of, http_status_of
 
 if TYPE_CHECKING:
     from pratique.orchestrator.protocol.events import EventError
 
-__all__ = ["error_response", "json_response", "refusal"]
+__all__ = ["error_response", "json_response", "limit_headers", "refusal"]
 
 
 def json_response(value: object, *, status: int = 200) -> Response:
@@ -37,4 +38,16 @@ def refusal(error: EventError, *, status: int | None = None) -> Response:
 
 def error_response(error: Exception) -> Response:
     """Return whatever was raised as its HTTP answer."""
-    return refusal(event_error_of(error))
+    response = refusal(event_error_of(error))
+    if isinstance(error, LimitExceededError):
+        response.headers.update(limit_headers(error))
+    return response
+
+
+def limit_headers(error: LimitExceededError) -> dict[str, str]:
+    """Say a reached limit in headers: how much is allowed, and when there is more (draft-ietf-httpapi-ratelimit)."""
+    window = f";w={math.ceil(error.window_seconds)}" if error.window_seconds is not None else ""
+    return {
+        "ratelimit-policy": f'"{error.limit}";q={error.quota}{window}',
+        "ratelimit": f'"{error.limit}";r=0;t={math.ceil(error.retry_after_seconds)}',
+    }

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pratique.core.catalogue import orchestrator as catalogue
+from pratique.core.catalogue.access import LIMITS_REACHED
+from pratique.orchestrator.access.limits.pace import Connections
 
 if TYPE_CHECKING:
     from pratique.core.clock import Clock
@@ -43,6 +45,7 @@ class ApiInstruments:
         self.events_sent = metrics.counter(catalogue.EVENTS_SENT)
         self.frames_refused = metrics.counter(catalogue.FRAMES_REFUSED)
         self.http_requests = metrics.counter(catalogue.HTTP_REQUESTS)
+        self.limits_reached = metrics.counter(LIMITS_REACHED)
 
 
 @dataclass(kw_only=True)
@@ -64,3 +67,6 @@ class Runtime:
     drain: Drain = field(default_factory=Drain)
     num_connections: int = 0
     """Open streaming connections, WebSocket and SSE."""
+
+    def __post_init__(self) -> None:
+        self.connections = Connections(self.settings.access.limits)

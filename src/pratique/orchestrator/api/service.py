@@ -1,7 +1,7 @@
 """What the chat does for a principal, whatever the transport: send, retry, resume, cancel, read.
 
 Ownership is checked here, on every call, on what was read; not owned looks exactly like not there. A message is stored
-before it is acknowledged, the caches are told before its reply begins.
+before it is acknowledged, the caches are told before its reply begins. What it may cost is reserved before that.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pratique.core.ids import ConversationId, GenerationId, PrincipalId
+from pratique.orchestrator.access.limits.interface import Unlimited
+from pratique.orchestrator.api.charges import Charges, estimate_tokens
 from pratique.orchestrator.conversations.errors import (
     ConversationNotFoundError,
     GenerationNotFoundError,
@@ -20,6 +22,7 @@ from pratique.orchestrator.protocol.events import Accepted, NotResumable, Reconn
 from pratique.orchestrator.sessions.log.interface import LogUnavailableError
 
 if TYPE_CHECKING:
+    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.cache.interface import ConversationReader
     from pratique.orchestrator.conversations.interface import (
         BegunTurn,
@@ -56,38 +59,53 @@ class Resumption:
 class ChatService:
     """One replica's chat."""
 
-    def __init__(self, store: ConversationStore, reader: ConversationReader, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        store: ConversationStore,
+        reader: ConversationReader,
+        sessions: Sessions,
+        *,
+        charges: Charges | None = None,
+        max_tokens: int = 512,
+    ) -> None:
+        """Put it together; `max_tokens` is what a reply may have where the message does not say."""
         self._store = store
         self._reader = reader
         self._sessions = sessions
+        self._charges = charges or Charges(Unlimited())
+        self._max_tokens = max_tokens
 
-    async def send(self, owner: PrincipalId, message: Message) -> Answer:
+    async def send(self, principal: Principal, message: Message) -> Answer:
         """Store a message and begin its reply; one that was sent before is answered by the same reply.
 
         Raises:
-            OverloadedError, and what `ConversationStore.begin_turn` raises.
+            OverloadedError, LimitExceededError, and what `ConversationStore.begin_turn` raises.
         """
         self._sessions.verify_room()
-        begun = await self._store.begin_turn(
-            owner=owner,
-            conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
-            client_message_id=message.client_message_id,
-            text=message.text,
-            options=GenerationOptions(
-                max_tokens=message.max_tokens, temperature=message.temperature, model=message.model
-            ),
-        )
-        return await self._begin(begun, message.client_message_id)
+        tokens = estimate_tokens(message.text, max_tokens=message.max_tokens or self._max_tokens)
+        async with self._charges.reserved(principal, message.client_message_id, tokens=tokens):
+            begun = await self._store.begin_turn(
+                owner=principal.principal_id,
+                conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
+                client_message_id=message.client_message_id,
+                text=message.text,
+                options=GenerationOptions(
+                    max_tokens=message.max_tokens, temperature=message.temperature, model=message.model
+                ),
+            )
+        return await self._begin(begun, message.client_message_id, principal)
 
-    async def retry(self, owner: PrincipalId, retry: Retry) -> Answer:
+    async def retry(self, principal: Principal, retry: Retry) -> Answer:
         """Begin another reply to the last user turn; raises like `send`, and NothingToRetryError."""
         self._sessions.verify_room()
-        begun = await self._store.begin_retry(
-            owner=owner,
-            conversation_id=ConversationId(retry.conversation_id),
-            client_message_id=retry.client_message_id,
-        )
-        return await self._begin(begun, retry.client_message_id)
+        tokens = estimate_tokens("", max_tokens=self._max_tokens)
+        async with self._charges.reserved(principal, retry.client_message_id, tokens=tokens):
+            begun = await self._store.begin_retry(
+                owner=principal.principal_id,
+                conversation_id=ConversationId(retry.conversation_id),
+                client_message_id=retry.client_message_id,
+            )
+        return await self._begin(begun, retry.client_message_id, principal)
 
     async def resume(self, owner: PrincipalId, resume: Resume) -> Resumption:
         """Find what a client missed.
@@ -161,7 +179,7 @@ class ChatService:
                 # Its producer finds out when it finishes: there is nothing left to finish.
                 return
 
-    async def _begin(self, begun: BegunTurn, client_message_id: str) -> Answer:
+    async def _begin(self, begun: BegunTurn, client_message_id: str, principal: Principal) -> Answer:
         record = begun.generation
         if not begun.duplicate:
             await self._reader.written(begun.conversation)
@@ -174,8 +192,11 @@ class ChatService:
         )
         if record.status is GenerationStatus.RUNNING and record.epoch == 0:
             # Also for a duplicate: who stored it may have died before it began. The lease decides who makes it.
-            return Answer(accepted, self._sessions.begin(record))
-        return Answer(accepted, await self._find(record))
+            feed: Feed | None = self._sessions.begin(record)
+        else:
+            feed = await self._find(record)
+        self._charges.settle_at_end(principal, client_message_id, feed)
+        return Answer(accepted, feed)
 
     async def _find(self, record: GenerationRecord) -> Feed | None:
         try:

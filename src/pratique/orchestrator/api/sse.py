@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from pratique.core.ids import ConversationId, GenerationId, PrincipalId
+    from pratique.core.ids import ConversationId, GenerationId
+    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.api.runtime import Runtime
     from pratique.orchestrator.protocol.events import ServerEvent
     from pratique.orchestrator.sessions.feed import Feed
@@ -39,7 +40,7 @@ _HEADERS = [
 class SseReply:
     """What one response sends: `first`, then the feed's events after `after_seq`."""
 
-    owner: PrincipalId
+    principal: Principal
     conversation_id: ConversationId
     generation_id: GenerationId | None
     first: ServerEvent
@@ -62,9 +63,10 @@ class SseResponse:
         runtime.num_connections += 1
         runtime.instruments.connections.labels(transport="sse").inc()
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-            if await self._stream(receive, send):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            with runtime.connections.one(self._reply.principal):
+                await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+                if await self._stream(receive, send):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
             # The client left while something was being sent to it.
             return
@@ -86,7 +88,13 @@ class SseResponse:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(work)
-                    for work in (stream.send_all(), stream.beat(), stream.watch_drain(), _watch_client(receive))
+                    for work in (
+                        stream.send_all(),
+                        stream.beat(),
+                        stream.watch_drain(),
+                        stream.watch_credential(self._reply.principal.expires_at),
+                        _watch_client(receive),
+                    )
                 ]
                 if self._reply.has_model_state:
                     background.append(tasks.create_task(stream.watch_model()))
@@ -114,7 +122,7 @@ class SseResponse:
                 return
         try:
             event: ServerEvent = await self._runtime.service.snapshot(
-                reply.owner, reply.conversation_id, reply.generation_id
+                reply.principal.principal_id, reply.conversation_id, reply.generation_id
             )
         except PratiqueError as error:
             event = ErrorEvent(error=event_error_of(error), generation_id=reply.generation_id)

@@ -26,7 +26,9 @@ __all__ = ["CloseConnectionError", "EventStream", "Outbox", "Outgoing"]
 
 GOING_AWAY = 1001
 TRY_AGAIN_LATER = 1013
+CREDENTIAL_EXPIRED = 4401
 _RECONNECT_AFTER_SECONDS = 0.1
+_LOOK_AGAIN_SECONDS = 60.0
 
 
 class CloseConnectionError(RefusedError):
@@ -180,3 +182,17 @@ class EventStream:
         self.say(GoingAway(reconnect_after_seconds=_RECONNECT_AFTER_SECONDS))
         await self.flush()
         raise CloseConnectionError(GOING_AWAY, "draining")
+
+    async def watch_credential(self, expires_at: float | None) -> None:
+        """End the connection when the credential that opened it ends (seconds since 1970; None: never).
+
+        Raises:
+            CloseConnectionError: then.
+        """
+        if expires_at is None:
+            return
+        clock = self._runtime.clock
+        while (left := expires_at - clock.epoch()) > 0:
+            # In steps: the system's clock may be set meanwhile.
+            await clock.sleep(min(left, _LOOK_AGAIN_SECONDS))
+        raise CloseConnectionError(CREDENTIAL_EXPIRED, "credential_expired")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, assert_never
 
-from pratique.core.errors import PratiqueError
+from pratique.core.errors import EnvironmentFaultError, PratiqueError
 from pratique.core.events import bound_contextvars, get_logger
 from pratique.core.ids import ConversationId, GenerationId
-from pratique.orchestrator.access import check_origin
-from pratique.orchestrator.api.requests import headers_of
+from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.access.limits.pace import FramePace
+from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.stream import CloseConnectionError, EventStream, Outgoing
 from pratique.orchestrator.protocol.errors import FrameError, event_error_of
 from pratique.orchestrator.protocol.events import ErrorEvent, EventError, Hello, Pong
@@ -18,7 +20,7 @@ from pratique.orchestrator.protocol.parse import parse_frame
 from pratique.orchestrator.sessions.feed import FeedLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -43,6 +45,7 @@ class WebSocketEndpoint:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._admission = Admission(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection. A refusal is a close code: browsers cannot see the status of a failed handshake."""
@@ -50,28 +53,43 @@ class WebSocketEndpoint:
         await send({"type": "websocket.accept"})
         runtime = self._runtime
         try:
-            headers = headers_of(scope)
-            check_origin(headers, allowed=runtime.settings.allowed_origins)
-            principal = runtime.authenticator.authenticate(headers)
+            principal = await self._admission.admit(scope)
         except PratiqueError as error:
-            await send({"type": "websocket.close", "code": POLICY, "reason": error.code})
+            code = TRY_AGAIN_LATER if isinstance(error, EnvironmentFaultError) else POLICY
+            await send({"type": "websocket.close", "code": code, "reason": error.code})
             return
+        if principal is None:
+            raise RuntimeError("The path of the WebSocket must not be public.")
         if runtime.num_connections >= runtime.settings.max_connections:
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "overloaded"})
             return
         runtime.num_connections += 1
         runtime.instruments.connections.labels(transport="websocket").inc()
         try:
-            with bound_contextvars(principal_id=principal.principal_id):
-                await _Connection(runtime, principal, receive, send).run()
+            with bound_contextvars(principal_id=principal.principal_id), runtime.connections.one(principal):
+                refused = functools.partial(self._admission.refused, scope, principal=principal)
+                await _Connection(runtime, principal, receive, send, refused=refused).run()
+        except LimitExceededError as error:
+            self._admission.refused(scope, error, principal)
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": error.code})
         finally:
             runtime.num_connections -= 1
             runtime.instruments.connections.labels(transport="websocket").dec()
 
 
 class _Connection:
-    def __init__(self, runtime: Runtime, principal: Principal, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        principal: Principal,
+        receive: Receive,
+        send: Send,
+        *,
+        refused: Callable[[PratiqueError], None],
+    ) -> None:
         self._runtime = runtime
+        self._refused = refused
+        self._pace = FramePace(runtime.settings.access.limits)
         self._principal = principal
         self._owner = principal.principal_id
         self._receive = receive
@@ -92,6 +110,7 @@ class _Connection:
                     self._stream.send_all(),
                     self._stream.beat(),
                     self._stream.watch_drain(),
+                    self._stream.watch_credential(self._principal.expires_at),
                 ):
                     tasks.create_task(background)
                 await self._receive_all(tasks)
@@ -136,7 +155,11 @@ class _Connection:
 
     async def _handle_raw(self, data: bytes | str, tasks: asyncio.TaskGroup) -> None:
         try:
+            self._pace.verify(self._runtime.clock.monotonic())
             frame = parse_frame(data)
+        except LimitExceededError as error:
+            await self._slow_down(error)
+            return
         except FrameError as error:
             self._refuse(error)
             self._num_bad_frames += 1
@@ -156,11 +179,18 @@ class _Connection:
             _logger.exception("frame_failed")
             self._refuse(error, frame)
 
+    async def _slow_down(self, error: LimitExceededError) -> None:
+        """Refuse a frame that came too soon; end the connection of whoever does not listen to that."""
+        self._refuse(error)
+        if self._pace.is_flood:
+            await self._stream.flush()
+            raise CloseConnectionError(TRY_AGAIN_LATER, "too_many_frames") from error
+
     async def _handle(self, frame: ClientFrame, tasks: asyncio.TaskGroup) -> None:
         if isinstance(frame, Message):
-            self._answer(await self._runtime.service.send(self._owner, frame), tasks)
+            self._answer(await self._runtime.service.send(self._principal, frame), tasks)
         elif isinstance(frame, Retry):
-            self._answer(await self._runtime.service.retry(self._owner, frame), tasks)
+            self._answer(await self._runtime.service.retry(self._principal, frame), tasks)
         elif isinstance(frame, Resume):
             self._spawn(self._resume(frame), tasks)
         elif isinstance(frame, Cancel):
@@ -232,7 +262,10 @@ class _Connection:
         self, error: Exception, frame: ClientFrame | None = None, *, generation_id: GenerationId | None = None
     ) -> None:
         said = event_error_of(error)
-        self._runtime.instruments.frames_refused.labels(code=said.code).inc()
+        if isinstance(error, PratiqueError):
+            self._refused(error)
+        else:
+            self._runtime.instruments.frames_refused.labels(code=said.code).inc()
         self._stream.say(
             ErrorEvent(
                 error=said,

@@ -34,6 +34,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "store_unavailable": 503,
     "log_unavailable": 503,
     "keys_unavailable": 503,
+    "limits_unavailable": 503,
     "model_unavailable": 503,
     "draining": 503,
     "timeout": 504,
@@ -42,6 +43,8 @@ _RETRY_AFTER_SECONDS: Mapping[str, float] = {
     "overloaded": 1.0,
     "store_unavailable": 1.0,
     "log_unavailable": 1.0,
+    "keys_unavailable": 2.0,
+    "limits_unavailable": 1.0,
     "model_unavailable": 2.0,
     "draining": 0.1,
 }

@@ -36,6 +36,7 @@ class Feed:
         self.is_lost = False
         self._entries: list[LogEntry] = []
         self._changed = asyncio.Event()
+        self._over = asyncio.Event()
         self._when_ended = when_ended
 
     @property
@@ -101,7 +102,13 @@ class Feed:
         while self.last_seq < seq and not self.has_ended and not self.is_lost:
             await self._changed.wait()
 
+    async def wait_over(self) -> None:
+        """Return once it has ended or is lost, without being woken by every event before."""
+        await self._over.wait()
+
     def _signal(self) -> None:
+        if self.has_ended or self.is_lost:
+            self._over.set()
         # Wakes all who wait now; whoever waits from now on waits for the next change.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

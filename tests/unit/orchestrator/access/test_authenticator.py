@@ -95,7 +95,7 @@ class TestAuthenticator:
         assert authenticator.session(headers).principal == issued.principal
         assert authenticator.session(headers).set_cookie is None
         await clock.advance(RENEW_AFTER_SECONDS + 1)
-        renewed = authenticator.session(headers, secure=True)
+        renewed = authenticator.session(headers)
         assert renewed.principal == issued.principal
         assert renewed.set_cookie is not None
         assert value_of(renewed.set_cookie) != value_of(issued.set_cookie)

@@ -20,6 +20,8 @@ from pratique.orchestrator.access import (
 )
 from pratique.orchestrator.access.keyring import ApiKeyring, UnknownKeyError
 from pratique.orchestrator.access.keys import hash_key, mint_key, parse_keys
+from pratique.orchestrator.access.scopes import Scope
+from pratique.orchestrator.access.usage import last_used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,3 +190,97 @@ def test_the_lock_of_the_keys_file_is_waited_for_with_a_bound(
         keyring.create("another")
     os.close(handle)
     keyring.create("another")
+
+
+class TestScopesEndsAndRotation:
+    async def test_an_expired_key_is_refused_from_its_end_on(
+        self, keyring: ApiKeyring, keys: ApiKeyFile, clock: ManualClock
+    ) -> None:
+        _, key = keyring.create("laptop", expires=clock.epoch() + 60)
+        assert keys.verify(key).expires_at == clock.epoch() + 60
+        await clock.advance(60)
+        with pytest.raises(UnauthenticatedError):
+            keys.verify(key)
+
+    def test_a_key_cannot_end_before_it_is_made(self, keyring: ApiKeyring, clock: ManualClock) -> None:
+        with pytest.raises(CallerError, match="later than now"):
+            keyring.create("laptop", expires=clock.epoch())
+
+    def test_a_file_from_before_scopes_is_read_and_its_keys_do_what_they_did(
+        self, file: Path, keys: ApiKeyFile
+    ) -> None:
+        key = mint_key()
+        entry = {"id": "key_old", "name": "old", "sha256": hash_key(key), "created": 0, "revoked": None}
+        file.parent.mkdir()
+        file.write_text(json.dumps({"schema_version": 1, "keys": [entry]}))
+        principal = keys.verify(key)
+        assert principal.principal_id == "key_old"
+        assert principal.scopes == {Scope.CHAT, Scope.OPENAI}
+
+    def test_a_file_is_still_read_by_older_replicas_while_no_key_uses_what_is_new(
+        self, keyring: ApiKeyring, file: Path
+    ) -> None:
+        keyring.create("plain")
+        [stored] = json.loads(file.read_text())["keys"]
+        assert stored.keys() <= {"id", "name", "sha256", "created", "revoked"}
+
+    def test_a_key_has_the_scopes_it_was_given_and_no_more(self, keyring: ApiKeyring, keys: ApiKeyFile) -> None:
+        _, key = keyring.create("laptop", scopes=[Scope.OPENAI, Scope.OPENAI], tier="partners")
+        principal = keys.verify(key)
+        assert (principal.scopes, principal.tier) == ({Scope.OPENAI}, "partners")
+
+    async def test_a_rotated_key_takes_over_and_the_old_one_ends_after_the_overlap(
+        self, keyring: ApiKeyring, keys: ApiKeyFile, clock: ManualClock
+    ) -> None:
+        entry, old = keyring.create("laptop", scopes=[Scope.CHAT], tier="t")
+        renewed, new = keyring.rotate(entry.id, overlap_seconds=100)
+        again, third = keyring.rotate(renewed.id, overlap_seconds=50)
+        for key in (old, new, third):
+            found = keys.verify(key)
+            assert (found.principal_id, found.scopes, found.tier) == (entry.id, {Scope.CHAT}, "t")
+        await clock.advance(50)
+        with pytest.raises(UnauthenticatedError):
+            keys.verify(new)
+        keys.verify(old)
+        await clock.advance(50)
+        with pytest.raises(UnauthenticatedError):
+            keys.verify(old)
+        assert keys.verify(third).principal_id == entry.id != again.id
+
+    async def test_a_rotated_key_lives_as_long_as_its_predecessor_did(
+        self, keyring: ApiKeyring, clock: ManualClock
+    ) -> None:
+        entry, _ = keyring.create("laptop", expires=clock.epoch() + 1000)
+        await clock.advance(900)
+        renewed, _ = keyring.rotate(entry.id, overlap_seconds=500)
+        assert renewed.expires == clock.epoch() + 1000
+        # The overlap does not lengthen the old one's life.
+        assert keyring.entries()[0].expires == entry.expires
+
+    def test_a_key_that_has_ended_is_not_rotated(self, keyring: ApiKeyring) -> None:
+        entry, _ = keyring.create("laptop")
+        keyring.revoke(entry.id)
+        with pytest.raises(CallerError, match="has ended"):
+            keyring.rotate(entry.id, overlap_seconds=1)
+
+    async def test_use_is_noted_by_the_minute(
+        self, keyring: ApiKeyring, keys: ApiKeyFile, file: Path, clock: ManualClock
+    ) -> None:
+        entry, key = keyring.create("laptop")
+        assert last_used(file, entry.id) is None
+        keys.verify(key)
+        first = clock.epoch()
+        assert last_used(file, entry.id) == first
+        await clock.advance(30)
+        keys.verify(key)
+        assert last_used(file, entry.id) == first
+        await clock.advance(31)
+        keys.verify(key)
+        assert last_used(file, entry.id) == first + 61
+
+    def test_a_key_is_accepted_where_its_use_cannot_be_noted(
+        self, keyring: ApiKeyring, keys: ApiKeyFile, file: Path
+    ) -> None:
+        _, key = keyring.create("laptop")
+        file.with_name(f"{file.name}.used").write_text("in the way")
+        assert keys.verify(key).name == keys.verify(key).name == "laptop"

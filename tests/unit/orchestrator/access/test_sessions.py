@@ -101,8 +101,14 @@ class TestSessions:
         assert principal.kind is PrincipalKind.SESSION
         assert signer.issue()[0] != principal
 
-    def test_its_cookie_cannot_be_read_by_scripts_or_sent_from_elsewhere(self, signer: SessionSigner) -> None:
-        _, header = signer.issue(secure=True)
+    def test_its_cookie_cannot_be_read_by_scripts_or_sent_from_elsewhere(
+        self, signer: SessionSigner, clock: ManualClock
+    ) -> None:
+        secure = SessionSigner([SECRET], clock=clock, secure=True)
+        _, header = secure.issue()
+        # The prefix makes browsers refuse one that another host planted.
+        assert header.startswith(f"{secure.cookie_name}=")
+        assert secure.cookie_name.startswith("__Host-")
         attributes = header.split("; ")[1:]
         assert attributes == ["Path=/", f"Max-Age={MAX_AGE_SECONDS}", "SameSite=Lax", "HttpOnly", "Secure"]
         assert "Secure" not in signer.issue()[1]

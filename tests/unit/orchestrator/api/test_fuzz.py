@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
+from pratique.orchestrator.access.settings import AccessSettings, LimitsSettings
 from pratique.orchestrator.protocol.encode import encode_event
 from pratique.orchestrator.protocol.events import Heartbeat, ServerEvent
 from pratique.orchestrator.upstream.scripted import ScriptedUpstream
@@ -32,7 +33,8 @@ async def settled(service: Service, before: set[asyncio.Task[Any]]) -> set[async
 
 def start(service: Service) -> Any:
     service.upstream = ScriptedUpstream(words=2)
-    return service.start(max_running_generations=1024)
+    limits = LimitsSettings(frames_per_second=1e6, frames_burst=10**6)
+    return service.start(max_running_generations=1024, access=AccessSettings(limits=limits))
 
 
 async def test_frames_get_typed_answers_and_leave_nothing(service: Service, fuzz: Any) -> None:

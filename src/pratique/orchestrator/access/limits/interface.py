@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 from pratique.core.errors import RefusedError
@@ -17,11 +18,23 @@ class LimitExceededError(RefusedError):
 
     code = "rate_limited"
 
-    def __init__(self, message: str, *, limit: str, retry_after_seconds: float) -> None:
-        super().__init__(message, hint=f"Try again in {max(1, round(retry_after_seconds))} s.")
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        retry_after_seconds: float,
+        quota: int = 0,
+        window_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=f"Try again in {max(1, math.ceil(retry_after_seconds))} s.")
         self.limit = limit
-        """Which one: "requests", "concurrency", "tokens"."""
+        """Which one: "requests", "concurrency", "tokens", "connections", "frames"."""
         self.retry_after_seconds = retry_after_seconds
+        self.quota = quota
+        """How much is allowed; 0: not said."""
+        self.window_seconds = window_seconds
+        """In how long; None where it is not about time."""
 
 
 class Limiter(Protocol):
@@ -40,7 +53,8 @@ class Limiter(Protocol):
     async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
         """Give the stream back, and the tokens that were not used. None: it is not known; all stay taken.
 
-        Never raises; settling twice changes nothing.
+        An id that was settled is remembered, so that what is sent again is not charged again; one that used nothing
+        (0 tokens) is forgotten, so that it is. Never raises; settling twice changes nothing.
         """
         ...
 

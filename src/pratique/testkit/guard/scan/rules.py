@@ -269,7 +269,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         id="pratique-api-key",
         meaning="an API key of pratique",
-        advice="Revoke it: pratique apikey revoke ID.",
+        advice="Revoke it: pratique keys revoke ID.",
         anchors=("pk_",),
         find=_token(r"pk_[\w-]{43}(?!-)", is_pratique_key),
         shows=3,

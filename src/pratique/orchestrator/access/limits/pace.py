@@ -1,0 +1,87 @@
+"""Two counts of one replica that need no store: frames on a socket, and open connections of a principal. Pure."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.access.limits.memory import tier_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pratique.orchestrator.access.principal import Principal
+    from pratique.orchestrator.access.settings import LimitsSettings
+
+__all__ = ["Connections", "FramePace"]
+
+_RETRY_SECONDS: Final = 5.0
+
+
+class FramePace:
+    """How fast frames may come on one socket: so many at once, then so many a second."""
+
+    def __init__(self, settings: LimitsSettings) -> None:
+        self._rate = settings.frames_per_second
+        self._burst = settings.frames_burst
+        self._level = 0.0
+        self._at = 0.0
+        self._num_refused = 0
+
+    def verify(self, now: float) -> None:
+        """Count a frame; raise `LimitExceededError` where it is one too many."""
+        self._level = max(0.0, self._level - (now - self._at) * self._rate)
+        self._at = now
+        if self._level + 1 > self._burst:
+            self._num_refused += 1
+            raise LimitExceededError(
+                f"At most {self._rate:g} frames a second.",
+                limit="frames",
+                retry_after_seconds=(self._level + 1 - self._burst) / self._rate,
+                quota=self._burst,
+                window_seconds=self._burst / self._rate,
+            )
+        self._level += 1
+        self._num_refused = 0
+
+    @property
+    def is_flood(self) -> bool:
+        """Whether so many frames in a row were refused that the sender does not listen."""
+        return self._num_refused > self._burst
+
+
+class Connections:
+    """Open sockets and event streams of each principal, on this replica."""
+
+    def __init__(self, settings: LimitsSettings) -> None:
+        self._settings = settings
+        self._open: dict[str, int] = {}
+
+    @contextmanager
+    def one(self, principal: Principal) -> Iterator[None]:
+        """Count one connection for as long as the body runs.
+
+        Raises:
+            LimitExceededError: the principal has as many as it may.
+        """
+        self.verify(principal)
+        name = principal.principal_id
+        self._open[name] = self._open.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]
+
+    def verify(self, principal: Principal) -> None:
+        """Raise `LimitExceededError` where the principal has as many connections as it may."""
+        allowed = tier_of(self._settings, principal).connections
+        if allowed and self._open.get(principal.principal_id, 0) >= allowed:
+            raise LimitExceededError(
+                f"At most {allowed} open connections.",
+                limit="connections",
+                retry_after_seconds=_RETRY_SECONDS,
+                quota=allowed,
+            )

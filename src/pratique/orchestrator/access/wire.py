@@ -1,0 +1,108 @@
+"""What is believed of a request's head: which headers may stand once only, which are dropped, who sent it. Pure.
+
+The parser before us refuses what cannot be parsed in one way only (Content-Length with Transfer-Encoding, line breaks
+in values). What it lets through and two servers could read differently is refused here: a Host, a credential or a
+length that stands twice. Headers by which our own parts speak to each other are dropped where a client sends them.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from pratique.core.settings import SettingsError
+from pratique.orchestrator.access.errors import HeadersRefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Network", "RawHeaders", "believed", "parse_networks", "remote_of", "request_id_of", "verify_head"]
+
+RawHeaders: TypeAlias = "Sequence[tuple[bytes, bytes]]"
+"""As ASGI has them: lower-case names, in the order in which they came."""
+Network: TypeAlias = IPv4Network | IPv6Network
+
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 32_768
+_ONCE: Final = frozenset(
+    b"host authorization content-length content-type cookie transfer-encoding origin sec-fetch-site upgrade "
+    b"last-event-id x-pratique-affinity".split()
+)
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_OURS: Final = b"x-pratique-"
+_FROM_CLIENTS: Final = frozenset({b"x-pratique-affinity", b"x-pratique-timeout-seconds"})
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_MAX_FORWARDED: Final = 32
+
+
+def verify_head(headers: RawHeaders, *, http_version: str = "1.1") -> None:
+    """Refuse a head that could be read in two ways, or is too large to be one.
+
+    Raises:
+        HeadersRefusedError: naming the header, never its value.
+    """
+    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+        raise HeadersRefusedError(f"At most {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them.")
+    seen: set[bytes] = set()
+    for name, value in headers:
+        # Cookies may come in several lines in HTTP/2 (RFC 9113 8.2.3); over 1.1 nobody sends them so.
+        if name in _ONCE and name in seen:
+            raise HeadersRefusedError(f"The header '{name.decode('latin-1')}' stands more than once.")
+        if _CONTROL.search(value):
+            raise HeadersRefusedError(f"The header '{name.decode('latin-1')[:64]}' holds a control character.")
+        seen.add(name)
+        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise HeadersRefusedError("The only transfer coding here is 'chunked'.")
+    if {b"transfer-encoding", b"content-length"} <= seen:
+        raise HeadersRefusedError("Content-Length and Transfer-Encoding exclude each other.")
+    if http_version not in _VERSIONS or (http_version == "1.1" and b"host" not in seen):
+        raise HeadersRefusedError("Expected HTTP/1.1 with a Host.")
+
+
+def believed(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return the headers without those that only our own parts may send to each other."""
+    return [(name, value) for name, value in headers if not name.startswith(_OURS) or name in _FROM_CLIENTS]
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Read addresses and networks; raise `SettingsError` for what is neither."""
+    try:
+        return tuple(ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise SettingsError(f"Expected addresses or networks in access.trusted_proxies: {error}.") from error
+
+
+def remote_of(peer: str, headers: Mapping[str, str], trusted: Sequence[Network]) -> str:
+    """Return the address that a request came from.
+
+    X-Forwarded-For is read from its end, and as far as those who wrote it are trusted: what a client put there itself
+    stands before that.
+    """
+    found = peer
+    forwarded = [part.strip() for part in headers.get("x-forwarded-for", "").split(",")[-_MAX_FORWARDED:]]
+    while forwarded and _is_in(found, trusted):
+        before = forwarded.pop()
+        if not _is_address(before):
+            break
+        found = before
+    return found
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """Return the request's id as whoever is before us gave it; "" where it has none that can be logged."""
+    found = headers.get("x-request-id", "")
+    return found if _REQUEST_ID.fullmatch(found) else ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_in(address: str, networks: Sequence[Network]) -> bool:
+    return _is_address(address) and any(ip_address(address) in network for network in networks)

@@ -1,0 +1,101 @@
+"""Who comes in, on every transport: head, origin, credential, scope, in that order; and the record of who did not.
+
+Closed by default: what a path asks for is decided by `access.scopes`, and a path that it does not know asks for most.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pratique.core.errors import PratiqueError
+from pratique.orchestrator.access import check_origin, scope_of_path, verify_scope
+from pratique.orchestrator.access.audit import AuditEvent
+from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.access.wire import believed, parse_networks, remote_of, request_id_of, verify_head
+from pratique.orchestrator.api.requests import REMOTE, headers_of
+
+if TYPE_CHECKING:
+    from starlette.types import Scope as AsgiScope
+
+    from pratique.orchestrator.access import Principal
+    from pratique.orchestrator.api.runtime import Runtime
+
+__all__ = ["Admission", "record"]
+
+_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_AUDITED = frozenset({"unauthenticated", "forbidden", "origin_refused", "keys_unavailable", "rate_limited"})
+
+
+class Admission:
+    """Decides for one replica."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._trusted = parse_networks(runtime.settings.access.trusted_proxies)
+
+    async def admit(self, scope: AsgiScope) -> Principal | None:
+        """Return who asks; None where the path is public, or asks for its credential itself, as /v1 does.
+
+        From here on the scope has only headers that are believed, and the address that the request came from.
+
+        Raises:
+            HeadersRefusedError, OriginRefusedError, UnauthenticatedError, ForbiddenError, KeysUnavailableError.
+        """
+        peer = (scope.get("client") or ("", 0))[0]
+        scope[REMOTE] = remote_of(peer, headers_of(scope), self._trusted)
+        try:
+            return await self._decide(scope)
+        except PratiqueError as error:
+            self.refused(scope, error)
+            raise
+
+    async def _decide(self, scope: AsgiScope) -> Principal | None:
+        verify_head(scope["headers"], http_version=scope.get("http_version", "1.1"))
+        scope["headers"] = believed(scope["headers"])
+        headers = headers_of(scope)
+        is_socket = scope["type"] == "websocket"
+        if is_socket or scope["method"] in _WRITING:
+            check_origin(headers, allowed=self._runtime.settings.allowed_origins)
+        authenticator = self._runtime.authenticator
+        await authenticator.prepare(headers)
+        path: str = scope["path"]
+        needed = scope_of_path(path)
+        if needed is None or path == "/v1" or path.startswith("/v1/"):
+            return None
+        principal = authenticator.authenticate(headers)
+        verify_scope(principal, needed)
+        return principal
+
+    def refused(self, scope: AsgiScope, error: PratiqueError, principal: Principal | None = None) -> None:
+        """Count and record a refusal."""
+        self._runtime.instruments.frames_refused.labels(code=error.code).inc()
+        if isinstance(error, LimitExceededError):
+            self._runtime.instruments.limits_reached.labels(limit=error.limit).inc()
+        if error.code in _AUDITED:
+            action = "limit.reached" if error.code == "rate_limited" else "access"
+            detail = error.limit if isinstance(error, LimitExceededError) else error.code
+            record(self._runtime, scope, action, outcome="refused", principal=principal, detail=detail)
+
+
+def record(
+    runtime: Runtime,
+    scope: AsgiScope,
+    action: str,
+    *,
+    outcome: str = "ok",
+    principal: Principal | None = None,
+    subject: str = "",
+    detail: str = "",
+) -> None:
+    """Put a record about a request into the audit log; by default its subject is the request's path."""
+    runtime.audit.record(
+        AuditEvent(
+            action=action,
+            outcome=outcome,
+            principal_id=principal.principal_id if principal is not None else "",
+            subject=subject or scope["path"][:200],
+            detail=detail,
+            remote=scope.get(REMOTE, ""),
+            request_id=request_id_of(headers_of(scope)),
+        )
+    )

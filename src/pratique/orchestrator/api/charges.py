@@ -1,0 +1,94 @@
+"""What a reply costs its principal: reserved before the message is stored, settled once the reply has ended.
+
+The estimate is the text at three characters a token and the most the reply may have; what comes before it in the
+conversation is not known yet and is counted at the end, by the usage that the engine reports. Who dies in between
+settles nothing: the reservation ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from pratique.orchestrator.access.limits.interface import Unlimited
+from pratique.orchestrator.protocol.encode import decode_generation_event
+from pratique.orchestrator.protocol.events import Ended
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pratique.orchestrator.access import Principal
+    from pratique.orchestrator.access.limits.interface import Limiter
+    from pratique.orchestrator.sessions.feed import Feed
+
+__all__ = ["Charges", "estimate_tokens"]
+
+_CHARACTERS_PER_TOKEN = 3
+
+
+def estimate_tokens(text: str, *, max_tokens: int) -> int:
+    """Return what a message is taken to cost until its reply has ended."""
+    return len(text) // _CHARACTERS_PER_TOKEN + 1 + max_tokens
+
+
+class Charges:
+    """The reservations of one replica's replies."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._is_free = isinstance(limiter, Unlimited)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._settling: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Settle beside the body; what has not ended by then ends by itself."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                self._tasks = None
+                for task in self._settling:
+                    task.cancel()
+
+    @asynccontextmanager
+    async def reserved(self, principal: Principal, message_id: str, *, tokens: int) -> AsyncIterator[None]:
+        """Reserve for the body, which stores the message; give all back where it fails.
+
+        Raises:
+            LimitExceededError, LimitsUnavailableError.
+        """
+        if self._is_free:
+            yield
+            return
+        await self._limiter.reserve(principal, message_id, tokens=tokens)
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self._limiter.settle(principal, message_id, tokens=0))
+            raise
+
+    def settle_at_end(self, principal: Principal, message_id: str, feed: Feed | None) -> None:
+        """Settle once the reply has ended; no feed: it has, and what it used is not known any more."""
+        if self._is_free or self._tasks is None:
+            return
+        task = self._tasks.create_task(self._settle(principal, message_id, feed))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, principal: Principal, message_id: str, feed: Feed | None) -> None:
+        if feed is not None:
+            await feed.wait_over()
+        await self._limiter.settle(principal, message_id, tokens=_used(feed))
+
+
+def _used(feed: Feed | None) -> int | None:
+    """Return the tokens that a reply used, None where that is not known."""
+    if feed is None or not feed.has_ended:
+        return None
+    event = decode_generation_event(feed.after(feed.last_seq - 1)[0].data)
+    if not isinstance(event, Ended) or event.usage is None:
+        return None
+    return event.usage.prompt_tokens + event.usage.completion_tokens
