@@ -72,7 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         # Not in the middle of an answer to the request before it.
-        if self.cycle is None or self.cycle.response_complete:
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # uvicorn hides the None
             body = text.encode()
             head = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + body)
@@ -91,7 +91,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._has_completed = False
         super().data_received(data)
-        is_partial = bool(self.frames or self.conn.reader.buffer)
+        is_partial = len(self.frames) + len(self.conn.reader.buffer) > 0
         if self._message_timer is not None and (self._has_completed or not is_partial):
             self._message_timer.cancel()
             self._message_timer = None

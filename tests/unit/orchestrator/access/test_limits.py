@@ -1,0 +1,204 @@
+"""Limits: what is refused and when it fits again, what is given back, what is charged once; the store's absence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pratique.core.catalogue.access import LIMITS_DEGRADED
+from pratique.core.clock import ManualClock
+from pratique.core.ids import PrincipalId
+from pratique.core.metrics import Metrics
+from pratique.orchestrator.access import Principal, PrincipalKind
+from pratique.orchestrator.access.limits.interface import LimitExceededError, Unlimited
+from pratique.orchestrator.access.limits.memory import REMEMBER_SECONDS, MemoryLimiter
+from pratique.orchestrator.access.limits.pace import Connections, FramePace
+from pratique.orchestrator.access.limits.policy import Level, buckets_of, drained, wait_seconds
+from pratique.orchestrator.access.limits.shared import SharedLimiter
+from pratique.orchestrator.access.limits.valkey import LimitsUnavailableError
+from pratique.orchestrator.access.settings import LimitsSettings, TierSettings
+
+if TYPE_CHECKING:
+    from pratique.orchestrator.access.limits.interface import Limiter
+
+pytestmark = pytest.mark.unit
+
+
+def principal(name: str = "usr_1", *, tier: str = "") -> Principal:
+    return Principal(principal_id=PrincipalId(name), kind=PrincipalKind.SESSION, name="x", tier=tier)
+
+
+async def refusal(limiter: Limiter, name: str, *, tokens: int = 1, who: Principal | None = None) -> LimitExceededError:
+    with pytest.raises(LimitExceededError) as refused:
+        await limiter.reserve(who or principal(), name, tokens=tokens)
+    assert refused.value.code == "rate_limited"
+    return refused.value
+
+
+class TestPolicy:
+    def test_without_limits_there_are_no_buckets(self) -> None:
+        assert buckets_of(TierSettings()) == ()
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.integers(1, 1000), st.lists(st.tuples(st.floats(0, 120), st.integers(1, 50)), max_size=40))
+    def test_no_window_takes_more_than_twice_the_capacity(self, capacity: int, asked: list[tuple[float, int]]) -> None:
+        """The bound of a leaky bucket: a full one at once, and what drains in the window."""
+        [bucket] = buckets_of(TierSettings(tokens_per_minute=capacity))
+        now, found, taken = 0.0, Level(), []
+        for pause, tokens in asked:
+            now += pause
+            level = drained(found, bucket, now)
+            cost = bucket.cost(tokens)
+            wait = wait_seconds(level, bucket, cost)
+            if wait == 0:
+                found = Level(level + cost, now)
+                taken.append((now, cost))
+            else:
+                # What it says is enough, and no less is.
+                assert wait_seconds(drained(Level(level, now), bucket, now + wait), bucket, cost) < 1e-6
+        for start, _ in taken:
+            assert sum(cost for at, cost in taken if start <= at < start + 60) <= 2 * capacity + 1e-6
+
+    def test_a_clock_that_went_back_gives_nothing_away(self) -> None:
+        [bucket] = buckets_of(TierSettings(requests_per_minute=10))
+        assert drained(Level(5, 100), bucket, 0) == 5
+
+
+class TestFrames:
+    def test_frames_come_in_a_burst_then_at_their_rate(self) -> None:
+        pace = FramePace(LimitsSettings(frames_per_second=10, frames_burst=3))
+        for _ in range(3):
+            pace.verify(100.0)
+        with pytest.raises(LimitExceededError) as refused:
+            pace.verify(100.0)
+        assert refused.value.retry_after_seconds == pytest.approx(0.1)
+        pace.verify(100.2)
+        assert not pace.is_flood
+
+    def test_who_goes_on_in_spite_of_refusals_is_a_flood(self) -> None:
+        pace = FramePace(LimitsSettings(frames_per_second=1, frames_burst=2))
+        pace.verify(0)
+        pace.verify(0)
+        for _ in range(3):
+            assert not pace.is_flood
+            with pytest.raises(LimitExceededError):
+                pace.verify(0)
+        assert pace.is_flood
+
+
+class TestConnections:
+    def test_a_principal_has_so_many_and_others_have_their_own(self) -> None:
+        connections = Connections(LimitsSettings(connections=1))
+        with connections.one(principal("a")):
+            with pytest.raises(LimitExceededError), connections.one(principal("a")):
+                pass
+            with connections.one(principal("b")):
+                pass
+        with connections.one(principal("a")):
+            connections.verify(principal("b"))
+
+
+class TestMemory:
+    async def test_what_was_not_settled_for_a_day_is_forgotten_and_principals_are_bounded(self) -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(LimitsSettings(requests_per_minute=1), clock=clock, max_principals=2)
+        for name in ("a", "b", "c"):
+            await limiter.reserve(principal(name), "message", tokens=1)
+        assert len(limiter._accounts) == 2
+        await limiter.settle(principal("c"), "message", tokens=1)
+        await clock.advance(REMEMBER_SECONDS)
+        await limiter.reserve(principal("c"), "message", tokens=1)
+        assert limiter.holds(principal("c"), "message")
+
+    async def test_settled_ids_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pratique.orchestrator.access.limits.memory._MAX_SETTLED", 3)
+        limiter = MemoryLimiter(LimitsSettings(), clock=ManualClock())
+        for number in range(10):
+            await limiter.reserve(principal(), f"m{number}", tokens=1)
+            await limiter.settle(principal(), f"m{number}", tokens=1)
+        assert len(limiter._accounts["usr_1"].settled) == 3
+
+
+class _Store:
+    """A shared limiter that can be away; a fake of this process, held to the contract by the memory it is made of."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.is_away = False
+        self.num_asked = 0
+
+    async def reserve(self, who: Principal, name: str, *, tokens: int) -> None:
+        self._ask()
+        await self.limiter.reserve(who, name, tokens=tokens)
+
+    async def settle(self, who: Principal, name: str, *, tokens: int | None) -> None:
+        self._ask()
+        await self.limiter.settle(who, name, tokens=tokens)
+
+    def _ask(self) -> None:
+        self.num_asked += 1
+        if self.is_away:
+            raise LimitsUnavailableError("away")
+
+
+class TestTheStoresAbsence:
+    def world(self, **more: Any) -> tuple[SharedLimiter, _Store, ManualClock, Metrics]:
+        clock, metrics = ManualClock(), Metrics()
+        limits = LimitsSettings(**{"requests_per_minute": 2, "concurrent": 9, **more})
+        store: Any = _Store(MemoryLimiter(limits, clock=clock))
+        made = SharedLimiter(store, MemoryLimiter(limits, clock=clock), limits, clock=clock, metrics=metrics)
+        return made, store, clock, metrics
+
+    async def test_each_replica_counts_for_itself_and_says_so(self) -> None:
+        limiter, store, clock, metrics = self.world()
+        store.is_away = True
+        for name in ("a", "b"):
+            await limiter.reserve(principal(), name, tokens=1)
+        await refusal(limiter, "c")
+        assert metrics.gauge(LIMITS_DEGRADED)._value.get() == 1
+        # It is asked once a second, by one request.
+        assert store.num_asked == 1
+        await clock.advance(1)
+        store.is_away = False
+        await limiter.reserve(principal(), "d", tokens=1)
+        assert metrics.gauge(LIMITS_DEGRADED)._value.get() == 0
+        assert store.num_asked == 2
+
+    async def test_what_was_reserved_here_is_settled_here(self) -> None:
+        limiter, store, clock, _ = self.world(tokens_per_minute=100, requests_per_minute=0)
+        store.is_away = True
+        await limiter.reserve(principal(), "a", tokens=100)
+        await clock.advance(1)
+        store.is_away = False
+        asked = store.num_asked
+        await limiter.settle(principal(), "a", tokens=1)
+        assert store.num_asked == asked
+
+    async def test_a_settlement_while_it_is_away_neither_waits_nor_fails(self) -> None:
+        limiter, store, _, _ = self.world()
+        await limiter.reserve(principal(), "a", tokens=1)
+        store.is_away = True
+        await limiter.settle(principal(), "a", tokens=1)
+        await limiter.settle(principal(), "a", tokens=1)
+        assert store.num_asked == 2
+
+    async def test_nobody_is_served_where_that_was_asked_for(self) -> None:
+        limiter, store, _, _ = self.world(on_store_loss="refuse")
+        store.is_away = True
+        for _ in range(2):
+            with pytest.raises(LimitsUnavailableError):
+                await limiter.reserve(principal(), "a", tokens=1)
+
+    async def test_everybody_is_served_where_that_was_asked_for(self) -> None:
+        limiter, store, _, _ = self.world(on_store_loss="open")
+        store.is_away = True
+        for number in range(20):
+            await limiter.reserve(principal(), f"m{number}", tokens=1)
+
+
+async def test_without_limits_everything_passes() -> None:
+    await Unlimited().reserve(principal(), "a", tokens=10**9)
+    await Unlimited().settle(principal(), "a", tokens=None)

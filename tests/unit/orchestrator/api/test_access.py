@@ -1,0 +1,393 @@
+"""Access on every route and transport: whose, by which scope, how much, until when, and what is recorded of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+import pytest
+from starlette.routing import Mount, WebSocketRoute
+
+from pratique.orchestrator.access import Scope, scope_of_path
+from pratique.orchestrator.access.keys import ApiKey, ApiKeys, hash_key, mint_key
+from pratique.orchestrator.access.settings import AccessSettings, AuditSettings, LimitsSettings
+from pratique.orchestrator.api.chat import ChatRoutes
+from pratique.orchestrator.api.probes import ProbeRoutes
+from pratique.orchestrator.upstream.interface import UpstreamEnd, UpstreamStart, UpstreamToken
+from pratique.orchestrator.upstream.scripted import Hang, Pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.unit
+
+Service = Any
+Event = dict[str, Any]
+SSE = {"accept": "text/event-stream"}
+START = UpstreamStart(model="m", prompt_tokens=30)
+END = UpstreamEnd(finish_reason="stop", prompt_tokens=30, completion_tokens=20)
+MISSING = {"conversation_id": "conv_zzz", "generation_id": "gen_zzz"}
+
+
+def access(*, limits: LimitsSettings | None = None, **more: Any) -> AccessSettings:
+    return AccessSettings(limits=limits or LimitsSettings(), **more)
+
+
+def add_key(service: Service, **fields: Any) -> dict[str, str]:
+    """Put another key into the file before the service has read it; return its header."""
+    text, path = mint_key(), service.folder / "api-keys.json"
+    stored = msgspec.json.decode(path.read_bytes(), type=ApiKeys) if path.exists() else ApiKeys()
+    entry = ApiKey(**{"id": f"key_{len(stored.keys)}", "name": "x", "sha256": hash_key(text), "created": 0, **fields})
+    path.write_bytes(msgspec.json.encode(ApiKeys(keys=(*stored.keys, entry))))
+    return {"authorization": f"Bearer {text}"}
+
+
+def same(answer: tuple[int, Event]) -> tuple[int, str]:
+    """What an answer tells of whether the thing is there: everything but the name that was asked for."""
+    status, body = answer
+    names = body.pop("names")
+    text = json.dumps(body)
+    for name in names:
+        text = text.replace(name, "NAME")
+    return status, text
+
+
+class TestOwnership:
+    """Everything that names a conversation or a reply, by every transport: another's looks exactly like none."""
+
+    CASES = (
+        ("GET", "/api/conversations/{conversation_id}", None),
+        ("DELETE", "/api/conversations/{conversation_id}", None),
+        ("PATCH", "/api/conversations/{conversation_id}", {"title": "mine"}),
+        ("GET", "/api/conversations/{conversation_id}/events", None),
+        ("GET", "/api/conversations/{conversation_id}/events?generation_id={generation_id}&last_seq=0", None),
+        ("POST", "/api/cancel", {"generation_id": "{generation_id}"}),
+        ("POST", "/api/retry", {"conversation_id": "{conversation_id}", "client_message_id": "message-x"}),
+        (
+            "POST",
+            "/api/chat",
+            {"conversation_id": "{conversation_id}", "client_message_id": "message-y", "text": "mine"},
+        ),
+    )
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]} {case[1][-40:]}")
+    @pytest.mark.parametrize("headers", [{}, SSE], ids=["json", "sse"])
+    @pytest.mark.parametrize("is_running", [False, True], ids=["ended", "running"])
+    async def test_anothers_over_http_is_as_if_it_were_not_there(
+        self, service: Service, case: tuple[str, str, Event | None], headers: dict[str, str], is_running: bool
+    ) -> None:
+        if is_running:
+            service.upstream._scripts.append((START, UpstreamToken("a"), Hang()))
+        await service.start()
+        names = await self._begin(service)
+        method, path, body = case
+        answers = []
+        async with service.person() as stranger:
+            for given in (names, MISSING):
+                filled = json.dumps(body).replace("{conversation_id}", given["conversation_id"])
+                filled = filled.replace("{generation_id}", given["generation_id"])
+                more = {"data": filled} if body is not None else {}
+                async with stranger.request(method, path.format(**given), headers=headers, **more) as response:
+                    answers.append((response.status, {**await response.json(), "names": tuple(given.values())}))
+        assert same(answers[0]) == same(answers[1])
+        assert answers[0][0] == 404
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            {"type": "resume", "conversation_id": "{conversation_id}"},
+            {"type": "resume", "conversation_id": "{conversation_id}", "generation_id": "{generation_id}"},
+            {"type": "cancel", "generation_id": "{generation_id}"},
+            {"type": "retry", "conversation_id": "{conversation_id}", "client_message_id": "message-x"},
+            {
+                "type": "message",
+                "conversation_id": "{conversation_id}",
+                "client_message_id": "message-y",
+                "text": "mine",
+            },
+        ],
+        ids="-".join,
+    )
+    async def test_anothers_over_a_socket_is_as_if_it_were_not_there(self, service: Service, frame: Event) -> None:
+        service.upstream._scripts.append((START, UpstreamToken("a"), Hang()))
+        await service.start()
+        names = await self._begin(service)
+        answers = []
+        async with service.person() as stranger, stranger.ws_connect("/api/ws") as socket:
+            for given in (names, MISSING):
+                filled = {key: value.format(**given) for key, value in frame.items()}
+                await socket.send_json(filled)
+                while (event := await socket.receive_json(timeout=5))["type"] != "error":
+                    assert event["type"] in {"hello", "model_state"}
+                answers.append((404, {**event, "names": tuple(given.values())}))
+        assert answers[0][1]["error"]["code"].endswith("_not_found")
+        assert same(answers[0]) == same(answers[1])
+
+    async def test_a_reply_of_another_conversation_of_ones_own_is_not_there_either(self, service: Service) -> None:
+        await service.start()
+        mine = await service.post("/api/chat", service.message())
+        other = await service.post("/api/chat", service.message())
+        path = f"/api/conversations/{mine['conversation_id']}/events?generation_id={other['generation_id']}"
+        assert (await service.get(path, status=404))["error"]["code"] == "generation_not_found"
+
+    async def test_a_list_holds_ones_own_only(self, service: Service) -> None:
+        await service.start()
+        await service.post("/api/chat", service.message())
+        async with service.person() as stranger, stranger.get("/api/conversations") as response:
+            assert (await response.json())["conversations"] == []
+
+    async def _begin(self, service: Service) -> dict[str, str]:
+        async with service.socket() as socket:
+            await socket.send("message", **service.message())
+            accepted = await socket.receive("accepted")
+            await socket.receive("token")
+            return {name: accepted[name] for name in MISSING}
+
+
+class TestScopes:
+    async def test_every_route_asks_for_a_scope_but_the_named_public_ones(self, service: Service) -> None:
+        await service.start()
+        runtime = service.replica.runtime
+        routes = [route.path for route in (*ChatRoutes(runtime).routes(), *ProbeRoutes(runtime).routes())]
+        public = {path for path in routes if scope_of_path(path) is None}
+        assert public == {"/api/session", "/api/status", "/livez", "/readyz", "/metrics", "/api/schema/{name}.json"}
+        inner = service.replica.application._application.routes
+        mounted = [route.path for route in inner if isinstance(route, Mount | WebSocketRoute)]
+        assert {path: scope_of_path(path) for path in mounted} == {"/api/ws": Scope.CHAT, "/v1": Scope.OPENAI}
+
+    async def test_a_key_does_only_what_its_scopes_say(self, service: Service) -> None:
+        await service.start()
+        service.replica.runtime.authenticator._keys._looked_at = None
+        chat = add_key(service, scopes=(Scope.CHAT,))
+        openai = add_key(service, scopes=(Scope.OPENAI,))
+        admin = add_key(service, scopes=(Scope.ADMIN,))
+        routes = [route for route in ChatRoutes(service.replica.runtime).routes() if route.path != "/api/status"]
+        async with aiohttp.ClientSession(service.url) as http:
+            for key, expected in ((chat, 404), (openai, 403), (admin, 403)):
+                for route in routes:
+                    if route.path == "/api/session":
+                        continue
+                    [method] = (route.methods or set()) - {"HEAD"}
+                    path = route.path.replace("{conversation_id}", "conv_0")
+                    async with http.request(method, path, headers=key) as response:
+                        is_let_in = response.status != 403
+                        assert is_let_in == (expected != 403), (path, await response.text())
+                async with http.ws_connect("/api/ws", headers=key) as socket:
+                    first = await socket.receive()
+                    assert (first.type is aiohttp.WSMsgType.TEXT) == (expected != 403)
+                    assert expected != 403 or (socket.close_code, first.extra) == (1008, "forbidden")
+                async with http.get("/v1/models", headers=key) as response:
+                    assert (response.status == 403) == (key is not openai), await response.text()
+                async with http.get("/api/not-made-yet", headers=key) as response:
+                    assert response.status == 404
+
+    async def test_without_a_credential_nothing_but_the_public_answers(self, service: Service) -> None:
+        await service.start()
+        async with aiohttp.ClientSession(service.url) as http:
+            for path in ("/api/conversations", "/api/new", "/v1/models"):
+                async with http.get(path) as response:
+                    assert response.status == 401
+                    assert response.headers["www-authenticate"] == 'Bearer realm="pratique"'
+
+    async def test_where_nobody_is_anonymous_there_are_no_sessions(self, service: Service) -> None:
+        # The fixture's own person has a session, so this one is begun by hand.
+        service.person = _nobody(service)
+        await service.start(access=access(anonymous=False))
+        async with aiohttp.ClientSession(service.url) as http:
+            async with http.get("/api/session") as response:
+                assert response.status == 401
+            async with http.get("/") as response:
+                assert response.status == 200
+                assert "pratique_session" not in response.cookies
+            async with http.get("/api/session", headers={"authorization": f"Bearer {service.key}"}) as response:
+                assert (await response.json())["principal_id"] == "key_test"
+            async with http.get("/api/conversations", cookies={"pratique_session": "x"}) as response:
+                assert response.status == 401
+
+
+class TestLimits:
+    async def test_a_message_beyond_the_rate_is_refused_on_every_transport_and_leaves_nothing(
+        self, service: Service
+    ) -> None:
+        await service.start(access=access(limits=LimitsSettings(requests_per_minute=1)))
+        await service.post("/api/chat", service.message())
+        for headers in ({}, SSE):
+            async with service.http.post("/api/chat", json=service.message(), headers=headers) as response:
+                assert response.status == 429
+                assert (await response.json())["error"]["code"] == "rate_limited"
+                assert 1 <= int(response.headers["retry-after"]) <= 60
+                assert response.headers["ratelimit-policy"] == '"requests";q=1;w=60'
+                assert response.headers["ratelimit"].startswith('"requests";r=0;t=')
+        async with service.socket() as socket:
+            message = service.message()
+            await socket.send("message", **message)
+            error = await socket.receive("error")
+            assert error["client_message_id"] == message["client_message_id"]
+            assert error["error"]["code"] == "rate_limited"
+            assert error["error"]["retry_after_seconds"] > 0
+        assert len((await service.get("/api/conversations"))["conversations"]) == 1
+        rendered = service.replica.runtime.metrics.render().decode()
+        assert 'pratique_access_limits_reached_total{limit="requests"} 3.0' in rendered
+
+    async def test_a_message_that_is_sent_again_is_charged_once(self, service: Service) -> None:
+        await service.start(access=access(limits=LimitsSettings(requests_per_minute=1)))
+        message = service.message()
+        first, again = [await service.post("/api/chat", message) for _ in range(2)]
+        assert first["generation_id"] == again["generation_id"]
+
+    async def test_a_message_that_could_not_be_stored_costs_no_tokens(self, service: Service) -> None:
+        await service.start(access=access(limits=LimitsSettings(tokens_per_day=600)))
+        for _ in range(3):
+            await service.post("/api/chat", service.message(conversation_id="conv_0"), status=404)
+        await service.post("/api/chat", service.message())
+
+    async def test_tokens_are_settled_by_what_the_engine_says(self, service: Service) -> None:
+        service.upstream._scripts += [(START, UpstreamToken("a"), END)] * 3
+        await service.start(access=access(limits=LimitsSettings(tokens_per_day=1000)))
+        # Each is taken for 516 and costs 50: two at once do not fit, one after the other three do.
+        for _ in range(3):
+            await service.post("/api/chat", service.message(max_tokens=512))
+            await asyncio.sleep(0.02)
+        limiter = service.replica.runtime.limiter
+        [account] = limiter._accounts.values()
+        assert account.reserved == {}
+        assert account.levels["day"].level == pytest.approx(150, abs=1)
+
+    async def test_replies_at_once_are_bounded_until_one_ends(self, service: Service) -> None:
+        service.upstream._scripts += [(START, UpstreamToken("a"), Pause(0.3), END)]
+        await service.start(access=access(limits=LimitsSettings(concurrent=1)))
+        async with service.socket() as socket:
+            await socket.send("message", **service.message())
+            await socket.receive("token")
+            await socket.send("message", **service.message())
+            assert (await socket.receive("error"))["error"]["code"] == "rate_limited"
+            await socket.receive("ended")
+            await asyncio.sleep(0.02)
+            await socket.send("message", **service.message())
+            await socket.receive("accepted")
+
+    async def test_a_reply_that_is_cancelled_gives_its_stream_back(self, service: Service) -> None:
+        service.upstream._scripts += [(START, UpstreamToken("a"), Hang())]
+        await service.start(access=access(limits=LimitsSettings(concurrent=1)))
+        async with service.socket() as socket:
+            await socket.send("message", **service.message())
+            accepted = await socket.receive("accepted")
+            await socket.receive("token")
+            await socket.send("cancel", generation_id=accepted["generation_id"])
+            await socket.receive("ended")
+            await asyncio.sleep(0.02)
+            await socket.send("message", **service.message())
+            await socket.receive("accepted")
+
+    async def test_a_principal_has_so_many_connections(self, service: Service) -> None:
+        await service.start(access=access(limits=LimitsSettings(connections=1)))
+        async with service.socket() as socket:
+            await socket.receive("hello")
+            async with service.socket() as second:
+                assert await second.closed() == 1013
+            async with service.http.post("/api/chat", json=service.message(), headers=SSE) as response:
+                assert response.status == 429
+        async with service.person() as other, other.ws_connect("/api/ws") as third:
+            assert (await third.receive_json())["type"] == "hello"
+
+    async def test_a_flood_of_frames_is_told_to_stop_then_cut(self, service: Service) -> None:
+        limits = LimitsSettings(frames_per_second=1, frames_burst=5)
+        await service.start(access=access(limits=limits))
+        async with service.socket() as socket:
+            for _ in range(12):
+                await socket.send("ping")
+            for _ in range(5):
+                await socket.receive("pong")
+            assert (await socket.receive("error"))["error"]["code"] == "rate_limited"
+            assert await socket.closed() == 1013
+
+
+class TestEndsOfCredentials:
+    async def test_a_socket_and_a_stream_end_with_the_key_that_opened_them(self, service: Service) -> None:
+        service.upstream._scripts += [(START, UpstreamToken("a"), Hang())]
+        await service.start()
+        service.replica.runtime.authenticator._keys._looked_at = None
+        key = add_key(service, expires=service.replica.runtime.clock.epoch() + 0.6)
+        async with aiohttp.ClientSession(service.url, headers=key) as http:
+            async with http.ws_connect("/api/ws") as socket:
+                async with http.post("/api/chat", json=service.message(), headers=SSE) as response:
+                    assert response.status == 200
+                    with pytest.raises(aiohttp.ClientPayloadError):
+                        await response.read()
+                while (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+                    pass
+                assert socket.close_code == 4401
+            async with http.get("/api/conversations") as response:
+                assert response.status == 401
+
+
+class TestHeaders:
+    async def test_every_answer_carries_what_browsers_should_hold_to(self, service: Service) -> None:
+        await service.start()
+        for path in ("/", "/api/status", "/api/nothing", "/livez", "/v1/models", "/assets/main-abc.js"):
+            async with service.http.get(path) as response:
+                assert response.headers["x-content-type-options"] == "nosniff"
+                assert response.headers["x-frame-options"] == "DENY"
+                assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+                assert "camera=()" in response.headers["permissions-policy"]
+                assert "access-control-allow-origin" not in response.headers
+                assert "strict-transport-security" not in response.headers
+                if path.startswith("/api/"):
+                    assert response.headers["cache-control"] == "no-store"
+
+    async def test_behind_https_cookies_are_bound_to_the_host(self, service: Service) -> None:
+        await service.start(secure_cookies=True)
+        async with aiohttp.ClientSession(service.url) as http, http.get("/api/session") as response:
+            cookie = response.cookies["__Host-pratique_session"]
+            assert (cookie["path"], cookie["secure"], cookie["httponly"]) == ("/", True, True)
+            assert cookie["domain"] == ""
+            assert response.headers["strict-transport-security"] == "max-age=31536000"
+            jar = {"pratique_session": cookie.value}
+            # A neighbour of this host can plant the plain name, never the prefixed one.
+            async with http.get("/api/conversations", cookies=jar) as planted:
+                assert planted.status == 401
+
+
+class TestRecord:
+    async def test_decisions_are_recorded_without_texts_and_credentials(self, service: Service, tmp_path: Path) -> None:
+        path = tmp_path / "audit.jsonl"
+        await service.start(
+            access=access(
+                limits=LimitsSettings(requests_per_minute=1),
+                audit=AuditSettings(sink="file", file=path),
+                trusted_proxies=("127.0.0.1",),
+            )
+        )
+        answer = await service.post("/api/chat", service.message("a secret word"))
+        name = answer["conversation_id"]
+        await service.post("/api/chat", service.message(), status=429)
+        async with service.http.patch(f"/api/conversations/{name}", json={"title": "another secret"}) as response:
+            assert response.status == 200
+        headers = {"x-forwarded-for": "1.1.1.1, 203.0.113.9", "x-request-id": "abc"}
+        async with service.http.delete(f"/api/conversations/{name}", headers=headers) as response:
+            assert response.status == 204
+        bad = mint_key()
+        async with service.http.get("/api/conversations", headers={"authorization": f"Bearer {bad}"}) as response:
+            assert response.status == 401
+        await service.replica.drain()
+        await service.aclose()
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [(one["action"], one["outcome"]) for one in records] == [
+            ("limit.reached", "refused"),
+            ("conversation.rename", "ok"),
+            ("conversation.delete", "ok"),
+            ("access", "refused"),
+            ("replica.drain", "ok"),
+        ]
+        deleted = records[2]
+        assert (deleted["subject"], deleted["remote"], deleted["request_id"]) == (name, "203.0.113.9", "abc")
+        assert deleted["principal_id"].startswith("usr_")
+        assert not any(word in path.read_text() for word in ("secret", bad, service.key))
+
+
+def _nobody(service: Service) -> Callable[[], aiohttp.ClientSession]:
+    return lambda: aiohttp.ClientSession(service.url)
