@@ -144,7 +144,9 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             limiter=access.limiter,
             audit=access.audit,
             poller=poller,
-            forwarder=await open_lanes(settings.lanes, baseline, stack, clock=clock, metrics=metrics),
+            forwarder=await open_lanes(
+                settings.lanes, baseline, stack, inference_url=settings.inference_url, clock=clock, metrics=metrics
+            ),
             metrics=metrics,
             instruments=ApiInstruments(metrics),
             clock=clock,

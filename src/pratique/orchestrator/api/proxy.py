@@ -89,7 +89,8 @@ class OpenAiProxy:
         try:
             async with self._runtime.forwarder.open(request) as answer:
                 has_begun = True
-                await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+                headers = [*answer.headers, (b"x-pratique-lane", answer.lane.encode())]
+                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
                 async for chunk in answer.chunks():
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,172 @@
+"""The forwarder over both lanes: takes the router's decisions, keeps the counts they rest on, and carries them out.
+
+A request that the burst lane fails before the head of an answer goes to the baseline lane where there is room, else it
+is shed. Once a byte of an answer was seen nothing is run a second time. Nothing waits without bound: the line before
+the baseline lane is short, and the wait in it too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from pratique.core.catalogue.lanes import BURST_FAILURES, HEAD_SECONDS, LANE_DECISIONS, LANE_IN_FLIGHT, LANE_WAITING
+from pratique.core.events import get_logger
+from pratique.orchestrator.cache.breaker import Breaker
+from pratique.orchestrator.forward.interface import ForwardUnavailableError, ShedError
+from pratique.orchestrator.lanes.decision import Decision, Lane, LaneRouter, Occupancy, Reason
+from pratique.orchestrator.lanes.eligibility import is_stateless
+from pratique.orchestrator.lanes.interface import BASELINE, BURST, BurstFullError
+from pratique.orchestrator.lanes.load import LatencyWindow
+from pratique.orchestrator.lanes.places import Places
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pratique.core.clock import Clock
+    from pratique.core.metrics import Metrics
+    from pratique.orchestrator.forward.interface import ForwardAnswer, Forwarder, ForwardRequest
+    from pratique.orchestrator.lanes.interface import BurstLane
+    from pratique.orchestrator.lanes.settings import LaneSettings
+
+__all__ = ["SpillingForwarder"]
+
+_logger = get_logger("lanes")
+_FAILURES_UNTIL_DOWN: Final = 3
+_DOWN_SECONDS: Final = 1.0
+_DOWN_MAX_SECONDS: Final = 30.0
+
+
+class SpillingForwarder:
+    """A `Forwarder` over a baseline one and, where there is one, a burst lane."""
+
+    def __init__(
+        self, baseline: Forwarder, burst: BurstLane | None, settings: LaneSettings, *, clock: Clock, metrics: Metrics
+    ) -> None:
+        self.router = LaneRouter(settings)
+        self.window = LatencyWindow(
+            window_seconds=settings.latency_window_seconds, limit_seconds=settings.latency_slo_seconds
+        )
+        self._baseline = baseline
+        self._burst = burst
+        self._settings = settings
+        self._clock = clock
+        self._places = Places(max_in_flight=settings.max_in_flight, max_wait_seconds=settings.max_wait_seconds)
+        self._burst_in_flight = 0
+        self._breaker = Breaker(
+            clock=clock,
+            failures=_FAILURES_UNTIL_DOWN,
+            pause_seconds=_DOWN_SECONDS,
+            max_pause_seconds=_DOWN_MAX_SECONDS,
+        )
+        self._decisions = metrics.counter(LANE_DECISIONS)
+        self._failures = metrics.counter(BURST_FAILURES)
+        self._head_seconds = metrics.histogram(HEAD_SECONDS)
+        in_flight = metrics.gauge(LANE_IN_FLIGHT)
+        in_flight.labels(BASELINE).set_function(lambda: self._places.in_flight)
+        in_flight.labels(BURST).set_function(lambda: self._burst_in_flight)
+        metrics.gauge(LANE_WAITING).set_function(lambda: self._places.waiting)
+
+    def count(self) -> tuple[int, int]:
+        """Return how many requests the baseline lane holds, waiting ones included, and how many the burst lane."""
+        return self._places.in_flight + self._places.waiting, self._burst_in_flight
+
+    @asynccontextmanager
+    async def open(self, request: ForwardRequest) -> AsyncIterator[ForwardAnswer]:
+        began = self._clock.monotonic()
+        decision = self.router.decide(
+            self._occupancy(), is_eligible=lambda: self._is_eligible(request), may_try=self._breaker.may_ask
+        )
+        self._count_decision(decision)
+        if decision.lane is Lane.BURST and self._burst is not None:
+            async with AsyncExitStack() as stack:
+                answer, failure = await self._spill(self._burst, stack, request)
+                if answer is not None:
+                    self._head_seconds.labels(BURST).observe(self._clock.monotonic() - began)
+                    async with self._watched():
+                        yield answer
+                    return
+            decision = self.router.without_burst(self._occupancy(), failure)
+            self._count_decision(decision)
+        if decision.lane is Lane.SHED:
+            raise self._shed("No lane has room for this request.")
+        async with self._through_baseline(request, began) as answer:
+            yield answer
+
+    async def _spill(
+        self, burst: BurstLane, stack: AsyncExitStack, request: ForwardRequest
+    ) -> tuple[ForwardAnswer | None, Reason]:
+        """Open it in the burst lane, for as long as the stack; None, and why, where it failed before the head."""
+        self._burst_in_flight += 1
+        stack.callback(self._left_burst)
+        try:
+            answer = await stack.enter_async_context(burst.open(request))
+        except BurstFullError:
+            self._failures.labels("full").inc()
+            return None, Reason.BURST_FULL
+        except ForwardUnavailableError as error:
+            self._failures.labels("before_head").inc()
+            self._breaker.failed()
+            _logger.warning("burst_failed", error=error.message, is_down=self._breaker.is_open)
+            return None, Reason.BURST_FAILED
+        self._breaker.succeeded()
+        return answer, Reason.NORMAL
+
+    def _left_burst(self) -> None:
+        self._burst_in_flight -= 1
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except ForwardUnavailableError as error:
+            # Bytes were seen: it is told to the client, and run nowhere else.
+            self._failures.labels("after_head").inc()
+            _logger.warning("burst_answer_broke_off", error=error.message)
+            raise
+
+    @asynccontextmanager
+    async def _through_baseline(self, request: ForwardRequest, began: float) -> AsyncIterator[ForwardAnswer]:
+        number = self.window.begin(began)
+        try:
+            await self._enter()
+            try:
+                left = request.timeout_seconds - (self._clock.monotonic() - began)
+                if left <= 0:
+                    raise ForwardUnavailableError("The request's time was up before the baseline lane could take it.")
+                rest = dataclasses.replace(request, timeout_seconds=left)
+                async with self._baseline.open(rest) as answer:
+                    now = self._clock.monotonic()
+                    self.window.end(number, now, has_head=True)
+                    self._head_seconds.labels(BASELINE).observe(now - began)
+                    yield answer
+            finally:
+                self._places.leave()
+        finally:
+            self.window.end(number, self._clock.monotonic(), has_head=False)
+
+    async def _enter(self) -> None:
+        try:
+            await self._places.enter()
+        except TimeoutError as error:
+            self._count_decision(Decision(Lane.SHED, Reason.WAITED))
+            raise self._shed(f"No place became free within {self._settings.max_wait_seconds:g} s.") from error
+
+    def _occupancy(self) -> Occupancy:
+        return Occupancy(
+            in_flight=self._places.in_flight,
+            waiting=self._places.waiting,
+            max_in_flight=self._settings.max_in_flight,
+            max_waiting=self._settings.max_waiting,
+            burst_free=None if self._burst is None else self._burst.num_free,
+        )
+
+    def _is_eligible(self, request: ForwardRequest) -> bool:
+        return self._burst is not None and is_stateless(request, max_body_bytes=self._burst.max_body_bytes)
+
+    def _count_decision(self, decision: Decision) -> None:
+        self._decisions.labels(decision.lane.value, decision.reason.value).inc()
+
+    def _shed(self, message: str) -> ShedError:
+        return ShedError(message, retry_after_seconds=self._settings.retry_after_seconds)
