@@ -212,6 +212,8 @@ def _reply_settings(settings: OrchestratorSettings) -> ReplySettings:
         max_bytes=settings.log_max_bytes,
         limits=AttemptLimits(
             model_wait_seconds=settings.model_wait_seconds,
+            answer_seconds=settings.downstream.answer_deadline_seconds,
+            quick_refusal_seconds=settings.downstream.quick_refusal_seconds,
             continue_wait_seconds=settings.continue_wait_seconds,
             max_losses=settings.max_continuations,
         ),

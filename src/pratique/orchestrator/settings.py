@@ -61,12 +61,13 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
 
     heartbeat_seconds: _Seconds = 10.0
     connect_timeout_seconds: _Seconds = 2.0
-    first_token_timeout_seconds: _Seconds = 10.0
+    first_token_timeout_seconds: _Seconds = 6.0
+    """Of one attempt; less than `downstream.answer_deadline_seconds`, so that a second one fits."""
     inter_token_timeout_seconds: _Seconds = 10.0
     reply_timeout_seconds: _Seconds = 600.0
     """A whole reply, all attempts together."""
     model_wait_seconds: _Seconds = 60.0
-    """How long a message waits for a model server that takes traffic, before its first token."""
+    """How long a message waits while no model server takes traffic, before its first token."""
     continue_wait_seconds: _Seconds = 20.0
     """How long an interrupted reply waits for a server that goes on with it."""
     max_continuations: Annotated[int, Meta(ge=0, le=100)] = 6

@@ -11,9 +11,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from pratique.core.breaker import Breaker
 from pratique.core.events import get_logger
 from pratique.orchestrator.cache._repairs import Repairs
-from pratique.orchestrator.cache.breaker import Breaker
 from pratique.orchestrator.cache.interface import DELETED, SharedCacheError
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pratique.orchestrator.conversations.interface import GenerationRecord
     from pratique.orchestrator.retrieval.interface import Passage
+    from pratique.orchestrator.sessions.attempts import Attempt
     from pratique.orchestrator.sessions.log.interface import LogEntry
     from pratique.orchestrator.sessions.transcript import Transcript
     from pratique.orchestrator.sessions.workshop import Workshop
@@ -93,7 +94,7 @@ class Speech:
                 _logger.info("attempt_failed", error=error.message, code=error.code, verdict=str(verdict))
             if isinstance(verdict, GiveUp):
                 return Ending(finish_reason=verdict.finish_reason, error=verdict.error, usage=self.usage())
-            await self._workshop.clock.sleep(verdict.delay_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+            await self._workshop.clock.sleep(verdict.jittered_seconds(random.random()))  # noqa: S311 - jitter
             self._reason = "model_server_lost" if self._transcript.has_text else self._reason
 
     def usage(self) -> Usage | None:
@@ -128,7 +129,7 @@ class Speech:
             route=start.route,
             sources=tuple(Source(source_id=p.source_id, title=p.title, url=p.url) for p in self._passages),
             notice=start.notice,
-            degraded=self._degraded + (("reduced_context",) if start.is_reduced else ()),
+            degraded=self._degraded + start.degraded + (("reduced_context",) if start.is_reduced else ()),
         )
         return None if details == ReplyDetails() else details
 
@@ -138,7 +139,9 @@ class Speech:
         left = self._max_tokens - num_before
         if left <= 0 or self._is_too_large():
             return Ending(finish_reason=FinishReason.LENGTH, usage=self.usage())
-        async with self._workshop.upstream.open(self._request(query, history, max_tokens=left)) as stream:
+        attempt = attempts.begin(has_text=is_continuation, now=self._workshop.clock.monotonic())
+        request = self._request(query, history, attempt, max_tokens=left)
+        async with self._workshop.upstream.open(request) as stream:
             async for event in stream:
                 if isinstance(event, UpstreamStart):
                     await self._emit(
@@ -179,8 +182,11 @@ class Speech:
     def _is_too_large(self) -> bool:
         return self._transcript.num_bytes >= self._workshop.settings.max_bytes
 
-    def _request(self, query: str, history: tuple[HistoryTurn, ...], *, max_tokens: int) -> UpstreamRequest:
+    def _request(
+        self, query: str, history: tuple[HistoryTurn, ...], attempt: Attempt, *, max_tokens: int
+    ) -> UpstreamRequest:
         settings, temperature = self._workshop.settings, self._record.options.temperature
+        details = self._transcript.details
         elapsed = self._workshop.clock.monotonic() - self._began
         return UpstreamRequest(
             request_id=self._workshop.ids.new("req"),
@@ -194,4 +200,9 @@ class Speech:
             max_tokens=max_tokens,
             temperature=settings.temperature if temperature is None else temperature,
             timeout_seconds=max(0.001, settings.reply_timeout_seconds - elapsed),
+            first_text_seconds=None if self._transcript.has_text else attempt.first_text_seconds,
+            is_retry=attempt.is_retry,
+            # A retry tries its luck with another server than the one that is likely stuck.
+            affinity=f"{self._record.conversation_id}-{attempt.number}" if attempt.is_retry else "",
+            route=details.route if details else None,
         )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pratique.core.settings import SettingsError
 from pratique.orchestrator.upstream.deadlines import Deadlines, UpstreamWithDeadlines
+from pratique.orchestrator.upstream.discipline.hedged import HedgedUpstream
+from pratique.orchestrator.upstream.discipline.instruments import DownstreamInstruments
+from pratique.orchestrator.upstream.discipline.latency import LatePoint
+from pratique.orchestrator.upstream.discipline.upstream import DisciplinedUpstream
 from pratique.orchestrator.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
@@ -26,12 +32,49 @@ def build_upstream(
     metrics: Metrics,
     given: Upstream | None = None,
 ) -> Upstream:
-    """Return what replies are asked of; `given` stands in for the model servers, in tests and where it is embedded."""
-    del clock, metrics
-    return UpstreamWithDeadlines(
-        given or HttpUpstream(http, settings.inference_url),
-        Deadlines(
+    """Return what replies are asked of; `given` stands in for the model servers, in tests and where it is embedded.
+
+    Raises:
+        SettingsError: no attempt has a chance to come before the deadline.
+    """
+    _verify(settings)
+    pools = _Pools(settings=settings, clock=clock, instruments=DownstreamInstruments(metrics))
+    return pools.make("default", given or HttpUpstream(http, settings.inference_url))
+
+
+def _verify(settings: OrchestratorSettings) -> None:
+    attempt, answer = settings.first_token_timeout_seconds, settings.downstream.answer_deadline_seconds
+    if attempt > answer:
+        raise SettingsError(
+            f"Expected first_token_timeout_seconds of at most downstream.answer_deadline_seconds ({answer:g}); "
+            f"found {attempt:g}.",
+            hint="One attempt is part of the answer's deadline: raise both, or lower the first.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pools:
+    """Makes the upstream of one pool, around whatever reaches its servers."""
+
+    settings: OrchestratorSettings
+    clock: Clock
+    instruments: DownstreamInstruments
+
+    def make(self, name: str, servers: Upstream) -> Upstream:
+        settings, downstream = self.settings, self.settings.downstream
+        deadlines = Deadlines(
             first_token_seconds=settings.first_token_timeout_seconds,
             inter_token_seconds=settings.inter_token_timeout_seconds,
-        ),
-    )
+        )
+        disciplined = DisciplinedUpstream(
+            UpstreamWithDeadlines(servers, deadlines),
+            pool=name,
+            settings=downstream,
+            first_token_seconds=settings.first_token_timeout_seconds,
+            clock=self.clock,
+            instruments=self.instruments,
+        )
+        if not downstream.hedge:
+            return disciplined
+        late = LatePoint(least_seconds=downstream.hedge_least_seconds)
+        return HedgedUpstream(disciplined, late, clock=self.clock, instruments=self.instruments)

@@ -6,7 +6,7 @@ A server that says it took the prompt has not answered yet: only text, or the en
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pratique.orchestrator.upstream.interface import (
@@ -32,7 +32,7 @@ class Deadlines:
     """In seconds, of the event loop's clock."""
 
     first_token_seconds: float = 10.0
-    """From sending the request to its first text."""
+    """From sending the request to its first text; a request may say less, never more."""
     inter_token_seconds: float = 10.0
 
 
@@ -44,7 +44,11 @@ class UpstreamWithDeadlines:
         self._deadlines = deadlines
 
     def open(self, request: UpstreamRequest) -> UpstreamStream:
-        return _TimedStream(self._upstream.open(request), self._deadlines, request.timeout_seconds)
+        first_text = self._deadlines.first_token_seconds
+        if request.first_text_seconds is not None:
+            first_text = min(first_text, request.first_text_seconds)
+        deadlines = replace(self._deadlines, first_token_seconds=first_text)
+        return _TimedStream(self._upstream.open(request), deadlines, request.timeout_seconds)
 
     async def aclose(self) -> None:
         await self._upstream.aclose()

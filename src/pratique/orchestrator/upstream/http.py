@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
-__all__ = ["HttpUpstream"]
+__all__ = ["HttpUpstream", "parse_retry_after"]
 
 _MAX_ERROR_BYTES = 64 * 1024
 _CLOSE_SECONDS = 2.0
+_MAX_RETRY_AFTER_DIGITS = 5
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -154,24 +155,35 @@ class _HttpStream:
             raw = b""
         finally:
             response.close()
+        retry_after = parse_retry_after(response.headers.get("retry-after"))
         try:
             said = msgspec.json.decode(raw, type=_ErrorBody).error
         except msgspec.MsgspecError:
-            return _error_of_edge(response.status, raw)
-        return _error_of(response.status, said)
+            return _error_of_edge(response.status, raw, retry_after)
+        return _error_of(response.status, said, retry_after)
 
 
-def _error_of_edge(status: int, raw: bytes) -> Exception:
+def parse_retry_after(value: str | None) -> float | None:
+    """Read a Retry-After of seconds. A date would need the server's clock to agree with ours: it is passed over."""
+    if value is None or not (value.isascii() and value.isdecimal() and len(value) <= _MAX_RETRY_AFTER_DIGITS):
+        return None
+    return float(value)
+
+
+def _error_of_edge(status: int, raw: bytes, retry_after: float | None) -> Exception:
     """Not the model server's words, but Envoy's, which says whether a server had taken the request."""
     if b"connection termination" in raw or b"remote reset" in raw:
         return UpstreamInterruptedError("The model server was lost before it answered.")
-    return _error_of(status, _Error(code="", message=f"the edge says {status}"))
+    return _error_of(status, _Error(code="", message=f"the edge says {status}"), retry_after)
 
 
-def _error_of(status: int, said: _Error) -> Exception:
+def _error_of(status: int, said: _Error, retry_after: float | None) -> Exception:
     if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.BAD_GATEWAY, HTTPStatus.TOO_MANY_REQUESTS}:
         return UpstreamUnavailableError(
-            f"No model server takes the request: {said.message or said.code}.", fallback=said.fallback
+            f"No model server takes the request: {said.message or said.code}.",
+            fallback=said.fallback,
+            retry_after_seconds=retry_after,
+            is_serving=status == HTTPStatus.TOO_MANY_REQUESTS,
         )
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UpstreamInterruptedError(f"The model server failed: {said.message or said.code} ({status}).")
@@ -205,7 +217,7 @@ def _headers_of(request: UpstreamRequest) -> dict[str, str]:
     return {
         "content-type": "application/json",
         "accept": "text/event-stream",
-        "x-pratique-conversation": request.conversation_id,
+        "x-pratique-conversation": request.affinity or request.conversation_id,
         "x-pratique-request": request.request_id,
         "x-pratique-timeout-seconds": f"{request.timeout_seconds:.3f}",
     }

@@ -2,6 +2,7 @@
 
 UpstreamError
 ├── UpstreamUnavailableError    nothing took the request: not ready, draining, nobody there. Nothing was generated.
+│   └── RetryRefusedError       nobody was asked: too many requests of late were repeats already
 ├── UpstreamInterruptedError    a server took it and was lost, or failed in a way that another one may not
 │   └── UpstreamGarbledError    what it sent is not the contract's
 ├── UpstreamTimeoutError        it took too long; `phase` says for what
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HistoryTurn",
+    "RetryRefusedError",
     "TimeoutPhase",
     "Upstream",
     "UpstreamEnd",
@@ -52,10 +54,26 @@ class UpstreamUnavailableError(EnvironmentFaultError):
 
     code = "model_unavailable"
 
-    def __init__(self, message: str, *, hint: str | None = None, fallback: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        fallback: str | None = None,
+        retry_after_seconds: float | None = None,
+        is_serving: bool = False,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.fallback = fallback
         """What a person may be shown in place of the reply."""
+        self.retry_after_seconds = retry_after_seconds
+        """When it is worth asking again, where that was said (RFC 9110 10.2.3); earlier is not."""
+        self.is_serving = is_serving
+        """Servers are there, with no room or with failures: this is no wait for one that still loads."""
+
+
+class RetryRefusedError(UpstreamUnavailableError):
+    """Nobody was asked: this would be one repeat too many, on top of what the servers have to do."""
 
 
 class UpstreamInterruptedError(EnvironmentFaultError):
@@ -121,6 +139,14 @@ class UpstreamRequest:
     temperature: float = 0.0
     timeout_seconds: float = 600.0
     """Past this the caller does not want the reply any more."""
+    first_text_seconds: float | None = None
+    """What is left of the deadline of the reply's first text; None where it was seen or none is set."""
+    is_retry: bool = False
+    """A server took an earlier attempt, in vain: this one is work on top, and counts against the retry budget."""
+    affinity: str = ""
+    """Requests of one value prefer one server; "" for the conversation's."""
+    route: Route | None = None
+    """Of an earlier attempt that a server took: this one goes the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +163,8 @@ class UpstreamStart:
     """Less context than asked for was allowed, because memory is short."""
     route: Route | None = None
     """Who was asked, and why; set by whoever chose the pool."""
+    degraded: tuple[str, ...] = ()
+    """What the choice had to do without: "routing"."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The parts of the read path that decide: L1, floors, negatives, breaker, repairs, flights."""
+"""The parts of the read path that decide: L1, floors, negatives, repairs, flights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pratique.core.clock import ManualClock
 from pratique.core.ids import ConversationId, PrincipalId
 from pratique.orchestrator.cache._repairs import Repairs
-from pratique.orchestrator.cache.breaker import Breaker
 from pratique.orchestrator.cache.flights import Flight, Flights
 from pratique.orchestrator.cache.floors import Floors
 from pratique.orchestrator.cache.local import LocalCache, estimate_bytes
@@ -131,52 +130,6 @@ async def test_negatives_are_believed_briefly_and_bounded(clock: ManualClock) ->
     assert not negatives.knows(B)
     negatives.clear()
     assert len(negatives) == 0
-
-
-class TestBreaker:
-    @pytest.fixture
-    def breaker(self, clock: ManualClock) -> Breaker:
-        return Breaker(clock=clock, failures=3, pause_seconds=1, max_pause_seconds=4)
-
-    def test_failures_in_a_row_open_it(self, breaker: Breaker) -> None:
-        for _ in range(2):
-            breaker.failed()
-        breaker.succeeded()
-        for _ in range(2):
-            breaker.failed()
-        assert breaker.may_ask()
-        breaker.failed()
-        assert breaker.is_open
-        assert not breaker.may_ask()
-
-    async def test_after_the_pause_one_tries_and_its_success_closes(self, breaker: Breaker, clock: ManualClock) -> None:
-        for _ in range(3):
-            breaker.failed()
-        await clock.advance(1)
-        assert [breaker.may_ask() for _ in range(3)] == [True, False, False]
-        breaker.succeeded()
-        assert breaker.may_ask()
-        assert not breaker.is_open
-
-    async def test_each_failed_trial_doubles_the_pause_to_its_bound(self, breaker: Breaker, clock: ManualClock) -> None:
-        for _ in range(3):
-            breaker.failed()
-        for pause in (1, 2, 4, 4):
-            await clock.advance(pause - 0.01)
-            assert not breaker.may_ask()
-            await clock.advance(0.01)
-            assert breaker.may_ask()
-            breaker.failed()
-
-    async def test_a_trial_that_never_reports_back_is_followed_by_another(
-        self, breaker: Breaker, clock: ManualClock
-    ) -> None:
-        for _ in range(3):
-            breaker.failed()
-        await clock.advance(1)
-        assert breaker.may_ask()
-        await clock.advance(1)
-        assert breaker.may_ask()
 
 
 class TestRepairs:

@@ -126,14 +126,31 @@ async def test_model_that_never_comes_is_said_so(house: House, reader: Reader) -
 
 
 async def test_silent_model_is_a_first_token_timeout(house: House, reader: Reader) -> None:
+    house.limits = type(house.limits)(model_wait_seconds=0.4, answer_seconds=0.5)
+    house.upstream = ScriptedUpstream([[START, Hang()]] * 9)
+    sessions = await house.replica()
+    begun = await house.say()
+    await reader.read(sessions.begin(begun.generation))
+    assert len(house.upstream.requests) == 2
+    assert reader.kinds == ["Started", "Ended"]
+    assert reader.ended.finish_reason is FinishReason.TIMEOUT
+    assert reader.ended.error.code == "first_token_timeout"
+    assert len(house.upstream.aborted) == 2
+
+
+async def test_retry_is_marked_as_one_given_less_time_and_sent_elsewhere(house: House, reader: Reader) -> None:
+    house.limits = type(house.limits)(answer_seconds=2.0)
     house.upstream = ScriptedUpstream([[START, Hang()]])
     sessions = await house.replica()
     begun = await house.say()
     await reader.read(sessions.begin(begun.generation))
-    assert reader.kinds == ["Started", "Ended"]
-    assert reader.ended.finish_reason is FinishReason.TIMEOUT
-    assert reader.ended.error.code == "first_token_timeout"
-    assert len(house.upstream.aborted) == 1
+    assert reader.text == WHOLE
+    first, second = house.upstream.requests
+    assert (first.is_retry, second.is_retry) == (False, True)
+    assert first.first_text_seconds == pytest.approx(1.96)
+    assert second.first_text_seconds < 1.7
+    assert second.timeout_seconds < first.timeout_seconds
+    assert (first.affinity, second.affinity) == ("", f"{begun.conversation_id}-2")
 
 
 async def test_model_that_falls_silent_is_continued_elsewhere(house: House, reader: Reader) -> None:

@@ -151,6 +151,16 @@ async def test_whole_reply_has_a_deadline_of_its_own(play: Play, ask: Ask) -> No
     assert late.value.phase is TimeoutPhase.REPLY
 
 
+async def test_request_may_say_less_than_the_time_out_never_more(play: Play, ask: Ask) -> None:
+    async with play([START, Hang()], [START, Hang()]) as (upstream, _):
+        for usual, asked in ((60.0, 0.05), (0.05, 60.0)):
+            timed = UpstreamWithDeadlines(upstream, Deadlines(first_token_seconds=usual))
+            with pytest.raises(UpstreamTimeoutError) as late:
+                async with asyncio.timeout(5):
+                    await collect(timed, ask(first_text_seconds=asked))
+            assert late.value.phase is TimeoutPhase.FIRST_TOKEN
+
+
 async def test_deadlines_leave_a_punctual_reply_alone(play: Play, ask: Ask) -> None:
     async with play([START, UpstreamToken("a"), END]) as (upstream, _):
         timed = UpstreamWithDeadlines(upstream, Deadlines())

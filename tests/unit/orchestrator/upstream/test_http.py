@@ -148,6 +148,32 @@ async def test_deadline_and_names_travel_with_the_request(ask: Ask) -> None:
     assert seen["x-pratique-timeout-seconds"] == "12.500"
 
 
+async def test_affinity_of_a_request_stands_in_for_its_conversation(ask: Ask) -> None:
+    async with ScriptedModelServer(ScriptedUpstream()).running() as server, aiohttp.ClientSession() as session:
+        await collect(HttpUpstream(session, server.url), ask(affinity="conv_1-2"))
+        assert server.headers_seen[0]["x-pratique-conversation"] == "conv_1-2"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "seconds", "is_serving"),
+    [
+        (503, "7", 7.0, False),
+        (429, "1", 1.0, True),
+        (503, "Wed, 21 Oct 2015 07:28:00 GMT", None, False),
+        (503, "-1", None, False),
+        (503, "999999", None, False),
+    ],
+)
+async def test_refusals_say_when_to_come_again(
+    ask: Ask, status: int, said: str, seconds: float | None, is_serving: bool
+) -> None:
+    raw = f"HTTP/1.1 {status} x\r\nretry-after: {said}\r\ncontent-length: 0\r\n\r\n".encode()
+    async with answering(raw) as upstream:
+        with pytest.raises(UpstreamUnavailableError) as refused:
+            await collect(upstream, ask())
+    assert (refused.value.retry_after_seconds, refused.value.is_serving) == (seconds, is_serving)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_messages_are_the_same_however_the_bytes_are_cut(size: int) -> None:
     raw = b"\n: c\n\nevent: a\nid: 1\ndata: x\ndata: y\n\ndata\n\ndata:z\r\n\r\nevent: lonely\n\ndata: \n\nretry: 1\n\n"

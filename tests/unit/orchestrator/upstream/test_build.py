@@ -1,0 +1,40 @@
+"""What is put together, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import aiohttp
+import pytest
+
+from pratique.core.clock import SystemClock
+from pratique.core.metrics import Metrics
+from pratique.core.settings import SettingsError
+from pratique.orchestrator.settings import OrchestratorSettings
+from pratique.orchestrator.upstream.build import build_upstream
+from pratique.orchestrator.upstream.interface import Upstream, UpstreamEnd, UpstreamRequest
+from pratique.orchestrator.upstream.scripted import ScriptedUpstream
+from pratique.orchestrator.upstream.settings import DownstreamSettings
+
+pytestmark = pytest.mark.unit
+
+Ask = Callable[..., UpstreamRequest]
+
+
+async def build(settings: OrchestratorSettings, given: Upstream | None = None) -> Upstream:
+    async with aiohttp.ClientSession() as http:
+        return build_upstream(settings, http, clock=SystemClock(), metrics=Metrics(), given=given)
+
+
+async def test_attempt_that_is_longer_than_the_deadline_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"answer_deadline_seconds \(10\); found 30"):
+        await build(OrchestratorSettings(first_token_timeout_seconds=30))
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+async def test_default_is_one_pool_at_the_inference_url(hedge: bool, ask: Ask) -> None:
+    settings = OrchestratorSettings(downstream=DownstreamSettings(hedge=hedge))
+    upstream = await build(settings, ScriptedUpstream())
+    async with upstream.open(ask()) as stream:
+        assert isinstance([event async for event in stream][-1], UpstreamEnd)
+    await (await build(settings)).aclose()
