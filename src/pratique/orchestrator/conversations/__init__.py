@@ -1,6 +1,7 @@
 """Conversations, stored: the source of truth for who said what and which reply is being made.
 
-`interface` says what a store does, `memory` and `sqlite` are stores, `rules` decides what both have in common.
+`interface` says what a store does; `memory`, `sqlite` and `dynamodb` are stores; `rules` decides what they have in
+common.
 """
 
 from pratique.orchestrator.conversations.errors import (
@@ -19,6 +20,9 @@ from pratique.orchestrator.conversations.errors import (
 from pratique.orchestrator.conversations.interface import (
     BegunTurn,
     ConversationStore,
+    Erased,
+    ExportedConversation,
+    ExportedTurn,
     FinishedGeneration,
     GenerationOptions,
     GenerationRecord,
@@ -34,6 +38,9 @@ __all__ = [
     "ConversationNotFoundError",
     "ConversationStore",
     "ConversationStoreError",
+    "Erased",
+    "ExportedConversation",
+    "ExportedTurn",
     "FencedError",
     "FinishedGeneration",
     "GenerationFinishedError",

@@ -1,7 +1,8 @@
 """The SQLite file: how it is made, opened, migrated, and what its errors mean. Blocking; called from threads only.
 
 - WAL, synchronous FULL: a commit that returned survives a crash of the process and of the machine.
-- Migrations run once, in order, under a lock file, also when several replicas start together.
+- Migrations run once, in order, under a lock file, also when several replicas start together: all or none of them,
+  after a copy of the file was put beside it (`FILE.before-N`, N being the first migration that runs).
 - A file that was removed or replaced while it was open is noticed: nothing is written into the one that is gone.
 """
 
@@ -93,6 +94,7 @@ _MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX messages_by_conversation ON messages (conversation_id);
     """,
     "ALTER TABLE turns ADD COLUMN details TEXT",
+    "CREATE INDEX conversations_by_age ON conversations (updated_at, conversation_id)",
 )
 
 _MEANINGS: Final[dict[int, tuple[str, str]]] = {
@@ -206,11 +208,7 @@ class Database:
         with contextlib.suppress(FileExistsError):
             # Readable by its owner only, which SQLite's files beside it inherit.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync_folder(self.path.parent)
         found = self.path.stat()
         self._identity = (found.st_dev, found.st_ino)
 
@@ -225,11 +223,29 @@ class Database:
                 f"{self.path} has schema {version}, this program knows up to {len(_MIGRATIONS)}.",
                 hint="Use the newer pratique that made it.",
             )
-        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {_APPLICATION_ID};"
-                f"PRAGMA user_version = {number}; COMMIT;"
-            )
+        if version == len(_MIGRATIONS):
+            return
+        if version:
+            self._keep_copy(connection, next_version=version + 1)
+        # All in one transaction: whatever fails, the file is as it was.
+        scripts = ";".join(_MIGRATIONS[version:])
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {scripts}; PRAGMA application_id = {_APPLICATION_ID};"
+            f"PRAGMA user_version = {len(_MIGRATIONS)}; COMMIT;"
+        )
+
+    def _keep_copy(self, connection: sqlite3.Connection, *, next_version: int) -> None:
+        """Copy the file beside itself before it is changed; one of an attempt that failed is replaced."""
+        copy = self.path.with_name(f"{self.path.name}.before-{next_version}")
+        unfinished = copy.with_name(f"{copy.name}.part")
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(unfinished)) as target:
+            connection.backup(target)
+            # The copy is one file: it needs no WAL beside it to be whole.
+            target.execute("PRAGMA journal_mode = DELETE")
+        unfinished.replace(copy)
+        _sync_folder(self.path.parent)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -244,6 +260,14 @@ class Database:
             yield
         finally:
             os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _try_lock(handle: int) -> bool:

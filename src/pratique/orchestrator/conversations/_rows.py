@@ -35,6 +35,8 @@ __all__ = [
     "insert_generation",
     "insert_turn",
     "optional_json",
+    "select_all_generations",
+    "select_all_turns",
     "select_generation",
     "select_owner_and_active",
     "select_page",
@@ -117,6 +119,24 @@ def select_running(connection: sqlite3.Connection, *, touched_until: float) -> l
         f"SELECT {_GENERATION} FROM generations WHERE status = 'running' AND touched_at <= ?"  # noqa: S608 - a constant
         " ORDER BY touched_at, generation_id LIMIT ?",
         (touched_until, rules.MAX_RUNNING),
+    )
+    return [_record(row) for row in rows]
+
+
+def select_all_turns(connection: sqlite3.Connection, conversation_id: str) -> list[tuple[Turn, str | None]]:
+    """Return every turn with the generation that hid it, in the order they were said."""
+    rows = connection.execute(
+        f"SELECT superseded_by, {_TURN} FROM turns WHERE conversation_id = ? ORDER BY position",  # noqa: S608 - a constant
+        (conversation_id,),
+    )
+    return [(_turn(row[1:]), row[0]) for row in rows]
+
+
+def select_all_generations(connection: sqlite3.Connection, conversation_id: str) -> list[GenerationRecord]:
+    """Return every generation, oldest first."""
+    rows = connection.execute(
+        f"SELECT {_GENERATION} FROM generations WHERE conversation_id = ? ORDER BY created_at, generation_id",  # noqa: S608 - a constant
+        (conversation_id,),
     )
     return [_record(row) for row in rows]
 

@@ -13,6 +13,7 @@ It does not decide who may read: `load_conversation` and `load_generation` hand 
 from __future__ import annotations
 
 import enum
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
@@ -24,12 +25,16 @@ from pratique.orchestrator.protocol.events import (  # structs read their field 
     EventError,
     FinishReason,
     ReplyDetails,
+    Turn,
     Usage,
 )
 
 __all__ = [
     "BegunTurn",
     "ConversationStore",
+    "Erased",
+    "ExportedConversation",
+    "ExportedTurn",
     "FinishedGeneration",
     "GenerationOptions",
     "GenerationRecord",
@@ -147,6 +152,41 @@ class Page(_Value, frozen=True, kw_only=True):
     """Opaque; None at the end."""
 
 
+class ExportedTurn(_Value, frozen=True, kw_only=True):
+    """A turn, also one that snapshots no longer show."""
+
+    turn: Turn
+    superseded_by: GenerationId | None = None
+    """The generation of the retry that hid this reply."""
+
+
+class ExportedConversation(_Value, frozen=True, kw_only=True):
+    """All that is kept of one conversation."""
+
+    conversation_id: ConversationId
+    title: str
+    created_at: float
+    updated_at: float
+    turns: tuple[ExportedTurn, ...]
+    """In the order they were said; a hidden reply stands before the one that replaced it."""
+    generations: tuple[GenerationRecord, ...]
+    """Oldest first. The text of an outcome is left out: it is that of its turn."""
+
+
+class Erased(_Value, frozen=True, kw_only=True):
+    """What one step of `erase` removed."""
+
+    conversation_ids: tuple[ConversationId, ...] = ()
+    running: tuple[GenerationRecord, ...] = ()
+    """Generations that ran in them, for the caller to cancel."""
+    num_turns: int = 0
+    num_generations: int = 0
+    num_messages: int = 0
+    """Client message ids that are no longer known."""
+    complete: bool = False
+    """Nothing of that owner is left."""
+
+
 class ConversationStore(Protocol):
     """Where conversations live. Every method may raise `StoreUnavailableError`; nothing is half done then."""
 
@@ -214,7 +254,8 @@ class ConversationStore(Protocol):
     async def list_conversations(self, *, owner: PrincipalId, limit: int, before: str | None = None) -> Page:
         """Return up to `limit` (1…200) of the owner's conversations, newest first, after the cursor `before`.
 
-        Paging shows each conversation that does not change meanwhile exactly once.
+        Paging shows each conversation that does not change meanwhile exactly once. A store that many machines share
+        may show a change here a moment later than in `load_conversation`.
 
         Raises:
             InvalidCursorError: `before` was not handed out by a page.
@@ -242,6 +283,27 @@ class ConversationStore(Protocol):
 
     async def running_generations(self, *, older_than_seconds: float) -> list[GenerationRecord]:
         """Return up to 1,000 unfinished generations begun or last claimed at least that long ago, oldest first."""
+        ...
+
+    def export(self, *, owner: PrincipalId) -> AsyncIterator[ExportedConversation]:
+        """Yield everything that is kept of the owner's conversations, one at a time.
+
+        A conversation that exists during the whole export is in it exactly once.
+        """
+        ...
+
+    async def erase(self, *, owner: PrincipalId, limit: int = 100) -> Erased:
+        """Remove up to `limit` of the owner's conversations for good, and at last the owner's client message ids.
+
+        Call it until `complete`. Every step is durable; a repetition after an interruption goes on where it was.
+        """
+        ...
+
+    async def purge(self, *, unchanged_since: float, limit: int = 100) -> tuple[ConversationId, ...]:
+        """Remove up to `limit` conversations last changed before then (epoch seconds), with their client message ids.
+
+        One in which a generation runs stays, whatever its age. Fewer than `limit` returned: there are no more.
+        """
         ...
 
     async def check(self) -> None:

@@ -23,6 +23,9 @@ from pratique.orchestrator.conversations.errors import (
 )
 from pratique.orchestrator.conversations.interface import (
     BegunTurn,
+    Erased,
+    ExportedConversation,
+    ExportedTurn,
     FinishedGeneration,
     GenerationOptions,
     GenerationRecord,
@@ -34,7 +37,7 @@ from pratique.orchestrator.conversations.interface import (
 from pratique.orchestrator.protocol.events import Conversation, ConversationSummary, Role, Turn, TurnStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
 __all__ = ["MemoryConversationStore"]
 
@@ -60,7 +63,7 @@ class _Generation:
 class _Conversation:
     owner: PrincipalId
     head: Conversation
-    superseded: list[Turn] = field(default_factory=list)
+    superseded: list[ExportedTurn] = field(default_factory=list)
 
 
 class MemoryConversationStore:
@@ -115,16 +118,17 @@ class MemoryConversationStore:
             return self._begun_before(known, client_message_id, same=same)
         stored = self._idle(owner, conversation_id)
         turns = stored.head.turns
-        last = turns[-1]
-        if last.role is Role.ASSISTANT:
-            if last.status is TurnStatus.COMPLETE:
-                raise NothingToRetryError(conversation_id)
-            stored.superseded.append(last)
-            turns = turns[:-1]
+        reply = turns[-1] if turns[-1].role is Role.ASSISTANT else None
+        if reply and reply.status is TurnStatus.COMPLETE:
+            raise NothingToRetryError(conversation_id)
+        turns = turns[:-1] if reply else turns
         turn = turns[-1]
         options = self._generations[GenerationId(turn.generation_id or "")].record.options
         stored.head = msgspec.structs.replace(stored.head, turns=turns[:-1])
-        return self._begin(stored, turn, options, message=(client_message_id, _RETRY, False))
+        begun = self._begin(stored, turn, options, message=(client_message_id, _RETRY, False))
+        if reply:
+            stored.superseded.append(ExportedTurn(turn=reply, superseded_by=begun.generation_id))
+        return begun
 
     async def claim(self, generation_id: GenerationId, *, epoch: int, holder: str = "") -> GenerationRecord:
         self._require_available()
@@ -185,12 +189,7 @@ class MemoryConversationStore:
     async def delete(self, *, owner: PrincipalId, conversation_id: ConversationId) -> GenerationId | None:
         self._require_available()
         active = self._owned(owner, conversation_id).head.active_generation_id
-        del self._conversations[conversation_id]
-        self._generations = {
-            name: generation
-            for name, generation in self._generations.items()
-            if generation.record.conversation_id != conversation_id
-        }
+        self._remove(conversation_id)
         for key, message in self._messages.items():
             if message.conversation_id == conversation_id:
                 self._messages[key] = replace(message, digest=None)
@@ -207,11 +206,79 @@ class MemoryConversationStore:
         running.sort(key=lambda g: (g.touched_at, g.record.generation_id))
         return [g.record for g in running[: rules.MAX_RUNNING]]
 
+    async def export(self, *, owner: PrincipalId) -> AsyncIterator[ExportedConversation]:
+        self._require_available()
+        for name in sorted(name for name, stored in self._conversations.items() if stored.owner == owner):
+            stored = self._conversations.get(name)
+            if stored is not None:
+                yield self._exported(stored)
+
+    async def erase(self, *, owner: PrincipalId, limit: int = 100) -> Erased:
+        self._require_available()
+        names = sorted(name for name, stored in self._conversations.items() if stored.owner == owner)
+        gone = [self._conversations[name] for name in names[:limit]]
+        records = [g.record for g in self._generations.values() if g.record.conversation_id in names[:limit]]
+        for name in names[:limit]:
+            self._remove(name)
+        is_last = len(names) < limit
+        known = [key for key in self._messages if key[0] == owner] if is_last else []
+        for key in known:
+            del self._messages[key]
+        return Erased(
+            conversation_ids=tuple(names[:limit]),
+            running=tuple(one for one in records if one.status is GenerationStatus.RUNNING),
+            num_turns=sum(len(one.head.turns) + len(one.superseded) for one in gone),
+            num_generations=len(records),
+            num_messages=len(known),
+            complete=is_last,
+        )
+
+    async def purge(self, *, unchanged_since: float, limit: int = 100) -> tuple[ConversationId, ...]:
+        self._require_available()
+        old = sorted(
+            (stored.head.updated_at, name)
+            for name, stored in self._conversations.items()
+            if stored.head.updated_at < unchanged_since and not stored.head.active_generation_id
+        )
+        names = tuple(name for _, name in old[:limit])
+        for name in names:
+            self._remove(name)
+        self._messages = {key: known for key, known in self._messages.items() if known.conversation_id not in names}
+        return names
+
     async def check(self) -> None:
         self._require_available()
 
     async def aclose(self) -> None:
         self.unavailable = True
+
+    def _remove(self, conversation_id: ConversationId) -> None:
+        del self._conversations[conversation_id]
+        self._generations = {
+            name: generation
+            for name, generation in self._generations.items()
+            if generation.record.conversation_id != conversation_id
+        }
+
+    def _exported(self, stored: _Conversation) -> ExportedConversation:
+        head = stored.head
+        records = [g.record for g in self._generations.values() if g.record.conversation_id == head.conversation_id]
+        asked_by = {record.generation_id: record.user_turn_id for record in records}
+        turns: list[ExportedTurn] = []
+        for turn in head.turns:
+            turns.append(ExportedTurn(turn=turn))
+            # Only the last reply is ever hidden, so hidden ones follow the turn that they answered.
+            turns += [
+                one for one in stored.superseded if asked_by[GenerationId(one.turn.generation_id or "")] == turn.turn_id
+            ]
+        return ExportedConversation(
+            conversation_id=ConversationId(head.conversation_id),
+            title=head.title,
+            created_at=head.created_at,
+            updated_at=head.updated_at,
+            turns=tuple(turns),
+            generations=tuple(map(rules.without_text, sorted(records, key=lambda r: (r.created_at, r.generation_id)))),
+        )
 
     def _require_available(self) -> None:
         if self.unavailable:

@@ -42,6 +42,7 @@ __all__ = [
     "is_whole",
     "storable",
     "title_from",
+    "without_text",
 ]
 
 TITLE_CHARACTERS: Final = 60
@@ -101,6 +102,13 @@ def check_finish(record: GenerationRecord, *, epoch: int) -> None:
     """Raise unless this epoch may end the generation."""
     if record.epoch > epoch:
         raise FencedError(record.generation_id, epoch=epoch, stored_epoch=record.epoch)
+
+
+def without_text(record: GenerationRecord) -> GenerationRecord:
+    """Return the record without the reply's text, which is its turn's."""
+    if record.outcome is None:
+        return record
+    return msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, text=""))
 
 
 def storable(text: str) -> str:

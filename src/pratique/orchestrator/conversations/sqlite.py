@@ -21,6 +21,7 @@ from pratique.core.metrics import Metrics
 from pratique.core.settings import Settings
 from pratique.orchestrator.conversations import rules
 from pratique.orchestrator.conversations._database import Database, translated
+from pratique.orchestrator.conversations._personal import erase_step, purge_step, select_export, select_names
 from pratique.orchestrator.conversations._rows import (
     select_generation,
     select_page,
@@ -32,11 +33,13 @@ from pratique.orchestrator.conversations._writer import GroupWriter
 from pratique.orchestrator.conversations.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from pratique.orchestrator.conversations.interface import (
         BegunTurn,
+        Erased,
+        ExportedConversation,
         FinishedGeneration,
         GenerationOptions,
         GenerationRecord,
@@ -166,6 +169,22 @@ class SqliteConversationStore:
     async def running_generations(self, *, older_than_seconds: float) -> list[GenerationRecord]:
         touched_until = self._clock.epoch() - older_than_seconds
         return await self._read(partial(select_running, touched_until=touched_until))
+
+    async def export(self, *, owner: PrincipalId) -> AsyncIterator[ExportedConversation]:
+        after = ""
+        while names := await self._read(partial(select_names, owner=owner, after=after)):
+            for name in names:
+                # A read each: a slow taker holds no transaction open, which would keep the WAL from being emptied.
+                found = await self._read(partial(select_export, conversation_id=name))
+                if found is not None:
+                    yield found
+            after = names[-1]
+
+    async def erase(self, *, owner: PrincipalId, limit: int = 100) -> Erased:
+        return await self._writer.write(lambda c: erase_step(c, owner=owner, limit=limit))
+
+    async def purge(self, *, unchanged_since: float, limit: int = 100) -> tuple[ConversationId, ...]:
+        return await self._writer.write(lambda c: purge_step(c, unchanged_since=unchanged_since, limit=limit))
 
     async def check(self) -> None:
         await self._read(lambda connection: connection.execute("SELECT 1 FROM conversations LIMIT 1").fetchone())
