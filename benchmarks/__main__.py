@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME [FLAGS…]]`: run one benchmark, or all in turn. Each is a module of this folder."""
+"""`python -m benchmarks [NAME [FLAGS…]]`: run one benchmark, or all in turn. Each is a module or package here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["main"]
 
 def main() -> int:
     """Return the worst exit code of what ran; 2 where there is no such benchmark."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    here = Path(__file__).parent
+    packages = (path.parent for path in here.glob("[!_]*/__main__.py"))
+    names = sorted(path.stem for path in (*here.glob("[!_]*.py"), *packages))
     wanted, flags = sys.argv[1:2] or names, sys.argv[2:]
     if not set(wanted) <= set(names):
         print(f"error: there is no benchmark '{wanted[0]}'\nhint: known: {', '.join(names)}", file=sys.stderr)
