@@ -11,9 +11,9 @@ import dataclasses
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from pratique.core.breaker import Breaker
 from pratique.core.catalogue.lanes import BURST_FAILURES, HEAD_SECONDS, LANE_DECISIONS, LANE_IN_FLIGHT, LANE_WAITING
 from pratique.core.events import get_logger
-from pratique.orchestrator.cache.breaker import Breaker
 from pratique.orchestrator.forward.interface import ForwardUnavailableError, ShedError
 from pratique.orchestrator.lanes.decision import Decision, Lane, LaneRouter, Occupancy, Reason
 from pratique.orchestrator.lanes.eligibility import is_stateless
