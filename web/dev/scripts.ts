@@ -29,7 +29,7 @@ export function piecesOf(text: string): string[] {
 }
 
 function error(code: string, message: string, hint: string): EventError {
-  return { code, message, hint, retry_after_seconds: null };
+  return { code, message, hint, retry_after_seconds: null, fallback: null };
 }
 
 const pieces = piecesOf(LONG_ANSWER);
@@ -39,6 +39,46 @@ const SCRIPTS: Readonly<Record<string, Script>> = {
   "/slow": { pieces, firstMs: 800, pieceMs: 400 },
   "/wait": { pieces, firstMs: 3_600_000 },
   "/cut": { pieces, turnsDropped: 4, wasTruncated: true, pieceMs: 30 },
+  "/sources": {
+    pieces,
+    pieceMs: 20,
+    details: {
+      route: { pool: "small", model: "chatbot-en", policy: "length", reason: "short question, no code" },
+      sources: [
+        {
+          source_id: "lamp/en",
+          title: "潮見坂の灯台守 / The Lighthouse Keeper of Tideview Hill",
+          url: "https://manga.example/lamp",
+        },
+        {
+          source_id: "lamp/ja",
+          title: "潮見坂の灯台守 / The Lighthouse Keeper of Tideview Hill",
+          url: "https://manga.example/lamp",
+        },
+        { source_id: "leaflet", title: "Opening hours of the shop", url: null },
+      ],
+      notice: null,
+      degraded: [],
+    },
+  },
+  "/degraded": {
+    pieces,
+    pieceMs: 20,
+    details: {
+      route: { pool: "large", model: "", policy: "named", reason: "" },
+      sources: [],
+      notice: "Two of four passages and the oldest three turns were left out, to leave room for the answer.",
+      degraded: ["retrieval", "reduced_context"],
+    },
+  },
+  "/fallback": {
+    pieces,
+    failsAfter: 0,
+    error: {
+      ...error("model_unavailable", "No model server takes traffic.", "Try again later."),
+      fallback: "I cannot answer at the moment. Please send it again in a minute, or call the shop.",
+    },
+  },
   "/continue": { pieces, continuedAfter: 12, pieceMs: 40 },
   "/fail": {
     pieces,

@@ -134,6 +134,7 @@ export class FakeServer {
     if (route === "GET /api/session") sendJson(response, 200, withoutType(service.hello()));
     else if (route === "GET /api/status")
       sendJson(response, 200, { replica: service.replica, draining: false, model: service.model });
+    else if (route === "GET /api/models") sendJson(response, 200, { models: service.models });
     else if (route === "GET /api/conversations") sendJson(response, 200, { conversations: service.list(), next: null });
     else if (one?.[3]) this.resume(response, resumeOf(id, url));
     else if (one?.[1] === "GET") sendJson(response, 200, service.conversation(id));

@@ -14,7 +14,9 @@ import type {
   FinishReason,
   GenerationEvent,
   MessageFrame,
+  ModelChoice,
   ModelStatus,
+  ReplyDetails,
   ResumeFrame,
   RetryFrame,
   ServerEvent,
@@ -34,6 +36,7 @@ export interface Script {
   readonly pieceMs?: number;
   readonly wasTruncated?: boolean;
   readonly turnsDropped?: number;
+  readonly details?: ReplyDetails;
   /** Another server goes on after so many pieces. */
   readonly continuedAfter?: number;
   /** The reply fails after so many pieces. */
@@ -66,7 +69,7 @@ export class Refusal extends Error {
 }
 
 export function refusalOf(status: number, code: string, message: string, hint: string | null = null): Refusal {
-  return new Refusal(status, { code, message, hint, retry_after_seconds: null });
+  return new Refusal(status, { code, message, hint, retry_after_seconds: null, fallback: null });
 }
 
 export const READY: ModelStatus = {
@@ -81,6 +84,7 @@ export class FakeService {
   /** Every user turn that was stored, by the id of its message. */
   readonly stored = new Map<string, AcceptedEvent>();
   model: ModelStatus = READY;
+  models: readonly ModelChoice[] = [{ name: "small", kind: "pool", description: "Quick answers", ready: true }];
   heartbeatSeconds = 10;
   replica = "orchestrator-0";
   private ids = 0;
@@ -290,6 +294,7 @@ export class FakeService {
       prompt_tokens: 12,
       was_truncated: script.wasTruncated ?? false,
       turns_dropped: script.turnsDropped ?? 0,
+      details: script.details ?? null,
     });
   }
 
@@ -318,6 +323,7 @@ export class FakeService {
                 status: finish_reason === "stop" ? "complete" : "partial",
                 turns_dropped: started?.turns_dropped ?? 0,
                 was_truncated: started?.was_truncated ?? false,
+                details: started?.details ?? null,
               }),
             ]),
       ],
@@ -363,6 +369,7 @@ function turnOf(given: Partial<Turn>): Turn {
     error: null,
     was_truncated: false,
     turns_dropped: 0,
+    details: null,
     ...given,
   };
 }

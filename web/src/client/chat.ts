@@ -37,6 +37,8 @@ export interface SendOptions {
   readonly conversationId?: string;
   readonly maxTokens?: number;
   readonly temperature?: number;
+  /** A pool or an adapter by its name. */
+  readonly model?: string;
   /** To send again what was refused or may not have arrived: the id that it had. */
   readonly clientMessageId?: string;
 }
@@ -139,6 +141,7 @@ export class ChatClient {
         ...(options.conversationId === undefined ? {} : { conversation_id: options.conversationId }),
         ...(options.maxTokens === undefined ? {} : { max_tokens: options.maxTokens }),
         ...(options.temperature === undefined ? {} : { temperature: options.temperature }),
+        ...(options.model === undefined ? {} : { model: options.model }),
       }),
     );
     return clientMessageId;

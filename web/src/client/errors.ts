@@ -33,5 +33,11 @@ export class ConnectionError extends PratiqueClientError {
 export function eventErrorOf(error: unknown): EventError {
   if (error instanceof ApiError) return error.detail;
   const message = error instanceof Error ? error.message : "Something went wrong.";
-  return { code: "connection", message, hint: "Check the connection, then try again.", retry_after_seconds: null };
+  return {
+    code: "connection",
+    message,
+    hint: "Check the connection, then try again.",
+    retry_after_seconds: null,
+    fallback: null,
+  };
 }

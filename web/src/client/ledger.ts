@@ -156,7 +156,7 @@ export class Ledger {
 
   /** Something arrived that cannot be read. Where it was part of a reply, that reply now has a gap. */
   takeMalformed(reason: string, generationId: string | null): Outcome {
-    const error = { code: "malformed_event", message: reason, hint: null, retry_after_seconds: null };
+    const error = { code: "malformed_event", message: reason, hint: null, retry_after_seconds: null, fallback: null };
     const tracked = generationId === null ? undefined : this.replies.get(generationId);
     const mended = tracked ? this.mend(tracked) : NOTHING;
     return { ...mended, notices: [{ kind: "fault", error }, ...mended.notices] };
@@ -165,7 +165,7 @@ export class Ledger {
   /** What is outstanding is larger than the service takes: no message of it can ever arrive. */
   takeTooLarge(): Outcome {
     const message = "The message is larger than the service takes.";
-    const error = { code: "too_large", message, hint: "Send it in parts.", retry_after_seconds: null };
+    const error = { code: "too_large", message, hint: "Send it in parts.", retry_after_seconds: null, fallback: null };
     const ids = [...this.waiting.keys()];
     this.waiting.clear();
     return { frames: [], notices: ids.map((clientMessageId) => ({ kind: "refused", clientMessageId, error })) };

@@ -11,11 +11,16 @@ import type {
   ConversationPage,
   ConversationSummary,
   EventError,
+  ModelChoice,
+  ModelList,
   ModelReplica,
   ModelStatus,
+  ReplyDetails,
+  Route,
   ServerEvent,
   ServiceStatus,
   Session,
+  Source,
   Turn,
   Usage,
 } from "./wire.js";
@@ -37,9 +42,17 @@ export const eventErrorShape: Shape<EventError> = record<EventError>({
   message: text,
   hint: nullable(text),
   retry_after_seconds: nullable(number),
+  fallback: nullable(text),
 });
 
 const usageShape = record<Usage>({ prompt_tokens: count, completion_tokens: count });
+
+const detailsShape = record<ReplyDetails>({
+  route: nullable(record<Route>({ pool: text, model: text, policy: text, reason: text })),
+  sources: list(record<Source>({ source_id: text, title: text, url: nullable(text) })),
+  notice: nullable(text),
+  degraded: list(text),
+});
 
 const turnShape = record<Turn>({
   turn_id: text,
@@ -52,6 +65,7 @@ const turnShape = record<Turn>({
   error: nullable(eventErrorShape),
   was_truncated: optional(flag, false),
   turns_dropped: optional(count, 0),
+  details: nullable(detailsShape),
 });
 
 const summaryFields = { conversation_id: text, title: text, created_at: number, updated_at: number };
@@ -86,6 +100,12 @@ export const statusShape: Shape<ServiceStatus> = record<ServiceStatus>({
   replica: text,
   draining: flag,
   model: record<ModelStatus>(modelFields),
+});
+
+export const modelListShape: Shape<ModelList> = record<ModelList>({
+  models: list(
+    record<ModelChoice>({ name: text, kind: text, description: optional(text, ""), ready: optional(flag, true) }),
+  ),
 });
 
 export const pageShape: Shape<ConversationPage> = record<ConversationPage>({
@@ -136,6 +156,7 @@ const events: EventShapes = {
     prompt_tokens: count,
     was_truncated: optional(flag, false),
     turns_dropped: optional(count, 0),
+    details: nullable(detailsShape),
   }),
   continued: record({ type: oneOf("continued"), ...numbered, reason: text }),
   token: record({ type: oneOf("token"), ...numbered, text }),

@@ -5,13 +5,14 @@
  * Invariant: `text` is the concatenation of the tokens 1…lastSeq, each exactly once.
  */
 
-import type { EventError, FinishReason, GenerationEvent, Usage } from "./wire.js";
+import type { EventError, FinishReason, GenerationEvent, ReplyDetails, Usage } from "./wire.js";
 
 export interface ReplyStart {
   readonly model: string;
   readonly promptTokens: number;
   readonly wasTruncated: boolean;
   readonly turnsDropped: number;
+  readonly details: ReplyDetails | null;
 }
 
 export interface ReplyEnd {
@@ -72,5 +73,6 @@ function startOf(event: Extract<GenerationEvent, { type: "started" }>): ReplySta
     promptTokens: event.prompt_tokens,
     wasTruncated: event.was_truncated,
     turnsDropped: event.turns_dropped,
+    details: event.details,
   };
 }

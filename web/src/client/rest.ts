@@ -9,6 +9,7 @@ import type { Environment } from "./environment.js";
 import {
   conversationShape,
   eventErrorShape,
+  modelListShape,
   pageShape,
   parseBody,
   sessionShape,
@@ -21,6 +22,7 @@ import type {
   ConversationPage,
   ConversationSummary,
   EventError,
+  ModelList,
   ServiceStatus,
   Session,
 } from "./wire.js";
@@ -59,6 +61,11 @@ export class RestClient {
 
   status(): Promise<ServiceStatus> {
     return this.call({ method: "GET", path: "/api/status", shape: statusShape });
+  }
+
+  /** What a message may name as its model. */
+  models(): Promise<ModelList> {
+    return this.call({ method: "GET", path: "/api/models", shape: modelListShape });
   }
 
   /** A page of the list, newest first; `before` is the `next` of the page before it. */

@@ -17,6 +17,8 @@ export interface MessageFrame {
   readonly conversation_id?: string;
   readonly max_tokens?: number;
   readonly temperature?: number;
+  /** A pool or an adapter by its name; without one the service's policy chooses. */
+  readonly model?: string;
 }
 
 export interface RetryFrame {
@@ -54,11 +56,41 @@ export interface EventError {
   readonly message: string;
   readonly hint: string | null;
   readonly retry_after_seconds: number | null;
+  /** What a person may be shown in place of the reply that could not be made. */
+  readonly fallback: string | null;
 }
 
 export interface Usage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
+}
+
+/** Which model answers, and why. */
+export interface Route {
+  readonly pool: string;
+  /** The model or adapter that was asked for; "" for the pool's own. */
+  readonly model: string;
+  /** Which rule decided. */
+  readonly policy: string;
+  /** Its words for people. */
+  readonly reason: string;
+}
+
+/** A passage that was given to the model with the question. */
+export interface Source {
+  readonly source_id: string;
+  readonly title: string;
+  readonly url: string | null;
+}
+
+/** How a reply came about. */
+export interface ReplyDetails {
+  readonly route: Route | null;
+  readonly sources: readonly Source[];
+  /** What the model server tells of what it left out of the prompt. */
+  readonly notice: string | null;
+  /** What the reply had to do without: "retrieval", "reduced_context". */
+  readonly degraded: readonly string[];
 }
 
 export interface Turn {
@@ -73,6 +105,7 @@ export interface Turn {
   readonly error: EventError | null;
   readonly was_truncated: boolean;
   readonly turns_dropped: number;
+  readonly details: ReplyDetails | null;
 }
 
 export interface ConversationSummary {
@@ -154,6 +187,7 @@ export interface StartedEvent extends Numbered {
   readonly prompt_tokens: number;
   readonly was_truncated: boolean;
   readonly turns_dropped: number;
+  readonly details: ReplyDetails | null;
 }
 
 export interface ContinuedEvent extends Numbered {
@@ -219,6 +253,20 @@ export interface ServiceStatus {
   readonly replica: string;
   readonly draining: boolean;
   readonly model: ModelStatus;
+}
+
+/** What a message may name as its model. */
+export interface ModelChoice {
+  readonly name: string;
+  readonly kind: string;
+  /** For people. */
+  readonly description: string;
+  readonly ready: boolean;
+}
+
+/** Answer of `GET /api/models`. */
+export interface ModelList {
+  readonly models: readonly ModelChoice[];
 }
 
 export interface ConversationPage {

@@ -62,6 +62,7 @@ export class Controller {
     this.chat.start();
     this.followAddress();
     void this.loadList();
+    void this.loadChoices();
     void this.pollStatus();
   }
 
@@ -96,6 +97,11 @@ export class Controller {
       this.update(model.retried(this.shown, thread.key, id));
       this.chat.retry(thread.conversationId, id);
     }
+  }
+
+  /** Name this model with each message from now on; null: none. */
+  choose(name: string | null): void {
+    this.update({ ...this.shown, chosen: name });
   }
 
   stop(): void {
@@ -182,7 +188,12 @@ export class Controller {
 
   private say({ key, conversationId }: Thread, text: string, clientMessageId: string): void {
     this.update(model.said(this.shown, key, clientMessageId, text));
-    this.chat.send(text, { clientMessageId, ...(conversationId === null ? {} : { conversationId }) });
+    const { chosen } = this.shown;
+    this.chat.send(text, {
+      clientMessageId,
+      ...(conversationId === null ? {} : { conversationId }),
+      ...(chosen === null ? {} : { model: chosen }),
+    });
   }
 
   private blankThread(): Thread {
@@ -203,6 +214,7 @@ export class Controller {
         break;
       case "hello":
         void this.loadList();
+        void this.loadChoices();
         break;
       case "model":
         this.modelChanged(notice.model);
@@ -306,6 +318,15 @@ export class Controller {
       }
     } finally {
       this.isListLoading = false;
+    }
+  }
+
+  private async loadChoices(): Promise<void> {
+    try {
+      const { models } = await this.chat.rest.models();
+      this.update(model.offered(this.shown, models));
+    } catch {
+      // A service that tells of no models offers no choice; what was offered stays until it is known better.
     }
   }
 

@@ -1,6 +1,14 @@
 /** What the page says, in one place. Pure. */
 
-import { MAX_TEXT_CHARACTERS, type ConnectionStatus, type ModelReplica, type ModelStatus } from "../client/index.js";
+import {
+  MAX_TEXT_CHARACTERS,
+  type ConnectionStatus,
+  type ModelChoice,
+  type ModelReplica,
+  type ModelStatus,
+  type Route,
+  type Source,
+} from "../client/index.js";
 import type { Entry } from "./model.js";
 
 /** States of a model server, from the furthest away to the closest to taking traffic. */
@@ -69,7 +77,53 @@ export function waitingLabel(model: ModelStatus | null): string {
   return [`Waiting for the model: ${modelLabel(model)}`, etaOf(model)].filter(Boolean).join(", ");
 }
 
-export function historyLabel(turnsDropped: number): string {
+/** Whether something of the conversation or its passages did not go with the question. */
+export function isCut({ turnsDropped, wasTruncated, details }: Entry): boolean {
+  return turnsDropped > 0 || wasTruncated || (details?.notice ?? null) !== null;
+}
+
+/** What was left out, in the model server's words where it said any. */
+export function cutLabel({ turnsDropped, details }: Entry): string {
+  return details?.notice ?? historyLabel(turnsDropped);
+}
+
+const WITHOUT: Readonly<Record<string, string>> = {
+  retrieval: "Written without looking anything up: the search did not answer.",
+  reduced_context: "Written with less of the conversation than usual, because memory is short.",
+};
+
+/** What a reply had to do without. */
+export function degradedLabel(what: string): string {
+  return WITHOUT[what] ?? `Written without: ${what.replaceAll("_", " ")}.`;
+}
+
+/** "small" or "small, as chatbot-ja" */
+export function routeLabel({ pool, model }: Route): string {
+  return model === "" || model === pool ? pool : `${pool}, as ${model}`;
+}
+
+/** Why that model: the rule and its words. */
+export function reasonLabel({ policy, reason }: Route): string {
+  if (policy === "named") return reason || "It was chosen for this message.";
+  return reason ? `Chosen by the rule “${policy}”: ${reason}.` : `Chosen by the rule “${policy}”.`;
+}
+
+/** The sources as shown: each once, with an address only where it is one of the web. */
+export function shownSources(sources: readonly Source[]): readonly Source[] {
+  const shown = new Map<string, Source>();
+  for (const { source_id, title, url } of sources) {
+    const address = url !== null && /^https?:\/\//i.test(url) ? url : null;
+    const key = address ?? title;
+    if (!shown.has(key)) shown.set(key, { source_id, title, url: address });
+  }
+  return [...shown.values()];
+}
+
+export function choiceLabel({ name, ready }: ModelChoice): string {
+  return ready ? name : `${name} (not ready)`;
+}
+
+function historyLabel(turnsDropped: number): string {
   if (turnsDropped === 0) return "Earlier messages no longer fit: a part was left out";
   const turns = turnsDropped === 1 ? "1 turn was" : `${turnsDropped} turns were`;
   return `Earlier messages no longer fit: ${turns} left out`;
@@ -133,11 +187,17 @@ export function characters(text: string): number {
   return text.length - pairs;
 }
 
+/** The reply's text, or what stands in place of one that could not be made. */
+export function shownText({ text, error }: Entry): string {
+  return text === "" ? (error?.fallback ?? "") : text;
+}
+
 const ANNOUNCED_CHARACTERS = 1_500;
 
 /** What a screen reader is told when a reply has ended. */
 export function announcement(entry: Entry): string {
   const note = entryNote(entry);
-  const said = entry.text.length > ANNOUNCED_CHARACTERS ? `${entry.text.slice(0, ANNOUNCED_CHARACTERS)}…` : entry.text;
+  const text = shownText(entry);
+  const said = text.length > ANNOUNCED_CHARACTERS ? `${text.slice(0, ANNOUNCED_CHARACTERS)}…` : text;
   return [said === "" ? "" : `Reply: ${said}`, note, entry.error?.message].filter(Boolean).join(" ");
 }

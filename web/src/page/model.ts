@@ -10,8 +10,10 @@ import type {
   ConversationSummary,
   EventError,
   FinishReason,
+  ModelChoice,
   ModelStatus,
   Reply,
+  ReplyDetails,
   Role,
   Turn,
 } from "../client/index.js";
@@ -29,6 +31,7 @@ export interface Entry {
   readonly error: EventError | null;
   readonly wasTruncated: boolean;
   readonly turnsDropped: number;
+  readonly details: ReplyDetails | null;
   readonly generationId: string | null;
   readonly clientMessageId: string | null;
   /** Where it is stored. */
@@ -58,6 +61,10 @@ export interface PageState {
   readonly connection: ConnectionStatus;
   readonly wasConnected: boolean;
   readonly model: ModelStatus | null;
+  /** What a message may name as its model; a choice is offered from two on. */
+  readonly choices: readonly ModelChoice[];
+  /** The model that messages name; null: the service chooses. */
+  readonly chosen: string | null;
   readonly list: ListState;
   /** The thread that is shown; null: a new conversation. */
   readonly current: string | null;
@@ -78,6 +85,8 @@ export function initialState(connection: ConnectionStatus): PageState {
     connection,
     wasConnected: false,
     model: null,
+    choices: [],
+    chosen: null,
     list: { phase: "loading", items: [], next: null },
     current: null,
     threads: {},
@@ -106,6 +115,7 @@ const BLANK: Omit<Entry, "key" | "role" | "text" | "status"> = {
   error: null,
   wasTruncated: false,
   turnsDropped: 0,
+  details: null,
   generationId: null,
   clientMessageId: null,
   turnId: null,
@@ -229,7 +239,11 @@ export function replyChanged(state: PageState, reply: Reply): PageState {
 function entryOfReply(reply: Reply, key: string): Entry {
   return {
     ...BLANK,
-    ...(reply.start && { wasTruncated: reply.start.wasTruncated, turnsDropped: reply.start.turnsDropped }),
+    ...(reply.start && {
+      wasTruncated: reply.start.wasTruncated,
+      turnsDropped: reply.start.turnsDropped,
+      details: reply.start.details,
+    }),
     ...(reply.end && { finishReason: reply.end.finishReason, error: reply.end.error, turnId: reply.end.turnId }),
     key,
     role: "assistant",
@@ -291,6 +305,7 @@ function entryOfTurn(turn: Turn, old: Thread): Entry {
     error: turn.error,
     wasTruncated: turn.was_truncated,
     turnsDropped: turn.turns_dropped,
+    details: turn.details,
     generationId: turn.role === "assistant" ? turn.generation_id : null,
     turnId: turn.turn_id,
   };
@@ -319,6 +334,12 @@ export function touched(list: ListState, conversationId: string, title: string, 
     ? { ...old, updated_at: nowSeconds }
     : { conversation_id: conversationId, title, created_at: nowSeconds, updated_at: nowSeconds };
   return { ...list, items: [item, ...list.items.filter((each) => each !== old)] };
+}
+
+/** What may be chosen; a choice that is gone is given up. */
+export function offered(state: PageState, choices: readonly ModelChoice[]): PageState {
+  const chosen = choices.some(({ name }) => name === state.chosen) ? state.chosen : null;
+  return { ...state, choices, chosen };
 }
 
 export function removed(state: PageState, conversationId: string): PageState {

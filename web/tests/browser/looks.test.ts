@@ -26,6 +26,7 @@ beforeEach(() => {
   server.isDown = false;
   server.service.conversations.clear();
   server.service.setModel(READY);
+  server.service.models = [];
   server.service.seed("Which ports does the ferry call at?", [{ text: "Hello" }], 4000);
   server.service.seed(
     "A very long title that goes on and on until nobody reads it any more",
@@ -46,6 +47,12 @@ async function expectAccessible(page: Page): Promise<void> {
   expect(overflow).toBe(0);
 }
 
+const MODELS = [
+  { name: "small", kind: "pool", description: "Quick answers", ready: true },
+  { name: "large", kind: "pool", description: "Thorough answers", ready: true },
+  { name: "chatbot-ja", kind: "adapter", description: "日本語", ready: false },
+];
+
 const ended = (page: Page, status: string): Promise<void> =>
   page.locator(`[data-role=assistant][data-status=${status}]`).waitFor();
 
@@ -64,6 +71,22 @@ const STATES: Readonly<Record<string, (page: Page) => Promise<void>>> = {
   complete: async (page) => {
     await say(page, "/cut What is the capital of France?");
     await ended(page, "complete");
+  },
+  sources: async (page) => {
+    bench.server.service.models = MODELS;
+    await page.reload();
+    await page.getByTestId("model-choice").waitFor();
+    await say(page, "/sources Is there a manga about a lighthouse?");
+    await ended(page, "complete");
+    await page.locator("[data-testid=route] summary").click();
+  },
+  degraded: async (page) => {
+    await say(page, "/degraded Is there a manga about a lighthouse?");
+    await ended(page, "complete");
+  },
+  fallback: async (page) => {
+    await say(page, "/fallback Is there a manga about a lighthouse?");
+    await ended(page, "failed");
   },
   partial: async (page) => {
     await say(page, "/partial What is the capital of France?");

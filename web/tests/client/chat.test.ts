@@ -256,7 +256,7 @@ describe("SSE", () => {
     const made = bench({ transport: "sse" });
     made.chat.start();
     await made.clock.advance(10);
-    const error = { code: "draining", message: "Leaving.", hint: null, retry_after_seconds: 0.2 };
+    const error = { code: "draining", message: "Leaving.", hint: null, retry_after_seconds: 0.2, fallback: null };
     made.network.overrides.set("POST /api/chat", () => new Response(JSON.stringify({ error }), { status: 503 }));
     made.chat.send("Hi");
     await settled();
@@ -376,7 +376,7 @@ describe("plain requests", () => {
     const error: unknown = await chat.rest.status().catch((reason: unknown) => reason);
     expect(eventErrorOf(error)).toMatchObject({ code: "connection", message: "The service's answer broke off." });
     expect(eventErrorOf("?").message).toBe("Something went wrong.");
-    const detail = { code: "overloaded", message: "Later.", hint: null, retry_after_seconds: 1 };
+    const detail = { code: "overloaded", message: "Later.", hint: null, retry_after_seconds: 1, fallback: null };
     expect(eventErrorOf(new ApiError(503, detail))).toBe(detail);
   });
 });

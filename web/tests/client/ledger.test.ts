@@ -17,7 +17,7 @@ function token(seq: number, generation_id = "gen_1"): ServerEvent {
 }
 
 function errorOf(code: string): EventError {
-  return { code, message: code, hint: null, retry_after_seconds: null };
+  return { code, message: code, hint: null, retry_after_seconds: null, fallback: null };
 }
 
 function refusal(code: string, names: Partial<ErrorEvent> = {}): ErrorEvent {

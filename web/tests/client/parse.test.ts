@@ -13,7 +13,14 @@ const CONVERSATION = {
   active_generation_id: null,
 };
 const NUMBERED = { conversation_id: "conv_1", generation_id: "gen_1", seq: 1 };
-const ERROR = { code: "overloaded", message: "m", hint: null, retry_after_seconds: 1.5 };
+const ERROR = { code: "overloaded", message: "m", hint: null, retry_after_seconds: 1.5, fallback: null };
+
+const DETAILS = {
+  route: { pool: "small", model: "", policy: "length", reason: "short" },
+  sources: [{ source_id: "a", title: "A", url: null }],
+  notice: null,
+  degraded: ["retrieval"],
+};
 
 const EVENTS = [
   { type: "hello", replica: "r", principal_id: "p", heartbeat_seconds: 10, protocol_version: 1 },
@@ -33,7 +40,15 @@ const EVENTS = [
   },
   { type: "reconnected", conversation_id: "c", generation_id: null, last_seq: 0 },
   { type: "not_resumable", conversation_id: "c", generation_id: "g", conversation: CONVERSATION },
-  { type: "started", ...NUMBERED, model: "m", prompt_tokens: 3, was_truncated: true, turns_dropped: 2 },
+  {
+    type: "started",
+    ...NUMBERED,
+    model: "m",
+    prompt_tokens: 3,
+    was_truncated: true,
+    turns_dropped: 2,
+    details: DETAILS,
+  },
   { type: "continued", ...NUMBERED, reason: "server_lost" },
   { type: "token", ...NUMBERED, text: "x" },
   {
@@ -60,7 +75,7 @@ describe("events", () => {
     "of type $type are malformed without any one of their required fields, or with it of another kind",
     (event) => {
       const optional = ["duplicate", "was_truncated", "turns_dropped", "nonce", "protocol_version"];
-      const nullable = ["generation_id", "turn_id", "usage", "error", "client_message_id"];
+      const nullable = ["generation_id", "turn_id", "usage", "error", "client_message_id", "details"];
       for (const key of Object.keys(event)) {
         if (key === "type") continue;
         const broken = parseEvent(JSON.stringify({ ...event, [key]: { strange: true } }));

@@ -88,6 +88,7 @@ export class FakeNetwork {
     const { service } = this;
     const body = typeof init.body === "string" ? (JSON.parse(init.body) as object) : {};
     if (route === "GET /api/status") return json(200, { replica: "r", draining: false, model: service.model });
+    if (route === "GET /api/models") return json(200, { models: service.models });
     if (route === "GET /api/conversations") return json(200, { conversations: service.list(), next: null });
     if (route === "POST /api/cancel") return this.cancel((body as { generation_id: string }).generation_id);
     if (route === "POST /api/chat") return this.stream({ type: "message", ...body } as MessageFrame, init);

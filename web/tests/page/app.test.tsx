@@ -1,130 +1,25 @@
 // @vitest-environment jsdom
-import axe from "axe-core";
-import { render } from "preact";
 import { act } from "preact/test-utils";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { Script } from "../../dev/service.js";
-import { App } from "../../src/page/components/app.js";
-import { Controller } from "../../src/page/controller.js";
-import { bench, PIECES, WHOLE, type Bench } from "../fakes/chat.js";
+import { describe, expect, it } from "vitest";
+import { WHOLE, type Bench } from "../fakes/chat.js";
+import {
+  OVERLOADED,
+  click,
+  composer,
+  expectAccessible,
+  get,
+  has,
+  made,
+  media,
+  messages,
+  open,
+  press,
+  say,
+  type,
+  usePage,
+} from "../fakes/page.js";
 
-interface PageBench extends Bench {
-  readonly controller: Controller;
-  readonly addresses: (string | null)[];
-  readonly pass: (ms: number) => Promise<void>;
-}
-
-const OVERLOADED = { code: "overloaded", message: "Too much to do.", hint: "Try later.", retry_after_seconds: 1 };
-const BROKEN = { code: "interrupted", message: "It broke.", hint: "Retry.", retry_after_seconds: null };
-
-const SCRIPTS: Readonly<Record<string, Script>> = {
-  "/fail": { pieces: PIECES, failsAfter: 0, error: BROKEN },
-  "/partial": { pieces: PIECES, failsAfter: 4, error: BROKEN },
-  "/refuse": { pieces: PIECES, refusal: OVERLOADED },
-  "/cut": { pieces: PIECES, turnsDropped: 2 },
-};
-
-let made: PageBench;
-let matches = false;
-
-beforeEach(() => {
-  // jsdom lacks both.
-  HTMLDialogElement.prototype.showModal = function showModal(): void {
-    this.setAttribute("open", "");
-  };
-  HTMLDialogElement.prototype.close = function close(): void {
-    this.removeAttribute("open");
-  };
-  matches = false;
-  vi.stubGlobal("matchMedia", () => ({
-    matches,
-    addEventListener: () => undefined,
-    removeEventListener: () => undefined,
-  }));
-  document.documentElement.lang = "en";
-  document.title = "pratique";
-});
-
-afterEach(() => {
-  render(null, document.body);
-  made.chat.stop();
-});
-
-async function open(address: string | null = null, setUp?: (bench: Bench) => void): Promise<PageBench> {
-  const parts = bench({ script: (text) => SCRIPTS[text.split(" ")[0] ?? ""] ?? { pieces: PIECES, turnsDropped: 0 } });
-  setUp?.(parts);
-  const addresses: (string | null)[] = [address];
-  const controller = new Controller(parts.chat, {
-    nextFrame: (callback) => parts.clock.startTimer(callback, 1),
-    conversationInAddress: () => addresses.at(-1) ?? null,
-    setAddress: (conversationId) => addresses.push(conversationId),
-    nowSeconds: () => 1_700_000_000,
-    later: (callback, ms) => parts.clock.startTimer(callback, ms),
-  });
-  const pass = async (ms: number): Promise<void> => {
-    await act(() => parts.clock.advance(ms));
-  };
-  made = { ...parts, controller, addresses, pass };
-  await act(() => {
-    render(<App controller={controller} />, document.body);
-    controller.start();
-  });
-  await pass(50);
-  return made;
-}
-
-function get(testId: string): HTMLElement {
-  const found = document.querySelector<HTMLElement>(`[data-testid=${testId}]`);
-  if (!found) throw new Error(`There is no ${testId}.`);
-  return found;
-}
-
-const has = (testId: string): boolean => document.querySelector(`[data-testid=${testId}]`) !== null;
-const composer = (): HTMLTextAreaElement => get("composer") as HTMLTextAreaElement;
-
-function messages(): (string | null)[] {
-  return [...document.querySelectorAll("[data-testid=message]")].map(
-    (each) => `${each.getAttribute("data-role") ?? ""} ${each.getAttribute("data-status") ?? ""}`,
-  );
-}
-
-async function type(text: string): Promise<void> {
-  await act(() => {
-    composer().value = text;
-    composer().dispatchEvent(new InputEvent("input", { bubbles: true }));
-  });
-}
-
-async function press(
-  key: string,
-  init: KeyboardEventInit = {},
-  target: Element = document.body,
-): Promise<KeyboardEvent> {
-  const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...init });
-  await act(() => {
-    target.dispatchEvent(event);
-  });
-  await made.pass(5);
-  return event;
-}
-
-async function click(target: HTMLElement): Promise<void> {
-  await act(() => {
-    target.click();
-  });
-  await made.pass(5);
-}
-
-async function say(text: string): Promise<void> {
-  await type(text);
-  await click(get("send"));
-}
-
-async function expectAccessible(): Promise<void> {
-  // Colours need a real layout: the browser tests look at them.
-  const { violations } = await axe.run(document, { rules: { "color-contrast": { enabled: false } } });
-  expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`)).toEqual([]);
-}
+usePage();
 
 describe("the page", () => {
   it("begins empty, with the box in focus", async () => {
@@ -402,7 +297,7 @@ describe("the list", () => {
     await click(get("menu"));
     await click(document.querySelector<HTMLElement>(".shade")!);
     expect(get("menu").getAttribute("aria-expanded")).toBe("false");
-    matches = true;
+    media.matches = true;
     composer().blur();
     await click(items()[0]!.querySelector("button")!);
     expect(document.activeElement).not.toBe(composer());

@@ -8,7 +8,13 @@ import {
   connectionLabel,
   entryNote,
   etaOf,
-  historyLabel,
+  choiceLabel,
+  cutLabel,
+  degradedLabel,
+  isCut,
+  reasonLabel,
+  routeLabel,
+  shownSources,
   modelLabel,
   waitingLabel,
   type Composing,
@@ -169,12 +175,6 @@ it("says of the connection only what matters", () => {
   expect(connectionLabel(status("waiting", 6), true)).toMatch(/^Reconnecting….*nothing is lost/);
 });
 
-it("says what was left out", () => {
-  expect(historyLabel(1)).toBe("Earlier messages no longer fit: 1 turn was left out");
-  expect(historyLabel(3)).toBe("Earlier messages no longer fit: 3 turns were left out");
-  expect(historyLabel(0)).toBe("Earlier messages no longer fit: a part was left out");
-});
-
 const ENTRY: Entry = {
   key: "1",
   role: "assistant",
@@ -184,6 +184,7 @@ const ENTRY: Entry = {
   error: null,
   wasTruncated: false,
   turnsDropped: 0,
+  details: null,
   generationId: "gen_1",
   clientMessageId: null,
   turnId: null,
@@ -205,10 +206,67 @@ it.each<[Partial<Entry>, string | null]>([
 it("announces a reply once, at its end, and not for minutes", () => {
   expect(announcement(ENTRY)).toBe("Reply: Paris.");
   expect(announcement({ ...ENTRY, text: "x".repeat(9_000) }).length).toBeLessThan(1_600);
-  const error = { code: "interrupted", message: "It broke.", hint: null, retry_after_seconds: null };
+  const error = { code: "interrupted", message: "It broke.", hint: null, retry_after_seconds: null, fallback: null };
   expect(announcement({ ...ENTRY, text: "", status: "failed", finishReason: "error", error })).toBe(
     "There is no reply to this message. It broke.",
   );
+});
+
+it("announces what stands in place of a reply that could not be made", () => {
+  const error = { code: "x", message: "Busy.", hint: null, retry_after_seconds: null, fallback: "Call the shop." };
+  expect(announcement({ ...ENTRY, text: "", status: "failed", finishReason: "error", error })).toBe(
+    "Reply: Call the shop. There is no reply to this message. Busy.",
+  );
+});
+
+describe("what a reply was made of", () => {
+  const details = { route: null, sources: [], notice: null, degraded: [] };
+
+  it("is told where something was left out, in the model server's words where it said any", () => {
+    expect(isCut(ENTRY)).toBe(false);
+    expect(isCut({ ...ENTRY, details })).toBe(false);
+    expect(isCut({ ...ENTRY, wasTruncated: true })).toBe(true);
+    expect(cutLabel({ ...ENTRY, turnsDropped: 1 })).toBe("Earlier messages no longer fit: 1 turn was left out");
+    expect(cutLabel({ ...ENTRY, turnsDropped: 3 })).toBe("Earlier messages no longer fit: 3 turns were left out");
+    expect(cutLabel({ ...ENTRY, wasTruncated: true })).toBe("Earlier messages no longer fit: a part was left out");
+    const told = { ...ENTRY, turnsDropped: 3, details: { ...details, notice: "Two passages were left out." } };
+    expect(isCut(told)).toBe(true);
+    expect(cutLabel(told)).toBe("Two passages were left out.");
+  });
+
+  it("names the model, and why", () => {
+    const route = { pool: "small", model: "", policy: "length", reason: "short question" };
+    expect(routeLabel(route)).toBe("small");
+    expect(routeLabel({ ...route, model: "small" })).toBe("small");
+    expect(routeLabel({ ...route, model: "chatbot-ja" })).toBe("small, as chatbot-ja");
+    expect(reasonLabel(route)).toBe("Chosen by the rule “length”: short question.");
+    expect(reasonLabel({ ...route, reason: "" })).toBe("Chosen by the rule “length”.");
+    expect(reasonLabel({ ...route, policy: "named", reason: "" })).toBe("It was chosen for this message.");
+    expect(reasonLabel({ ...route, policy: "named", reason: "You asked for it." })).toBe("You asked for it.");
+  });
+
+  it("names each source once, with an address of the web or none", () => {
+    const source = { source_id: "a", title: "A", url: "https://x.example/a" };
+    const shown = shownSources([
+      source,
+      { ...source, source_id: "b", title: "A again" },
+      { source_id: "c", title: "C", url: "javascript:alert(1)" },
+      { source_id: "d", title: "C", url: null },
+    ]);
+    expect(shown).toEqual([source, { source_id: "c", title: "C", url: null }]);
+  });
+
+  it("says what it had to do without, also what this page does not know", () => {
+    expect(degradedLabel("retrieval")).toMatch(/search did not answer/);
+    expect(degradedLabel("reduced_context")).toMatch(/memory is short/);
+    expect(degradedLabel("spell_check")).toBe("Written without: spell check.");
+  });
+
+  it("offers models, and says which are not ready", () => {
+    const choice = { name: "small", kind: "pool", description: "", ready: true };
+    expect(choiceLabel(choice)).toBe("small");
+    expect(choiceLabel({ ...choice, ready: false })).toBe("small (not ready)");
+  });
 });
 
 describe("the composer", () => {

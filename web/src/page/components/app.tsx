@@ -182,6 +182,9 @@ export class App extends Component<AppProps, AppState> {
         isConnected={page.connection.phase === "connected" || !page.wasConnected}
         isModelReady={page.model?.ready !== false}
         isUnavailable={thread !== null && thread.phase !== "ready"}
+        choices={page.choices}
+        chosen={page.chosen}
+        onChoose={this.choose}
         onSend={this.send}
         onStop={this.stop}
       />
@@ -201,6 +204,10 @@ export class App extends Component<AppProps, AppState> {
   private readonly send = (text: string): void => {
     this.props.controller.send(text);
     this.composer.current?.focus();
+  };
+
+  private readonly choose = (name: string | null): void => {
+    this.props.controller.choose(name);
   };
 
   private readonly stop = (): void => {

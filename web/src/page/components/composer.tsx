@@ -5,10 +5,12 @@ import {
   createRef,
   type JSX,
   type RefObject,
+  type TargetedEvent,
   type TargetedInputEvent,
   type TargetedKeyboardEvent,
 } from "preact";
-import { composerState, type Composing } from "../labels.js";
+import type { ModelChoice } from "../../client/index.js";
+import { choiceLabel, composerState, type Composing } from "../labels.js";
 import { Icon } from "./icons.js";
 
 export interface ComposerProps extends Omit<Composing, "text"> {
@@ -16,6 +18,9 @@ export interface ComposerProps extends Omit<Composing, "text"> {
   readonly threadKey: string;
   /** Gets the box that people write in, to put the focus into it. */
   readonly boxRef: RefObject<HTMLTextAreaElement | null>;
+  readonly choices: readonly ModelChoice[];
+  readonly chosen: string | null;
+  readonly onChoose: (name: string | null) => void;
   readonly onSend: (text: string) => void;
   readonly onStop: () => void;
 }
@@ -63,15 +68,39 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
           />
           {this.props.isRunning ? this.stopControl() : this.sendControl(canSend)}
         </div>
-        <p id="composer-hint" class={isProblem ? "hint hint-problem" : "hint"}>
-          {hint}
-        </p>
+        <div class="composer-foot">
+          <p id="composer-hint" class={isProblem ? "hint hint-problem" : "hint"}>
+            {hint}
+          </p>
+          {this.props.choices.length > 1 && this.chooser()}
+        </div>
       </form>
     );
   }
 
   private get text(): string {
     return this.state.drafts[this.props.threadKey] ?? "";
+  }
+
+  private chooser(): JSX.Element {
+    const { choices, chosen } = this.props;
+    return (
+      <select class="chooser" data-testid="model-choice" aria-label="Model" onChange={this.choose}>
+        <option value="" selected={chosen === null}>
+          Model: automatic
+        </option>
+        {choices.map((choice) => (
+          <option
+            key={choice.name}
+            value={choice.name}
+            selected={choice.name === chosen}
+            title={choice.description || undefined}
+          >
+            {choiceLabel(choice)}
+          </option>
+        ))}
+      </select>
+    );
   }
 
   private sendControl(canSend: boolean): JSX.Element {
@@ -113,6 +142,10 @@ export class Composer extends Component<ComposerProps, ComposerViewState> {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.altKey) return;
     event.preventDefault();
     this.send();
+  };
+
+  private readonly choose = (event: TargetedEvent<HTMLSelectElement>): void => {
+    this.props.onChoose(event.currentTarget.value || null);
   };
 
   private readonly stop = (): void => {

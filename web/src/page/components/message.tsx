@@ -1,9 +1,10 @@
 /** One message of a conversation. Drawn again only when its entry changed. */
 
 import { Component, type JSX } from "preact";
-import { entryNote, historyLabel } from "../labels.js";
+import { cutLabel, entryNote, shownText } from "../labels.js";
 import type { Entry } from "../model.js";
 import { Icon } from "./icons.js";
+import { DetailsView } from "./details.js";
 import { MarkdownView } from "./markdown-view.js";
 
 export interface MessageProps {
@@ -40,11 +41,12 @@ export class MessageView extends Component<MessageProps> {
       >
         {hasHistoryNotice && (
           <p class="history-notice" data-testid="history-notice">
-            {historyLabel(entry.turnsDropped)}
+            {cutLabel(entry)}
           </p>
         )}
         <span class="visually-hidden">{entry.role === "user" ? "You:" : "Reply:"}</span>
         {isStreaming && entry.text === "" ? <Waiting waitingFor={waitingFor} /> : <Body entry={entry} />}
+        {entry.details && !isStreaming && <DetailsView details={entry.details} />}
         <Outcome {...this.props} />
       </li>
     );
@@ -53,10 +55,11 @@ export class MessageView extends Component<MessageProps> {
 
 function Body({ entry }: { readonly entry: Entry }): JSX.Element | null {
   if (entry.role === "user") return <p class="body user-text">{entry.text}</p>;
-  if (entry.text === "") return null;
+  const text = shownText(entry);
+  if (text === "") return null;
   return (
     <div class={entry.status === "streaming" ? "body prose prose-streaming" : "body prose"}>
-      <MarkdownView text={entry.text} />
+      <MarkdownView text={text} />
     </div>
   );
 }

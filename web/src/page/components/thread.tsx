@@ -1,6 +1,7 @@
 /** The messages of a conversation. Stays at the newest line as long as the person does. */
 
 import { Component, createRef, type JSX } from "preact";
+import { isCut } from "../labels.js";
 import { retryable, type Entry, type Thread } from "../model.js";
 import { Icon } from "./icons.js";
 import { MessageView } from "./message.js";
@@ -39,7 +40,7 @@ export class ThreadView extends Component<ThreadProps, ThreadViewState> {
     const { thread, waitingFor, onRetry } = this.props;
     const first = Math.max(0, thread.entries.length - this.state.shownCount);
     const offered = retryable(thread);
-    const cut = thread.entries.findLast((entry) => entry.turnsDropped > 0 || entry.wasTruncated);
+    const cut = thread.entries.findLast(isCut);
     return (
       <div class="thread-frame">
         <div
