@@ -125,9 +125,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             clock=clock,
             ids=ids,
             instruments=Instruments(metrics),
-            retriever=parts.retriever or await open_retriever(
-                settings.retrieval, stack, metrics=metrics, state_dir=settings.state_dir, clock=clock
-            ),
+            retriever=parts.retriever or await open_retriever(settings, stack, clock=clock, metrics=metrics),
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))

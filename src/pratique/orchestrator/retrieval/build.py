@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from pratique.core.clock import SystemClock
 from pratique.core.events import get_logger
 from pratique.core.settings import SettingsError
 from pratique.orchestrator.retrieval.guarded import GuardedRetriever
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pratique.core.metrics import Metrics
     from pratique.orchestrator.retrieval.interface import Retriever
     from pratique.orchestrator.retrieval.settings import RetrievalSettings
+    from pratique.orchestrator.settings import OrchestratorSettings
 
 __all__ = ["open_retriever"]
 
@@ -30,12 +30,7 @@ _CHECK_SECONDS: Final = 5.0
 
 
 async def open_retriever(
-    settings: RetrievalSettings,
-    stack: AsyncExitStack,
-    *,
-    metrics: Metrics,
-    state_dir: Path | None = None,
-    clock: Clock | None = None,
+    settings: OrchestratorSettings, stack: AsyncExitStack, *, clock: Clock, metrics: Metrics
 ) -> Retriever | None:
     """Open it for as long as the stack lives; None where none is configured.
 
@@ -47,32 +42,32 @@ async def open_retriever(
         ExtraMissingError: a package is not installed.
         DocumentsError, EnvironmentFaultError: an index is to be built at start, and cannot be.
     """
-    if settings.kind == "none":
+    table = settings.retrieval
+    if table.kind == "none":
         return None
-    clock = clock or SystemClock()
-    opened = await _open_embedded(settings, state_dir, clock) if settings.kind == "embedded" else _connect(settings)
+    folder = settings.path_of(table.index, "retrieval-index")
+    opened = await _open_embedded(table, folder, clock) if table.kind == "embedded" else _connect(table)
     retriever = GuardedRetriever(
         opened,
         clock=clock,
         metrics=metrics,
-        deadline_seconds=settings.deadline_seconds,
-        query_characters=settings.query_characters,
+        deadline_seconds=table.deadline_seconds,
+        query_characters=table.query_characters,
     )
     stack.push_async_callback(retriever.aclose)
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
             await retriever.check()
     except (RetrievalUnavailableError, TimeoutError) as error:
-        _logger.warning("retrieval_not_ready", kind=settings.kind, error=str(error))
+        _logger.warning("retrieval_not_ready", kind=table.kind, error=str(error))
     return retriever
 
 
-async def _open_embedded(settings: RetrievalSettings, state_dir: Path | None, clock: Clock) -> Retriever:
+async def _open_embedded(settings: RetrievalSettings, folder: Path | None, clock: Clock) -> Retriever:
     from pratique.orchestrator.retrieval.embedded.manifest import made_by
     from pratique.orchestrator.retrieval.embedded.retriever import EmbeddedRetriever
 
     made_by()
-    folder = settings.index or (state_dir / "retrieval-index" if state_dir is not None else None)
     if folder is None:
         raise SettingsError("[orchestrator.retrieval] has kind 'embedded' and no index.", hint="Name its folder.")
     if settings.source is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pratique.core.clock import SystemClock
 from pratique.core.metrics import Metrics
 from pratique.core.settings import SettingsError, load_settings
 from pratique.orchestrator.retrieval.build import open_retriever
@@ -46,7 +47,8 @@ def broken(tmp_path: Path) -> Path:
 
 
 async def open_with(stack: AsyncExitStack, state_dir: Path | None = None, **fields: Any) -> Any:
-    return await open_retriever(RetrievalSettings(**fields), stack, metrics=Metrics(), state_dir=state_dir)
+    settings = OrchestratorSettings(state_dir=state_dir, retrieval=RetrievalSettings(**fields))
+    return await open_retriever(settings, stack, clock=SystemClock(), metrics=Metrics())
 
 
 async def test_without_a_kind_there_is_none(stack: AsyncExitStack) -> None:
