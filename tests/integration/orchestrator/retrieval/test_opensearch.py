@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from pratique.cli.retrieval import app
 from pratique.core.errors import EnvironmentFaultError
 from pratique.orchestrator.retrieval.documents import Document, Source
 from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
@@ -15,6 +19,7 @@ from pratique.orchestrator.retrieval.relevance import Cutoffs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from opensearchpy import AsyncOpenSearch
 
@@ -105,3 +110,19 @@ async def test_an_answer_of_another_shape_is_unavailable(
     monkeypatch.setattr(client, "search", strange)
     with pytest.raises(RetrievalUnavailableError, match="not as agreed"):
         await OpenSearchRetriever(client, "books").search("harbour", limit=4)
+
+
+async def test_the_command_line_builds_and_searches_it(fake: Any, fake_url: str, tmp_path: Path) -> None:
+    lines = tmp_path / "source.jsonl"
+    await asyncio.to_thread(lines.write_text, '{"id":"h","title":"Harbour","text":"A harbour."}\n')
+
+    async def run(*arguments: str) -> Any:
+        return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+    built = await run("index", str(lines), "--into", fake_url, "--alias", "books", "--json")
+    assert built.exit_code == 0
+    assert json.loads(built.stdout)["analyzer"] == "cjk"
+    assert list(fake.aliases) == ["books"]
+    found = await run("search", fake_url, "harbour", "--alias", "books", "--json")
+    assert [each["source_id"] for each in json.loads(found.stdout)["passages"]] == ["h"]
+    assert (await run("search", fake_url, "volcano", "--alias", "books")).exit_code == 1

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from pratique.orchestrator.conversations import BegunTurn, GenerationRecord, StoredConversation
+    from pratique.orchestrator.retrieval.interface import Retriever
     from pratique.orchestrator.sessions.feed import Feed
 
 LEASE_SECONDS = 0.25
@@ -51,6 +52,7 @@ class House:
         self.reply = ReplySettings
         self.max_bytes = 2**20
         self.max_running = 16
+        self.retriever: Retriever | None = None
         self._stacks: list[AsyncExitStack] = []
         self._count = 0
 
@@ -69,6 +71,7 @@ class House:
                 clock=self.clock,
                 ids=RandomIds(),
                 instruments=Instruments(self.metrics),
+                retriever=self.retriever,
                 settings=ReplySettings(
                     max_tokens=100,
                     limits=self.limits,
