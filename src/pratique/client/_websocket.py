@@ -24,7 +24,8 @@ _PATH: Final = "/api/ws"
 _CLOSE_SECONDS: Final = 1.0
 _REFUSED_STATUSES: Final = frozenset({401, 403})
 _GOING_AWAY, _POLICY, _TOO_BIG, _RESTART, _TRY_LATER, _MALFORMED = 1001, 1008, 1009, 1012, 1013, 4400
-_BLAMELESS: Final = frozenset({_GOING_AWAY, _RESTART, _TRY_LATER})
+_CREDENTIAL_EXPIRED: Final = 4401
+_BLAMELESS: Final = frozenset({_GOING_AWAY, _RESTART, _TRY_LATER, _CREDENTIAL_EXPIRED})
 
 
 def error_of_close(code: int | None, reason: str) -> LinkLostError | ClientError:

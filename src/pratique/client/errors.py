@@ -23,7 +23,7 @@ ClientError
     ├── ReplyInterruptedError          interrupted, engine_error
     ├── ReplyLostError                 the server no longer knows the reply that was being followed
     ├── ProtocolMismatchError          the other side does not speak this protocol; not_found, method_not_allowed
-    └── ServerFaultError               internal, keys_unavailable, and any code that this version does not know
+    └── ServerFaultError               internal, keys_unavailable, limits_unavailable, any code that this version does not know
 
 `wire_code` is the code exactly as the server sent it; `code` is the class's own.
 """
@@ -232,10 +232,19 @@ WIRE_ERRORS: Final[dict[str, type[ClientError]]] = {
     "method_not_allowed": ProtocolMismatchError,
     "internal": ServerFaultError,
     "keys_unavailable": ServerFaultError,
+    "limits_unavailable": ServerFaultError,
 }
 # The server said "not now" and stored nothing: the same frame may be sent again.
 TRANSIENT_CODES: Final = frozenset(
-    {"overloaded", "rate_limited", "draining", "store_unavailable", "log_unavailable", "keys_unavailable"}
+    {
+        "overloaded",
+        "rate_limited",
+        "draining",
+        "store_unavailable",
+        "log_unavailable",
+        "keys_unavailable",
+        "limits_unavailable",
+    }
 )
 
 

@@ -25,6 +25,8 @@ from pratique.client import (
     TransportKind,
     errors,
 )
+from pratique.client._link import LinkLostError
+from pratique.client._websocket import error_of_close
 from pratique.orchestrator.protocol import events, frames
 
 pytestmark = pytest.mark.unit
@@ -182,6 +184,13 @@ async def test_a_close_that_refuses_is_an_error(
     service.cuts.append(kit.Cut(1, kit.How[how]))
     with pytest.raises(error, match="scripted"):
         await chat.ask("hello")
+
+
+@pytest.mark.parametrize("code", [1001, 1012, 1013, 4401])
+def test_a_close_that_is_nobodys_fault_is_a_loss_that_does_not_count_against_the_transport(code: int) -> None:
+    lost = error_of_close(code, "said")
+    assert isinstance(lost, LinkLostError)
+    assert lost.is_blameless
 
 
 @pytest.mark.parametrize("status", [401, 403])

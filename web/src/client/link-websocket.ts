@@ -17,6 +17,7 @@ const GOING_AWAY = 1001;
 const POLICY = 1008;
 const TOO_BIG = 1009;
 const TRY_AGAIN_LATER = 1013;
+const CREDENTIAL_EXPIRED = 4401;
 /** A slow reader was cut off: it may come back at once, and resumes. */
 const SLOW_READER_PAUSE_MS = 100;
 
@@ -91,6 +92,7 @@ function endingOf(code: number): LinkEnding {
     case TRY_AGAIN_LATER:
       return { kind: "told", afterMs: SLOW_READER_PAUSE_MS };
     case POLICY:
+    case CREDENTIAL_EXPIRED:
       return { kind: "unauthenticated" };
     case TOO_BIG:
       return { kind: "too_large" };

@@ -99,10 +99,10 @@ describe.each(TRANSPORTS)("over %s", (transport) => {
     });
   });
 
-  it("gets a new session where it has none any more", async () => {
+  it.each([1008, 4401])("gets a new session where it has none any more (%i)", async (code) => {
     const made = await streaming(transport);
     made.network.isSignedIn = false;
-    for (const socket of made.network.sockets) socket.fail(1008);
+    for (const socket of made.network.sockets) socket.fail(code);
     for (const stream of made.network.streams) stream.fail();
     await made.clock.advance(5_000);
     expect(made.network.isSignedIn).toBe(true);

@@ -1,4 +1,4 @@
-"""Two orchestrator processes on one SQLite file and one Valkey, before a scripted model server in this process."""
+"""Orchestrator processes on one SQLite file and one Valkey, before a scripted model server in this process."""
 
 from __future__ import annotations
 
