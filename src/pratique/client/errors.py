@@ -23,7 +23,7 @@ ClientError
     ├── ReplyInterruptedError          interrupted, engine_error
     ├── ReplyLostError                 the server no longer knows the reply that was being followed
     ├── ProtocolMismatchError          the other side does not speak this protocol; not_found, method_not_allowed
-    └── ServerFaultError               internal, keys_unavailable, limits_unavailable, any code that this version does not know
+    └── ServerFaultError               internal, keys_unavailable, limits_unavailable, any code that is not known here
 
 `wire_code` is the code exactly as the server sent it; `code` is the class's own.
 """

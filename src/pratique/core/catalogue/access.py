@@ -19,7 +19,7 @@ LIMITS_REACHED: Final = define_metric(
     MetricSpec(
         name="pratique_access_limits_reached_total",
         kind=Kind.COUNTER,
-        help="Requests refused by a principal's limit, by which (requests, concurrency, tokens, connections, frames).",
+        help="Requests refused by a limit: requests, concurrency, tokens, connections, frames or sessions.",
         labels=("limit",),
     )
 )

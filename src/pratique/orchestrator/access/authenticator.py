@@ -31,6 +31,8 @@ class SessionGrant:
 
     principal: Principal
     set_cookie: str | None
+    is_new: bool = False
+    """Whether the principal did not exist before."""
 
 
 class Authenticator:
@@ -109,7 +111,7 @@ class Authenticator:
             verified = self._sessions.verify(cookie(headers, self._sessions.cookie_name) or "")
         except UnauthenticatedError:
             principal, value = self._sessions.issue()
-            return SessionGrant(principal=principal, set_cookie=value)
+            return SessionGrant(principal=principal, set_cookie=value, is_new=True)
         value_if_due = self._sessions.renew(verified.principal) if verified.is_due else None
         return SessionGrant(principal=verified.principal, set_cookie=value_if_due)
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from starlette.types import Scope as AsgiScope
 
     from pratique.orchestrator.access import Principal
+    from pratique.orchestrator.access.authenticator import SessionGrant
     from pratique.orchestrator.api.runtime import Runtime
 
-__all__ = ["Admission", "record"]
+__all__ = ["Admission", "record", "session_of"]
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _AUDITED = frozenset({"unauthenticated", "forbidden", "origin_refused", "keys_unavailable", "rate_limited"})
@@ -75,6 +76,19 @@ class Admission:
             action = "limit.reached" if error.code == "rate_limited" else "access"
             detail = error.limit if isinstance(error, LimitExceededError) else error.code
             record(self._runtime, scope, action, outcome="refused", principal=principal, detail=detail)
+
+
+def session_of(runtime: Runtime, scope: AsgiScope) -> SessionGrant:
+    """Return who asks, with a new session where there is none.
+
+    Raises:
+        LimitExceededError: the address has had as many new sessions as it may.
+        UnauthenticatedError, KeysUnavailableError: as `Authenticator.session` does.
+    """
+    grant = runtime.authenticator.session(headers_of(scope))
+    if grant.is_new:
+        runtime.new_sessions.verify(scope.get(REMOTE, ""), runtime.clock.monotonic())
+    return grant
 
 
 def record(

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from pratique.core.errors import CallerError, EnvironmentFaultError
 from pratique.core.ids import ConversationId, GenerationId
-from pratique.orchestrator.api.admission import record
-from pratique.orchestrator.api.requests import headers_of, principal_of, read_body
+from pratique.orchestrator.api.admission import record, session_of
+from pratique.orchestrator.api.requests import principal_of, read_body
 from pratique.orchestrator.api.responses import json_response
 from pratique.orchestrator.api.sse import SseReply, SseResponse
 from pratique.orchestrator.protocol.bodies import (
@@ -77,7 +77,7 @@ class ChatRoutes:
     async def session(self, request: Request) -> Response:
         """Say who asks, making a new session where there is none."""
         settings = self._runtime.settings
-        grant = self._runtime.authenticator.session(headers_of(request.scope))
+        grant = session_of(self._runtime, request.scope)
         response = json_response(
             Session(
                 principal_id=grant.principal.principal_id,

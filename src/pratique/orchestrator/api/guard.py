@@ -15,7 +15,7 @@ from pratique.core.errors import PratiqueError
 from pratique.core.events import bound_contextvars
 from pratique.orchestrator.access import affinity, scope_of_path
 from pratique.orchestrator.access.wire import request_id_of
-from pratique.orchestrator.api.admission import Admission
+from pratique.orchestrator.api.admission import Admission, record
 from pratique.orchestrator.api.requests import PRINCIPAL, headers_of
 from pratique.orchestrator.api.responses import error_response
 
@@ -30,6 +30,7 @@ __all__ = ["Guard", "needs_principal"]
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _UNAUTHENTICATED = 401
+_REFUSED = frozenset({_UNAUTHENTICATED, 403, 429})
 _SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -99,6 +100,9 @@ class _Answer:
                 if grant.set_cookie is not None:
                     headers.append("set-cookie", grant.set_cookie)
             message = {**message, "headers": headers.raw}
+            if message["status"] in _REFUSED and self._scope["path"].startswith("/v1"):
+                # It answers for itself, so it is recorded by its answer.
+                record(self._runtime, self._scope, "access", outcome="refused", detail=str(message["status"]))
             self._runtime.instruments.http_requests.labels(
                 method=_known_method(self._scope["method"]), status=str(message["status"])
             ).inc()

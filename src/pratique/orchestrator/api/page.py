@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pratique.orchestrator.api.requests import headers_of
+from pratique.orchestrator.api.admission import session_of
 from pratique.orchestrator.api.responses import refusal
 from pratique.orchestrator.protocol.events import EventError
 
@@ -60,7 +60,7 @@ class PageRoutes:
             headers={"cache-control": "no-cache", "content-security-policy": CONTENT_POLICY},
         )
         if self._runtime.settings.access.anonymous:
-            grant = self._runtime.authenticator.session(headers_of(request.scope))
+            grant = session_of(self._runtime, request.scope)
             if grant.set_cookie is not None:
                 response.headers.append("set-cookie", grant.set_cookie)
         return response

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pratique.core.catalogue import orchestrator as catalogue
 from pratique.core.catalogue.access import LIMITS_REACHED
-from pratique.orchestrator.access.limits.pace import Connections
+from pratique.orchestrator.access.limits.pace import Connections, NewSessions
 
 if TYPE_CHECKING:
     from pratique.core.clock import Clock
@@ -70,3 +70,4 @@ class Runtime:
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings.access.limits)
+        self.new_sessions = NewSessions(self.settings.access.limits)

@@ -15,7 +15,7 @@ from pratique.core.metrics import Metrics
 from pratique.orchestrator.access import Principal, PrincipalKind
 from pratique.orchestrator.access.limits.interface import LimitExceededError, Unlimited
 from pratique.orchestrator.access.limits.memory import REMEMBER_SECONDS, MemoryLimiter
-from pratique.orchestrator.access.limits.pace import Connections, FramePace
+from pratique.orchestrator.access.limits.pace import Connections, FramePace, NewSessions
 from pratique.orchestrator.access.limits.policy import Level, buckets_of, drained, wait_seconds
 from pratique.orchestrator.access.limits.shared import SharedLimiter
 from pratique.orchestrator.access.limits.valkey import LimitsUnavailableError
@@ -99,6 +99,20 @@ class TestConnections:
                 pass
         with connections.one(principal("a")):
             connections.verify(principal("b"))
+
+
+class TestNewSessions:
+    def test_an_address_has_so_many_and_others_have_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pratique.orchestrator.access.limits.pace._MAX_ADDRESSES", 2)
+        sessions = NewSessions(LimitsSettings(new_sessions_per_minute=1))
+        sessions.verify("a", 0)
+        with pytest.raises(LimitExceededError) as refused:
+            sessions.verify("a", 30)
+        assert refused.value.retry_after_seconds == pytest.approx(30)
+        for address in ("b", "c"):
+            sessions.verify(address, 30)
+        assert list(sessions._levels) == ["b", "c"]
+        NewSessions(LimitsSettings()).verify("a", 0)
 
 
 class TestMemory:

@@ -305,6 +305,16 @@ class TestLimits:
             assert (await socket.receive("error"))["error"]["code"] == "rate_limited"
             assert await socket.closed() == 1013
 
+    async def test_who_makes_sessions_without_end_is_refused_and_those_with_one_are_not(self, service: Service) -> None:
+        limits = LimitsSettings(new_sessions_per_minute=2)
+        await service.start(access=access(limits=limits))
+        statuses = []
+        for path in ("/", "/api/session", "/"):
+            async with aiohttp.ClientSession(service.url) as http, http.get(path) as response:
+                statuses.append(response.status)
+        assert statuses == [200, 429, 429]
+        await service.get("/api/session")
+
 
 class TestEndsOfCredentials:
     async def test_a_socket_and_a_stream_end_with_the_key_that_opened_them(self, service: Service) -> None:
@@ -387,6 +397,14 @@ class TestRecord:
         assert (deleted["subject"], deleted["remote"], deleted["request_id"]) == (name, "203.0.113.9", "abc")
         assert deleted["principal_id"].startswith("usr_")
         assert not any(word in path.read_text() for word in ("secret", bad, service.key))
+
+    async def test_refusals_of_the_openai_api_are_recorded_too(self, service: Service, tmp_path: Path) -> None:
+        path = tmp_path / "audit.jsonl"
+        await service.start(access=access(audit=AuditSettings(sink="file", file=path)))
+        await service.get("/v1/models", status=401)
+        await service.aclose()
+        [found] = [json.loads(line) for line in path.read_text().splitlines()]
+        assert (found["action"], found["detail"], found["subject"]) == ("access", "401", "/v1/models")
 
 
 def _nobody(service: Service) -> Callable[[], aiohttp.ClientSession]:

@@ -29,7 +29,7 @@ class LimitExceededError(RefusedError):
     ) -> None:
         super().__init__(message, hint=f"Try again in {max(1, math.ceil(retry_after_seconds))} s.")
         self.limit = limit
-        """Which one: "requests", "concurrency", "tokens", "connections", "frames"."""
+        """Which one: "requests", "concurrency", "tokens", "connections", "frames", "sessions"."""
         self.retry_after_seconds = retry_after_seconds
         self.quota = quota
         """How much is allowed; 0: not said."""

@@ -1,12 +1,15 @@
-"""Two counts of one replica that need no store: frames on a socket, and open connections of a principal. Pure."""
+"""Counts of one replica that need no store: frames on a socket, open connections, new sessions by address. Pure."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from pratique.orchestrator.access.limits.interface import LimitExceededError
 from pratique.orchestrator.access.limits.memory import tier_of
+from pratique.orchestrator.access.limits.policy import Level, buckets_of, drained, wait_seconds
+from pratique.orchestrator.access.settings import TierSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,8 +17,9 @@ if TYPE_CHECKING:
     from pratique.orchestrator.access.principal import Principal
     from pratique.orchestrator.access.settings import LimitsSettings
 
-__all__ = ["Connections", "FramePace"]
+__all__ = ["Connections", "FramePace", "NewSessions"]
 
+_MAX_ADDRESSES: Final = 10_000
 _RETRY_SECONDS: Final = 5.0
 
 
@@ -85,3 +89,29 @@ class Connections:
                 retry_after_seconds=_RETRY_SECONDS,
                 quota=allowed,
             )
+
+
+class NewSessions:
+    """How many sessions each address may have made; bounded in addresses, the one seen longest ago leaves first."""
+
+    def __init__(self, settings: LimitsSettings) -> None:
+        self._buckets = buckets_of(TierSettings(requests_per_minute=settings.new_sessions_per_minute))
+        self._levels: OrderedDict[str, Level] = OrderedDict()
+
+    def verify(self, address: str, now: float) -> None:
+        """Count a new session; raise `LimitExceededError` where the address has had as many as it may."""
+        for bucket in self._buckets:
+            level = drained(self._levels.get(address, Level()), bucket, now)
+            wait = wait_seconds(level, bucket, 1)
+            if wait > 0:
+                raise LimitExceededError(
+                    f"At most {bucket.capacity} new sessions per minute.",
+                    limit="sessions",
+                    retry_after_seconds=wait,
+                    quota=bucket.capacity,
+                    window_seconds=bucket.window_seconds,
+                )
+            self._levels[address] = Level(level + 1, now)
+            self._levels.move_to_end(address)
+            if len(self._levels) > _MAX_ADDRESSES:
+                self._levels.popitem(last=False)
