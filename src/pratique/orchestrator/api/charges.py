@@ -11,6 +11,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from pratique.core.errors import CallerError, RefusedError
 from pratique.orchestrator.access.limits.interface import Unlimited
 from pratique.orchestrator.protocol.encode import decode_generation_event
 from pratique.orchestrator.protocol.events import Ended
@@ -55,7 +56,10 @@ class Charges:
 
     @asynccontextmanager
     async def reserved(self, principal: Principal, message_id: str, *, tokens: int) -> AsyncIterator[None]:
-        """Reserve for the body, which stores the message; give all back where it fails.
+        """Reserve for the body, which stores the message; give the tokens back where it was refused.
+
+        Where it is not known whether it was stored (the store is away, the connection is being closed) they stay
+        taken: the message may be answered all the same, and when it is sent again it is not charged again.
 
         Raises:
             LimitExceededError, LimitsUnavailableError.
@@ -66,8 +70,9 @@ class Charges:
         await self._limiter.reserve(principal, message_id, tokens=tokens)
         try:
             yield
-        except BaseException:
-            await asyncio.shield(self._limiter.settle(principal, message_id, tokens=0))
+        except BaseException as error:
+            tokens_used = 0 if isinstance(error, CallerError | RefusedError) else None
+            await asyncio.shield(self._limiter.settle(principal, message_id, tokens=tokens_used))
             raise
 
     def settle_at_end(self, principal: Principal, message_id: str, feed: Feed | None) -> None:

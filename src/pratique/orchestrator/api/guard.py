@@ -30,7 +30,8 @@ __all__ = ["Guard", "needs_principal"]
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _UNAUTHENTICATED = 401
-_REFUSED = frozenset({_UNAUTHENTICATED, 403, 429})
+_TOO_MANY = 429
+_REFUSED = frozenset({_UNAUTHENTICATED, 403, _TOO_MANY})
 _SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -102,7 +103,8 @@ class _Answer:
             message = {**message, "headers": headers.raw}
             if message["status"] in _REFUSED and self._scope["path"].startswith("/v1"):
                 # It answers for itself, so it is recorded by its answer.
-                record(self._runtime, self._scope, "access", outcome="refused", detail=str(message["status"]))
+                action = "limit.reached" if message["status"] == _TOO_MANY else "access"
+                record(self._runtime, self._scope, action, outcome="refused", detail=str(message["status"]))
             self._runtime.instruments.http_requests.labels(
                 method=_known_method(self._scope["method"]), status=str(message["status"])
             ).inc()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,8 +11,10 @@ from pratique.orchestrator.access import (
     SESSION_COOKIE,
     ApiKeyFile,
     Authenticator,
+    ForbiddenError,
     KeysUnavailableError,
     PrincipalKind,
+    Scope,
     SessionSigner,
     UnauthenticatedError,
 )
@@ -110,3 +112,35 @@ class TestAuthenticator:
         principal, _ = SessionSigner([SECRET], clock=clock, ids=SequentialIds()).issue()
         assert entry.id.startswith("key_")
         assert principal.principal_id.startswith("usr_")
+
+    async def test_headers_that_hold_no_token_need_no_preparation(self, signer: SessionSigner) -> None:
+        prepared: list[str] = []
+
+        class Tokens:
+            async def prepare(self, text: str) -> None:
+                prepared.append(text)
+
+        tokens: Any = Tokens()
+        authenticator = Authenticator(sessions=signer, tokens=tokens)
+        for headers in ({}, {"authorization": "Basic x"}, bearer("pk_x")):
+            await authenticator.prepare(headers)
+        await Authenticator(sessions=signer).prepare(bearer("a.b.c"))
+        assert prepared == []
+        await authenticator.prepare(bearer("a.b.c"))
+        assert prepared == ["a.b.c"]
+
+    def test_where_nobody_is_anonymous_a_cookie_is_nothing(self, signer: SessionSigner) -> None:
+        authenticator = Authenticator(sessions=signer, anonymous=False)
+        cookie = {"cookie": f"{SESSION_COOKIE}={value_of(signer.issue()[1])}"}
+        for attempt in (authenticator.authenticate, authenticator.session):
+            for headers in ({}, cookie):
+                with pytest.raises(UnauthenticatedError):
+                    attempt(headers)
+
+    def test_a_key_without_the_scope_of_the_openai_api_is_forbidden_there(
+        self, authenticator: Authenticator, keyring: ApiKeyring
+    ) -> None:
+        _, key = keyring.create("laptop", scopes=[Scope.CHAT])
+        authenticator.authenticate(bearer(key))
+        with pytest.raises(ForbiddenError):
+            authenticator.authenticate_key(bearer(key))

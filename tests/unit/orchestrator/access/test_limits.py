@@ -127,6 +127,17 @@ class TestMemory:
         await limiter.reserve(principal("c"), "message", tokens=1)
         assert limiter.holds(principal("c"), "message")
 
+    async def test_a_reservation_that_ended_by_itself_is_not_settled_late_and_not_charged_again(self) -> None:
+        clock = ManualClock()
+        limiter = MemoryLimiter(LimitsSettings(concurrent=1, tokens_per_day=100, reservation_seconds=5), clock=clock)
+        await limiter.reserve(principal(), "a", tokens=60)
+        await clock.advance(5)
+        await limiter.reserve(principal(), "b", tokens=30)
+        await limiter.settle(principal(), "a", tokens=1)
+        await limiter.settle(principal(), "b", tokens=30)
+        await refusal(limiter, "c", tokens=30)
+        await limiter.reserve(principal(), "a", tokens=60)
+
     async def test_settled_ids_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pratique.orchestrator.access.limits.memory._MAX_SETTLED", 3)
         limiter = MemoryLimiter(LimitsSettings(), clock=ManualClock())

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from pratique.orchestrator.access.oidc.claims import principal_id_of, principal_
 from pratique.orchestrator.access.oidc.keys import parse_key_set
 from pratique.orchestrator.access.oidc.source import verify_url
 from pratique.orchestrator.access.oidc.token import MAX_TOKEN_CHARACTERS, is_token, parse_object, parse_token
-from pratique.orchestrator.access.oidc.verifier import TokenVerifier
+from pratique.orchestrator.access.oidc.verifier import MissingPackageError, TokenVerifier
 from pratique.orchestrator.access.settings import OidcSettings
 
 if TYPE_CHECKING:
@@ -380,10 +381,58 @@ class TestTheIssuersKeys:
         with pytest.raises(SettingsError):
             verify_url(url, setting="issuer")
 
+    def test_a_key_that_cannot_be_read_is_left_out(self) -> None:
+        keys = [public(RSA_KEY, "bad", e="!"), public(RSA_KEY, "worse", key_ops=5), public(RSA_KEY, "one")]
+        assert len(parse_key_set(json.dumps({"keys": keys}).encode(), origin="test")) == 1
+
+    async def test_without_the_package_it_is_said_how_to_get_it(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "jwt", None)
+        with pytest.raises(MissingPackageError, match="jwt") as missing:
+            world.trusting()
+        assert "pratique[orchestrator]" in (missing.value.hint or "")
+
     async def test_an_issuer_named_twice_is_refused_at_start(self, world: World) -> None:
         one = OidcSettings(issuer="https://a.example", audiences=("x",))
         with pytest.raises(SettingsError, match="twice"):
             TokenVerifier([one, one], world._http, clock=world.clock, metrics=Metrics())
+
+
+class TestRememberedSignatures:
+    async def test_a_signature_that_held_is_not_computed_again_and_the_claims_still_are(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = world.token()
+        await world.verify(token)
+
+        def fail(*_: object) -> None:
+            raise AssertionError("The signature is computed again.")
+
+        monkeypatch.setattr(jwt.PyJWS, "decode_complete", fail)
+        await world.verify(token)
+        with pytest.raises(AssertionError):
+            await world.verify(world.token(jti="other"))
+        monkeypatch.undo()
+        # Nobody else's token is let in by it, and it still ends.
+        await world.refuses(token.rpartition(".")[0] + "." + world.token(OTHER_KEY).rpartition(".")[2])
+        await world.clock.advance(331)
+        await world.refuses(token)
+
+    async def test_a_key_that_is_withdrawn_takes_its_tokens_with_it(self, world: World) -> None:
+        token = world.token(exp=int(world.clock.epoch()) + 9000)
+        await world.verify(token)
+        world.issuer.keys = [public(OTHER_KEY, "two")]
+        await world.clock.advance(15)
+        await world.verify(world.token(OTHER_KEY, kid="two"))
+        await world.refuses(token)
+
+    def test_what_is_remembered_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pratique.orchestrator.access.oidc.keys._MAX_VERIFIED", 3)
+        keys = parse_key_set(json.dumps({"keys": [public(EC_KEY, None)]}).encode(), origin="test")
+        for number in range(10):
+            keys.verify(parse_token(jwt.encode({"iss": f"a{number}"}, EC_KEY, algorithm="ES256")))
+        assert len(keys._verified) == 3
 
 
 class TestGoodTokens:

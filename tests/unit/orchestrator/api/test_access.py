@@ -7,13 +7,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import jwt
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.routing import Mount, WebSocketRoute
 
+from pratique.core.settings import SettingsError
 from pratique.orchestrator.access import Scope, scope_of_path
 from pratique.orchestrator.access.keys import ApiKey, ApiKeys, hash_key, mint_key
-from pratique.orchestrator.access.settings import AccessSettings, AuditSettings, LimitsSettings
+from pratique.orchestrator.access.settings import AccessSettings, AuditSettings, LimitsSettings, OidcSettings
 from pratique.orchestrator.api.chat import ChatRoutes
 from pratique.orchestrator.api.probes import ProbeRoutes
 from pratique.orchestrator.upstream.interface import UpstreamEnd, UpstreamStart, UpstreamToken
@@ -409,3 +412,30 @@ class TestRecord:
 
 def _nobody(service: Service) -> Callable[[], aiohttp.ClientSession]:
     return lambda: aiohttp.ClientSession(service.url)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"audit": AuditSettings(sink="file")},
+        {"trusted_proxies": ("the edge",)},
+        {"oidc": (OidcSettings(issuer="http://login.example.org", audiences=("x",)),)},
+    ],
+)
+async def test_settings_that_cannot_be_kept_are_refused_at_start(service: Service, wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        await service.start(access=access(**wrong))
+
+
+async def test_an_issuer_that_is_away_lets_nobody_in_and_says_for_how_long(service: Service) -> None:
+    away = OidcSettings(issuer="http://127.0.0.1:9", audiences=("x",), timeout_seconds=1)
+    await service.start(access=access(oidc=(away,), audit=AuditSettings(sink="off")))
+    token = jwt.encode({"iss": away.issuer}, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
+    headers = {"authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(service.url, headers=headers) as http:
+        async with http.get("/api/conversations") as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "2")
+        async with http.ws_connect("/api/ws") as socket:
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+            # Not 1008: the credential may be good.
+            assert socket.close_code == 1013

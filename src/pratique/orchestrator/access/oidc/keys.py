@@ -1,5 +1,8 @@
 """An issuer's public keys (a JWK set, RFC 7517), and whether one of them signed a token. Pure.
 
+A signature that held is remembered as long as these keys are: a token comes with every request, and its signature takes
+longer to check than everything else about it.
+
 Only keys that can verify and do nothing else: RSA from 2048 bits, the NIST curves, Ed25519. A shared secret (`oct`) in
 a set is left out, and each key verifies only the algorithms of its own kind, so that a public key is never taken for a
 secret.
@@ -7,6 +10,8 @@ secret.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from pratique.orchestrator.access.errors import KeysUnavailableError, UnauthenticatedError
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["KeySet", "parse_key_set"]
 
 _MAX_KEYS: Final = 100
+_MAX_VERIFIED: Final = 10_000
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _ALGORITHMS: Final = {
     ("RSA", None): _RSA,
@@ -37,6 +43,7 @@ class KeySet:
     def __init__(self, keys: list[dict[str, Any]]) -> None:
         self._keys = keys
         self._made: dict[tuple[int, str], PyJWK] = {}
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -49,11 +56,17 @@ class KeySet:
         """Raise `UnauthenticatedError` where none of the keys signed the token."""
         import jwt
 
+        digest = hashlib.sha256(token.text.encode()).digest()
+        if digest in self._verified:
+            return
         for number in self._candidates(token):
             try:
                 jwt.PyJWS().decode_complete(token.text, self._key(number, token.algorithm), [token.algorithm])
             except jwt.PyJWTError:
                 continue
+            self._verified[digest] = None
+            if len(self._verified) > _MAX_VERIFIED:
+                self._verified.popitem(last=False)
             return
         raise refused()
 
@@ -96,7 +109,8 @@ def _is_usable(key: dict[str, Any]) -> bool:
     import jwt
 
     operations = key.get("key_ops", ["verify"])
-    if _kind(key) not in _ALGORITHMS or key.get("use", "sig") != "sig" or "verify" not in operations:
+    may_verify = key.get("use", "sig") == "sig" and isinstance(operations, list) and "verify" in operations
+    if _kind(key) not in _ALGORITHMS or not may_verify:
         return False
     if key.get("kty") == "RSA" and len(str(key.get("n", ""))) < _MIN_MODULUS_CHARACTERS:
         return False
