@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from pratique.orchestrator.access.build import Access
     from pratique.orchestrator.cache import ConversationReader
     from pratique.orchestrator.conversations.interface import ConversationStore
     from pratique.orchestrator.retrieval.interface import Retriever
@@ -129,14 +130,13 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))
-        charges = Charges(access.limiter)
         baseline = HttpForwarder(http, settings.inference_url, connect_timeout_seconds=settings.connect_timeout_seconds)
         poller = ModelPoller(
             StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
         )
         runtime = Runtime(
             settings=settings,
-            service=ChatService(store, reader, sessions, charges=charges, max_tokens=settings.max_tokens),
+            service=ChatService(store, reader, sessions, charges=await _open_charges(settings, access, stack)),
             store=store,
             authenticator=access.authenticator,
             limiter=access.limiter,
@@ -149,10 +149,13 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             instruments=ApiInstruments(metrics),
             clock=clock,
         )
-        await stack.enter_async_context(charges.running())
         await stack.enter_async_context(sessions.running())
         await stack.enter_async_context(_running_poller(poller))
         yield Replica(application=build_application(runtime), runtime=runtime, sessions=sessions)
+
+
+async def _open_charges(settings: OrchestratorSettings, access: Access, stack: AsyncExitStack) -> Charges:
+    return await stack.enter_async_context(Charges(access.limiter, max_tokens=settings.max_tokens).running())
 
 
 @asynccontextmanager

@@ -36,26 +36,30 @@ def estimate_tokens(text: str, *, max_tokens: int) -> int:
 class Charges:
     """The reservations of one replica's replies."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, *, max_tokens: int = 512) -> None:
+        """Charge by a limiter; `max_tokens` is what a reply may have where its message does not say."""
         self._limiter = limiter
+        self._max_tokens = max_tokens
         self._is_free = isinstance(limiter, Unlimited)
         self._tasks: asyncio.TaskGroup | None = None
         self._settling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[Charges]:
         """Settle beside the body; what has not ended by then ends by itself."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                yield
+                yield self
             finally:
                 self._tasks = None
                 for task in self._settling:
                     task.cancel()
 
     @asynccontextmanager
-    async def reserved(self, principal: Principal, message_id: str, *, tokens: int) -> AsyncIterator[None]:
+    async def reserved(
+        self, principal: Principal, message_id: str, *, text: str = "", max_tokens: int | None = None
+    ) -> AsyncIterator[None]:
         """Reserve for the body, which stores the message; give the tokens back where it was refused.
 
         Where it is not known whether it was stored (the store is away, the connection is being closed) they stay
@@ -67,6 +71,7 @@ class Charges:
         if self._is_free:
             yield
             return
+        tokens = estimate_tokens(text, max_tokens=max_tokens or self._max_tokens)
         await self._limiter.reserve(principal, message_id, tokens=tokens)
         try:
             yield

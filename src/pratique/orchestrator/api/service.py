@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pratique.core.ids import ConversationId, GenerationId, PrincipalId
 from pratique.orchestrator.access.limits.interface import Unlimited
-from pratique.orchestrator.api.charges import Charges, estimate_tokens
+from pratique.orchestrator.api.charges import Charges
 from pratique.orchestrator.conversations.errors import (
     ConversationNotFoundError,
     GenerationNotFoundError,
@@ -66,14 +66,11 @@ class ChatService:
         sessions: Sessions,
         *,
         charges: Charges | None = None,
-        max_tokens: int = 512,
     ) -> None:
-        """Put it together; `max_tokens` is what a reply may have where the message does not say."""
         self._store = store
         self._reader = reader
         self._sessions = sessions
         self._charges = charges or Charges(Unlimited())
-        self._max_tokens = max_tokens
 
     async def send(self, principal: Principal, message: Message) -> Answer:
         """Store a message and begin its reply; one that was sent before is answered by the same reply.
@@ -82,8 +79,9 @@ class ChatService:
             OverloadedError, LimitExceededError, and what `ConversationStore.begin_turn` raises.
         """
         self._sessions.verify_room()
-        tokens = estimate_tokens(message.text, max_tokens=message.max_tokens or self._max_tokens)
-        async with self._charges.reserved(principal, message.client_message_id, tokens=tokens):
+        async with self._charges.reserved(
+            principal, message.client_message_id, text=message.text, max_tokens=message.max_tokens
+        ):
             begun = await self._store.begin_turn(
                 owner=principal.principal_id,
                 conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
@@ -98,8 +96,7 @@ class ChatService:
     async def retry(self, principal: Principal, retry: Retry) -> Answer:
         """Begin another reply to the last user turn; raises like `send`, and NothingToRetryError."""
         self._sessions.verify_room()
-        tokens = estimate_tokens("", max_tokens=self._max_tokens)
-        async with self._charges.reserved(principal, retry.client_message_id, tokens=tokens):
+        async with self._charges.reserved(principal, retry.client_message_id):
             begun = await self._store.begin_retry(
                 owner=principal.principal_id,
                 conversation_id=ConversationId(retry.conversation_id),

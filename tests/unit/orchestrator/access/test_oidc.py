@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import sys
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -44,9 +44,7 @@ EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 AUDIENCE = "pratique"
 Claims = dict[str, Any]
-ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10), st.lists, max_leaves=5
-)
+ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.lists(st.text(max_size=9))
 
 
 def public(key: Any, kid: str | None, **more: Any) -> dict[str, Any]:
@@ -76,7 +74,7 @@ class Issuer:
         self.says: dict[str, Any] = {}
         self._released = asyncio.Event()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Issuer]:
         application = web.Application()
         application.router.add_get("/.well-known/openid-configuration", self._discovery)
@@ -446,6 +444,7 @@ class TestGoodTokens:
         first, again = await world.verify(world.token()), await world.verify(world.token(jti="other"))
         other = await world.verify(world.token(sub="bob"))
         assert first.principal_id == again.principal_id != other.principal_id
+        assert first.expires_at == int(world.clock.epoch()) + 300 + 30
         assert "alice" not in repr(first)
         assert world.issuer.url not in repr(first)
         assert first.principal_id.startswith("oidc_")
@@ -453,16 +452,12 @@ class TestGoodTokens:
 
     def test_issuer_and_subject_cannot_be_shifted_into_each_other(self) -> None:
         assert principal_id_of("https://a", "b\0c") != principal_id_of("https://a\0b", "c")
-        assert principal_id_of("https://a1", "2") != principal_id_of("https://a", "12")
 
     async def test_clocks_may_differ_by_the_leeway(self, world: World) -> None:
         now = int(world.clock.epoch())
         assert await world.verify(world.token(exp=now - 29, nbf=now + 30, iat=now + 30))
         await world.refuses(world.token(exp=now - 30))
         await world.refuses(world.token(nbf=now + 31))
-
-    async def test_the_principal_ends_with_its_token(self, world: World) -> None:
-        assert (await world.verify(world.token())).expires_at == int(world.clock.epoch()) + 300 + 30
 
     @pytest.mark.parametrize(
         ("settings", "claims", "scopes"),
@@ -491,10 +486,8 @@ class TestGoodTokens:
 @settings(max_examples=50, deadline=None)
 @given(st.one_of(st.text(max_size=100), st.from_regex(r"[A-Za-z0-9_-]{0,40}\.[A-Za-z0-9_-]{0,40}\.[A-Za-z0-9_-]{0,9}")))
 def test_any_text_is_a_token_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(UnauthenticatedError):
         parse_token(text)
-    except UnauthenticatedError:
-        return
 
 
 @settings(max_examples=50, deadline=None)

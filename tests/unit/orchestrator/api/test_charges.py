@@ -57,14 +57,14 @@ async def test_a_message_that_was_refused_gives_back_what_one_of_unknown_fate_ke
     world: World, error: Exception, level: float
 ) -> None:
     with pytest.raises(type(error)):
-        async with world.charges.reserved(WHO, "m", tokens=100):
+        async with world.charges.reserved(WHO, "m", max_tokens=99):
             raise error
     assert world.level == level
 
 
 async def test_a_connection_that_closes_while_its_message_is_stored_gets_no_reply_for_free(world: World) -> None:
     async def send() -> None:
-        async with world.charges.reserved(WHO, "m", tokens=100):
+        async with world.charges.reserved(WHO, "m", max_tokens=99):
             await asyncio.sleep(60)
 
     sending = asyncio.create_task(send())
@@ -82,7 +82,7 @@ async def test_a_reply_is_settled_by_its_end_and_one_that_is_lost_keeps_its_esti
 ) -> None:
     feed = Feed(GenerationId("gen_1"))
     async with world.charges.running():
-        async with world.charges.reserved(WHO, "m", tokens=100):
+        async with world.charges.reserved(WHO, "m", max_tokens=99):
             pass
         world.charges.settle_at_end(WHO, "m", feed)
         await asyncio.sleep(0)
@@ -99,7 +99,7 @@ async def test_a_reply_is_settled_by_its_end_and_one_that_is_lost_keeps_its_esti
 
 async def test_a_reply_whose_events_are_gone_keeps_its_estimate(world: World) -> None:
     async with world.charges.running():
-        async with world.charges.reserved(WHO, "m", tokens=100):
+        async with world.charges.reserved(WHO, "m", max_tokens=99):
             pass
         world.charges.settle_at_end(WHO, "m", None)
         await asyncio.sleep(0.01)
@@ -108,7 +108,7 @@ async def test_a_reply_whose_events_are_gone_keeps_its_estimate(world: World) ->
 
 async def test_what_has_not_ended_when_the_replica_does_is_left_to_end_by_itself(world: World) -> None:
     async with world.charges.running():
-        async with world.charges.reserved(WHO, "m", tokens=100):
+        async with world.charges.reserved(WHO, "m", max_tokens=99):
             pass
         world.charges.settle_at_end(WHO, "m", Feed(GenerationId("gen_1")))
     assert world.limiter.holds(WHO, "m")
