@@ -40,6 +40,8 @@ def page(browser: Browser) -> Iterator[Page]:
     opened = context.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
+    # What our own headers forbid the page would show only as something that is missing.
+    opened.on("console", lambda said: problems.append(said.text) if "Policy" in said.text else None)
     yield opened
     context.close()
     assert problems == []
