@@ -43,6 +43,8 @@ class WorkerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
     inference_url: str = ""
     """Where workers send requests. Empty: the orchestrator's own inference_url."""
+    max_starting: _Count = 2
+    """Workers that start at a time: each needs a tenth of a second of one core, which the service needs too."""
     start_timeout_seconds: _Seconds = 10.0
     """From the start of a process until it asks for its first invocation."""
     idle_seconds: _Seconds = 30.0

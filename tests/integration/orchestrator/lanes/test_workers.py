@@ -19,7 +19,7 @@ from pratique.core.clock import SystemClock
 from pratique.core.metrics import Metrics
 from pratique.core.procfs import is_alive
 from pratique.orchestrator.forward.interface import ForwardUnavailableError
-from pratique.orchestrator.lanes import workers as workers_module
+from pratique.orchestrator.lanes import pool as pool_module
 from pratique.orchestrator.lanes.settings import WorkerSettings
 from pratique.orchestrator.lanes.workers import WorkerLane
 
@@ -69,9 +69,9 @@ async def read(lane: WorkerLane, request: Any) -> bytes:
 async def test_worker_is_reused_while_warm_gets_no_secret_and_ends_with_the_pool(upstream: Any, ask: Any) -> None:
     async with pool(upstream.url) as made:
         assert await read(made.lane, ask()) == WHOLE
-        (pid,) = made.lane.pids
+        (pid,) = made.lane.pool.pids
         assert await read(made.lane, ask()) == WHOLE
-        assert made.lane.pids == [pid]
+        assert made.lane.pool.pids == [pid]
         environment = Path(f"/proc/{pid}/environ").read_bytes()  # noqa: ASYNC240 - in memory
         assert b"SOME_SECRET" not in environment
         assert b"AWS_SECRET" not in environment
@@ -87,7 +87,7 @@ async def test_worker_that_is_killed_breaks_its_answer_off_and_is_replaced(upstr
         async with made.lane.open(ask("endless")) as answer:
             chunks = aiter(answer.chunks())
             await anext(chunks)
-            os.kill(made.lane.pids[0], signal.SIGKILL)
+            os.kill(made.lane.pool.pids[0], signal.SIGKILL)
             with pytest.raises(ForwardUnavailableError, match="broke off"):  # noqa: PT012 - the loop is the statement
                 while True:
                     await anext(chunks)
@@ -97,9 +97,9 @@ async def test_worker_that_is_killed_breaks_its_answer_off_and_is_replaced(upstr
 async def test_idle_worker_that_died_unseen_is_not_given_work(upstream: Any, ask: Any) -> None:
     async with pool(upstream.url) as made:
         await read(made.lane, ask())
-        (pid,) = made.lane.pids
+        (pid,) = made.lane.pool.pids
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: made.lane.pids == [])
+        await until(lambda: made.lane.pool.pids == [])
         assert await read(made.lane, ask()) == WHOLE
         assert made.ended("exited") == 1
 
@@ -112,14 +112,14 @@ async def test_worker_is_retired(upstream: Any, ask: Any, settings: dict[str, An
     async with pool(upstream.url, **settings) as made:
         await read(made.lane, ask())
         await until(lambda: made.ended(reason) == 1)
-        assert made.lane.pids == []
+        assert made.lane.pool.pids == []
         assert await read(made.lane, ask()) == WHOLE
 
 
 async def test_worker_that_hangs_ends_with_its_deadline(upstream: Any, ask: Any) -> None:
     async with pool(upstream.url) as made:
         await read(made.lane, ask())
-        (pid,) = made.lane.pids
+        (pid,) = made.lane.pool.pids
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(ForwardUnavailableError, match="too long"):
             await read(made.lane, ask(timeout_seconds=0.2))
@@ -130,7 +130,7 @@ async def test_worker_that_hangs_ends_with_its_deadline(upstream: Any, ask: Any)
 async def test_worker_that_cannot_start_fails_before_the_head(
     upstream: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_MODULE", "pratique.orchestrator.lanes.nothing")
+    monkeypatch.setattr(pool_module, "_MODULE", "pratique.orchestrator.lanes.nothing")
     async with pool(upstream.url) as made:
         with pytest.raises(ForwardUnavailableError, match="did not start"):
             await read(made.lane, ask())
@@ -147,7 +147,7 @@ async def test_start_that_takes_too_long_is_given_up(upstream: Any, ask: Any) ->
 async def test_runtime_api_answers_nobody_without_a_workers_path(upstream: Any, ask: Any) -> None:
     async with pool(upstream.url) as made, aiohttp.ClientSession() as http:
         await read(made.lane, ask())
-        port = made.lane._api._port
+        port = made.lane.pool._api._port
         for path in ("", "guess/", "../"):
             url = f"http://127.0.0.1:{port}/{path}2018-06-01/runtime/invocation/next"
             async with http.get(url) as response:
@@ -188,7 +188,7 @@ async def main():
     )
     async with lane.running(), lane.open(request) as answer:
         async for _ in answer.chunks():
-            print(lane.pids[0], flush=True)
+            print(lane.pool.pids[0], flush=True)
             await asyncio.sleep(60)
 
 asyncio.run(main())
