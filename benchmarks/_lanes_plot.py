@@ -11,7 +11,7 @@ __all__ = ["Second", "render_svg"]
 
 _WIDTH: Final = 880
 _HEIGHT: Final = 430
-_LEFT, _RIGHT = 52.0, 844.0
+_LEFT, _RIGHT = 72.0, 844.0
 _TOP, _BOTTOM = 92.0, 262.0
 _LOW_TOP, _LOW_BOTTOM = 300.0, 380.0
 _COLOURS: Final = {"baseline": "#3b7dd8", "burst": "#d9822b", "shed": "#c94f5d", "error": "#7a1f2b"}

@@ -1,8 +1,9 @@
 """Which lane a request takes, and why. Pure: samples and counts go in, a decision comes out.
 
 Three modes. CALM: all work stays in the baseline lane. SPILLING: a threshold was passed for `spill_after_seconds`; new
-stateless work goes to burst. RETURNING: everything was below the lower thresholds for `return_after_seconds`; the share
-that still spills falls to nothing over `return_ramp_seconds`, and one threshold passed on the way spills again.
+stateless work goes to burst: what the queue has no room for, or all of it where the processor or the latency is the
+reason. It ends when everything was below the lower thresholds for `return_after_seconds`. RETURNING, where all work had
+spilled: its share falls to nothing over `return_ramp_seconds`, and one threshold passed on the way spills again.
 
 Spilled work counts as work that would come back: the way back is open only when both lanes together hold little enough
 for the baseline. Otherwise an empty baseline lane would call everything back at once, and the lanes would swing.
@@ -135,8 +136,7 @@ class LaneRouter:
         if over is not None and (self.mode is Mode.SPILLING or self._has_lasted_over(now)):
             self._spill(over)
         elif self.mode is Mode.SPILLING and self._has_lasted_below(now):
-            self.mode, self._reason, self._returning_since = Mode.RETURNING, Reason.RETURNING, now
-            self._share, self._credit = 1.0, 0.0
+            self._return(now)
         elif self.mode is Mode.RETURNING:
             self._ramp(now)
 
@@ -162,6 +162,14 @@ class LaneRouter:
 
     def _spill(self, reason: Reason) -> None:
         self.mode, self._reason = Mode.SPILLING, reason
+
+    def _return(self, now: float) -> None:
+        if self._reason is Reason.QUEUE:
+            # The baseline lane was filled all the time: nothing spills any more that could come back by steps.
+            self.mode, self._reason = Mode.CALM, Reason.NORMAL
+        else:
+            self.mode, self._reason, self._returning_since = Mode.RETURNING, Reason.RETURNING, now
+            self._share, self._credit = 1.0, 0.0
 
     def _ramp(self, now: float) -> None:
         ramp = self._settings.return_ramp_seconds

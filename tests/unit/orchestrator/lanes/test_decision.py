@@ -131,7 +131,7 @@ def test_without_a_burst_lane_the_reason_stays_normal() -> None:
 
 
 def test_work_comes_back_only_after_all_was_below_for_long_enough() -> None:
-    router = spilling(depth=8)
+    router = spilling(cpu_share=0.9)
     router.observe(sample(), 2.0)
     router.observe(sample(), 6.9)
     assert mode_of(router) is Mode.SPILLING
@@ -163,8 +163,15 @@ def test_unknown_latency_does_not_keep_work_away() -> None:
     assert mode_of(router) is Mode.RETURNING
 
 
-def returning() -> LaneRouter:
+def test_queue_spill_ends_at_once_because_it_filled_the_baseline_all_the_time() -> None:
     router = spilling(depth=8)
+    router.observe(sample(), 2.0)
+    router.observe(sample(), 7.0)
+    assert mode_of(router) is Mode.CALM
+
+
+def returning() -> LaneRouter:
+    router = spilling(cpu_share=0.9)
     router.observe(sample(), 2.0)
     router.observe(sample(), 7.0)
     return router

@@ -1,0 +1,75 @@
+"""What is opened for which settings."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from pratique.core.clock import ManualClock, SystemClock
+from pratique.core.metrics import Metrics
+from pratique.core.settings import SettingsError
+from pratique.orchestrator.forward.interface import Forwarder
+from pratique.orchestrator.lanes import build
+from pratique.orchestrator.lanes.lambda_lane import LambdaLane
+from pratique.orchestrator.lanes.settings import LambdaSettings, LaneSettings
+from pratique.orchestrator.lanes.spilling import SpillingForwarder
+from pratique.orchestrator.lanes.workers import WorkerLane
+
+pytestmark = pytest.mark.unit
+
+
+async def opened(stack: AsyncExitStack, **settings: Any) -> SpillingForwarder:
+    forwarder: Forwarder = await build.open_lanes(
+        LaneSettings(**settings),
+        object(),  # type: ignore[arg-type]  # nothing is forwarded here
+        stack,
+        inference_url="http://127.0.0.1:1",
+        clock=SystemClock(),
+        metrics=Metrics(),
+    )
+    assert isinstance(forwarder, SpillingForwarder)
+    return forwarder
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, type(None)),
+        ({"kind": "workers"}, WorkerLane),
+        ({"kind": "lambda", "aws": LambdaSettings(function="f", region="us-east-1")}, LambdaLane),
+    ],
+)
+async def test_lane_that_is_asked_for_is_opened_and_closed(settings: dict[str, Any], kind: type) -> None:
+    async with AsyncExitStack() as stack:
+        forwarder = await opened(stack, **settings)
+        assert isinstance(forwarder._burst, kind)
+        await asyncio.sleep(0)
+
+
+async def test_contradiction_opens_nothing() -> None:
+    async with AsyncExitStack() as stack:
+        with pytest.raises(SettingsError):
+            await opened(stack, kind="lambda")
+
+
+async def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "find_spec", lambda _: None)
+    async with AsyncExitStack() as stack:
+        with pytest.raises(SettingsError) as raised:
+            await opened(stack, kind="workers")
+    assert "pratique[burst]" in (raised.value.hint or "")
+
+
+async def test_quota_of_the_cgroup_counts_where_it_is_used_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meter:
+        def read(self) -> float:
+            return 0.9
+
+    clock = ManualClock()
+    monkeypatch.setattr(build, "cgroup_meter", lambda _: Meter())
+    assert build._cpu(clock)() == 0.9
+    monkeypatch.setattr(build, "cgroup_meter", lambda _: None)
+    assert build._cpu(clock)() == 0.0
