@@ -82,7 +82,7 @@ class LoadSample:
     """p95 until the head of an answer; None where there are too few answers to tell."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Occupancy:
     """How full the lanes are as a request arrives."""
 
@@ -107,7 +107,7 @@ class Occupancy:
         return not self.is_full or self.waiting < self.max_waiting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A lane and the reason for it."""
 

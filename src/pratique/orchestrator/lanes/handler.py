@@ -123,7 +123,7 @@ def handle(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN4
 def _connection() -> http.client.HTTPConnection:
     url = urlsplit(os.environ["PRATIQUE_BURST_INFERENCE_URL"])
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    return kind(str(url.hostname), url.port, timeout=_CONNECT_SECONDS)
+    return kind(str(url.hostname), url.port)
 
 
 def _send(
@@ -134,6 +134,7 @@ def _send(
     content = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
     prefix = urlsplit(os.environ["PRATIQUE_BURST_INFERENCE_URL"]).path.rstrip("/")
     query = event.get("rawQueryString") or ""
+    connection.timeout = min(_CONNECT_SECONDS, _limit(connection, end))
     connection.connect()
     _limit(connection, end)
     kept = {name: value for name, value in headers.items() if name not in _NOT_SENT}
@@ -150,14 +151,15 @@ def _send(
     return StreamedAnswer(connection, response, end)
 
 
-def _limit(connection: http.client.HTTPConnection, end: float) -> None:
-    """Let the next wait end when the time is up."""
+def _limit(connection: http.client.HTTPConnection, end: float) -> float:
+    """Let the next wait end when the time is up; return the seconds until then. Raises TimeoutError where it is."""
     left = end - time.monotonic()
     if left <= 0:
         raise TimeoutError("The time is up.")
     # None once the last byte has been read: a server that closes after its answer.
     if connection.sock is not None:
         connection.sock.settimeout(left)
+    return left
 
 
 def _joined(pairs: Iterator[tuple[str, str]]) -> dict[str, str]:

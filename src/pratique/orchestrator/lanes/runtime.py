@@ -6,8 +6,8 @@ client gets that one ability, in the way AWS documents for custom runtimes: a ch
 head of JSON and eight NUL bytes before the body, an error after the first byte in the trailers.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-custom.html#runtimes-custom-response-streaming
 
-Environment: AWS_LAMBDA_RUNTIME_API, set by Lambda or the pool of workers; _HANDLER may name another handler. The pool
-also sets PRATIQUE_BURST_PARENT, the process to end with, and PRATIQUE_BURST_MEMORY_BYTES.
+Environment: AWS_LAMBDA_RUNTIME_API, set by Lambda or the pool of workers; _HANDLER, or the first argument, may name
+another handler. The pool also sets PRATIQUE_BURST_PARENT, the process to end with, and PRATIQUE_BURST_MEMORY_BYTES.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def _confine() -> None:
 def main() -> None:
     """Serve invocations until the runtime API ends this process."""
     _confine()
-    handler = os.environ.get("_HANDLER") or _DEFAULT_HANDLER
+    # A container image's CMD, the function's configuration, or ours.
+    handler = next(iter(sys.argv[1:]), "") or os.environ.get("_HANDLER") or _DEFAULT_HANDLER
     bootstrap.run(handler, StreamingRuntimeClient(os.environ["AWS_LAMBDA_RUNTIME_API"]))
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pratique.core.clock import SystemClock
+from pratique.core.metrics import Metrics
 from pratique.core.settings import SettingsError
 from pratique.orchestrator.forward.interface import ForwardUnavailableError
+from pratique.orchestrator.lanes.build import open_lanes
 from pratique.orchestrator.lanes.interface import BurstFullError
 from pratique.orchestrator.lanes.lambda_lane import LambdaLane
-from pratique.orchestrator.lanes.settings import LambdaSettings
+from pratique.orchestrator.lanes.scripted import ScriptedBurstLane
+from pratique.orchestrator.lanes.settings import LambdaSettings, LaneSettings
 
 pytestmark = pytest.mark.integration
 
@@ -73,6 +77,20 @@ async def test_stream_that_does_not_end_well_breaks_the_answer_off(
                 seen.append(chunk)  # noqa: PERF401 - what came before the break counts
     assert seen in ([b"one"], [])
     assert "secret" not in raised.value.message
+
+
+async def test_settings_open_the_lane_and_the_forwarder_spills_into_it(double: Double, ask: Any) -> None:
+    api, _ = double
+    aws = LambdaSettings(function="burst", region="us-east-1", endpoint_url=api.url)
+    settings = LaneSettings(kind="lambda", max_in_flight=1, max_waiting=0, aws=aws)
+    clock, metrics = SystemClock(), Metrics()
+    async with AsyncExitStack() as stack:
+        forwarder = await open_lanes(
+            settings, ScriptedBurstLane(), stack, inference_url="http://127.0.0.1:9", clock=clock, metrics=metrics
+        )
+        async with forwarder.open(ask()), forwarder.open(ask()) as spilled:
+            assert spilled.lane == "burst"
+            assert b"".join([chunk async for chunk in spilled.chunks()]) == b"data: one\n\ndata: two\n\n"
 
 
 async def test_without_a_region_the_lane_does_not_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

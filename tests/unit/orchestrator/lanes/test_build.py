@@ -13,8 +13,7 @@ from pratique.core.metrics import Metrics
 from pratique.core.settings import SettingsError
 from pratique.orchestrator.forward.interface import Forwarder
 from pratique.orchestrator.lanes import build
-from pratique.orchestrator.lanes.lambda_lane import LambdaLane
-from pratique.orchestrator.lanes.settings import LambdaSettings, LaneSettings
+from pratique.orchestrator.lanes.settings import LaneSettings
 from pratique.orchestrator.lanes.spilling import SpillingForwarder
 from pratique.orchestrator.lanes.workers import WorkerLane
 
@@ -39,7 +38,6 @@ async def opened(stack: AsyncExitStack, **settings: Any) -> SpillingForwarder:
     [
         ({}, type(None)),
         ({"kind": "workers"}, WorkerLane),
-        ({"kind": "lambda", "aws": LambdaSettings(function="f", region="us-east-1")}, LambdaLane),
     ],
 )
 async def test_lane_that_is_asked_for_is_opened_and_closed(settings: dict[str, Any], kind: type) -> None:

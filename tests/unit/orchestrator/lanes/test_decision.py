@@ -218,7 +218,7 @@ def test_threshold_passed_on_the_way_back_spills_again_after_its_dwell_time() ->
             cpu_share=st.floats(0, 1),
             latency_seconds=st.none() | st.floats(0, 10),
         ),
-        max_size=40,
+        max_size=15,
     ),
     step=st.floats(0.05, 5),
     in_flight=st.integers(0, 10),
@@ -226,7 +226,7 @@ def test_threshold_passed_on_the_way_back_spills_again_after_its_dwell_time() ->
     burst_free=st.none() | st.integers(0, 4),
     eligible=st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_whatever_was_seen_no_request_overflows_a_lane_or_leaves_its_conversation(
     samples: list[LoadSample], step: float, *, in_flight: int, waiting: int, burst_free: int | None, eligible: bool
 ) -> None:

@@ -35,6 +35,7 @@ async def serving(serve: Serve, monkeypatch: pytest.MonkeyPatch, *, prefix: str 
         monkeypatch.setenv("PRATIQUE_BURST_INFERENCE_URL", url)
         yield url
     finally:
+        await asyncio.sleep(0.01)  # a connection that was just accepted is closed by the server only once it knows it
         await runner.cleanup()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -266,10 +267,13 @@ def test_main_runs_the_streaming_handler_unless_told_otherwise(monkeypatch: pyte
     monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
     monkeypatch.delenv("PRATIQUE_BURST_PARENT", raising=False)
     monkeypatch.delenv("PRATIQUE_BURST_MEMORY_BYTES", raising=False)
+    monkeypatch.setattr(sys, "argv", ["runtime"])
     runtime.main()
     monkeypatch.setenv("_HANDLER", "other.handle")
     runtime.main()
-    assert ran == ["pratique.orchestrator.lanes.handler.stream", "other.handle"]
+    monkeypatch.setattr(sys, "argv", ["runtime", "third.handle"])
+    runtime.main()
+    assert ran == ["pratique.orchestrator.lanes.handler.stream", "other.handle", "third.handle"]
 
 
 async def test_writer_waits_for_a_reader_that_is_behind() -> None:
