@@ -247,11 +247,12 @@ def http_page() -> str:
     """The HTTP API of the chat service and of a model server."""
     from pratique.orchestrator.api.chat import ChatRoutes
     from pratique.orchestrator.api.guard import needs_principal
+    from pratique.orchestrator.api.models import ModelRoutes
     from pratique.orchestrator.api.probes import ProbeRoutes
 
     stub: Any = MagicMock()
     rows = [("`GET`", "`/api/ws`", "yes", "The chat over WebSocket: see the [protocol](protocol.md).")]
-    for route in [*ChatRoutes(stub).routes(), *ProbeRoutes(stub).routes()]:
+    for route in [*ChatRoutes(stub).routes(), *ModelRoutes(stub).routes(), *ProbeRoutes(stub).routes()]:
         methods = ", ".join(f"`{method}`" for method in sorted(route.methods or ()) if method != "HEAD")
         rows.append((methods, f"`{route.path}`", "yes" if needs_principal(route.path) else "", summary(route.endpoint)))
     rows.append(("any", "`/v1/…`", "API key", "The OpenAI API, relayed to the model servers without buffering."))

@@ -27,6 +27,8 @@ from pratique.orchestrator.cache import LayeredReader, ValkeySharedCache
 from pratique.orchestrator.conversations.build import open_store
 from pratique.orchestrator.forward.http import HttpForwarder
 from pratique.orchestrator.lanes.build import open_lanes
+from pratique.orchestrator.models.catalogue import ModelCatalogue, build_catalogue
+from pratique.orchestrator.models.forward import PooledForwarder
 from pratique.orchestrator.retrieval.build import open_retriever
 from pratique.orchestrator.sessions.attempts import AttemptLimits
 from pratique.orchestrator.sessions.instruments import Instruments
@@ -104,6 +106,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
     clock = parts.clock or SystemClock()
     ids = parts.ids or RandomIds(clock)
     metrics = Metrics()
+    models = build_catalogue(settings.models, inference_url=settings.inference_url)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(_client_session(settings))
         database = settings.path_of(settings.database, "conversations.db")
@@ -120,7 +123,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             holder=holder,
             store=store,
             log=log,
-            upstream=build_upstream(settings, http, clock=clock, metrics=metrics, given=parts.upstream),
+            upstream=build_upstream(settings, http, clock=clock, metrics=metrics, models=models, given=parts.upstream),
             written=reader.written,
             distrust=reader.distrust,
             clock=clock,
@@ -130,18 +133,19 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))
-        baseline = HttpForwarder(http, settings.inference_url, connect_timeout_seconds=settings.connect_timeout_seconds)
+        baseline = _open_baseline(settings, http, models)
         poller = ModelPoller(
             StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
         )
         runtime = Runtime(
             settings=settings,
-            service=ChatService(store, reader, sessions, charges=await _open_charges(settings, access, stack)),
+            service=ChatService(store, reader, sessions, models, charges=await _open_charges(settings, access, stack)),
             store=store,
             authenticator=access.authenticator,
             limiter=access.limiter,
             audit=access.audit,
             poller=poller,
+            models=models,
             forwarder=await open_lanes(
                 settings.lanes, baseline, stack, inference_url=settings.inference_url, clock=clock, metrics=metrics
             ),
@@ -175,6 +179,16 @@ def _client_session(settings: OrchestratorSettings) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_seconds),
         auto_decompress=False,
     )
+
+
+def _open_baseline(
+    settings: OrchestratorSettings, http: aiohttp.ClientSession, models: ModelCatalogue
+) -> PooledForwarder:
+    connect = settings.connect_timeout_seconds
+    pools = {
+        name: HttpForwarder(http, pool.url, connect_timeout_seconds=connect) for name, pool in models.pools.items()
+    }
+    return PooledForwarder(pools, models)
 
 
 async def _open_log(settings: OrchestratorSettings, stack: AsyncExitStack) -> GenerationLog:

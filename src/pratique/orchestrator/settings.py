@@ -49,7 +49,10 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
     inference_url: str = "http://127.0.0.1:8000"
     """The edge's internal listener, or one model server."""
     inference_status_urls: tuple[str, ...] = ()
-    """Whom to ask for the model's state, each "name=url". Empty: the inference URL itself."""
+    """Whom to ask for the model's state, each "name=url". Empty: the inference URL itself, or each pool's.
+
+    With several pools a name is "pool" or "pool/replica".
+    """
     status_poll_seconds: _Seconds = 1.0
 
     system_prompt: str = ""
@@ -125,6 +128,8 @@ def parse_status_urls(settings: OrchestratorSettings) -> tuple[StatusAddress, ..
     Raises:
         SettingsError: one of them is not of that form.
     """
+    if not settings.inference_status_urls and settings.models.pools:
+        return tuple((pool.name, pool.url.rstrip("/")) for pool in settings.models.pools)
     if not settings.inference_status_urls:
         return (("inference", settings.inference_url.rstrip("/")),)
     pairs = []

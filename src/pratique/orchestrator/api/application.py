@@ -13,6 +13,7 @@ from pratique.core.events import get_logger
 from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.chat import ChatRoutes
 from pratique.orchestrator.api.guard import Guard
+from pratique.orchestrator.api.models import ModelRoutes
 from pratique.orchestrator.api.page import PageRoutes
 from pratique.orchestrator.api.probes import ProbeRoutes
 from pratique.orchestrator.api.proxy import OpenAiProxy
@@ -43,6 +44,7 @@ def build_application(runtime: Runtime) -> ASGIApp:
         routes=[
             WebSocketRoute("/api/ws", WebSocketEndpoint(runtime)),
             *chat.routes(),
+            *ModelRoutes(runtime).routes(),
             *probes.routes(),
             Mount("/v1", OpenAiProxy(runtime)),
             *page.routes(),

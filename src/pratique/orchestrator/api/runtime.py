@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.api.service import ChatService
     from pratique.orchestrator.conversations.interface import ConversationStore
     from pratique.orchestrator.forward.interface import Forwarder
+    from pratique.orchestrator.models.catalogue import ModelCatalogue
     from pratique.orchestrator.settings import OrchestratorSettings
     from pratique.orchestrator.upstream.poller import ModelPoller
 
@@ -57,6 +58,7 @@ class Runtime:
     store: ConversationStore
     authenticator: Authenticator
     poller: ModelPoller
+    models: ModelCatalogue
     forwarder: Forwarder
     """To the model servers, for the OpenAI proxy; by whichever lane."""
     limiter: Limiter

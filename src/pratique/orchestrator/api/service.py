@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Page,
         StoredConversation,
     )
+    from pratique.orchestrator.models.catalogue import ModelCatalogue
     from pratique.orchestrator.protocol.frames import Cancel, Message, Resume, Retry
     from pratique.orchestrator.sessions.feed import Feed
     from pratique.orchestrator.sessions.sessions import Sessions
@@ -64,20 +65,24 @@ class ChatService:
         store: ConversationStore,
         reader: ConversationReader,
         sessions: Sessions,
+        models: ModelCatalogue,
         *,
         charges: Charges | None = None,
     ) -> None:
         self._store = store
         self._reader = reader
         self._sessions = sessions
+        self._models = models
         self._charges = charges or Charges(Unlimited())
 
     async def send(self, principal: Principal, message: Message) -> Answer:
         """Store a message and begin its reply; one that was sent before is answered by the same reply.
 
         Raises:
-            OverloadedError, LimitExceededError, and what `ConversationStore.begin_turn` raises.
+            UnknownModelError, ModelNeededError, OverloadedError, LimitExceededError, and what
+            `ConversationStore.begin_turn` raises.
         """
+        self._models.verify_named(message.model)
         self._sessions.verify_room()
         async with self._charges.reserved(
             principal, message.client_message_id, text=message.text, max_tokens=message.max_tokens

@@ -15,7 +15,18 @@ from pratique.orchestrator.protocol.events import (
     Usage,
 )
 
-__all__ = ["Cancelled", "ConversationList", "ErrorBody", "ModelStatus", "Rename", "Reply", "Session", "Status"]
+__all__ = [
+    "Cancelled",
+    "ConversationList",
+    "ErrorBody",
+    "ModelList",
+    "ModelPool",
+    "ModelStatus",
+    "Rename",
+    "Reply",
+    "Session",
+    "Status",
+]
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +55,25 @@ class Status(_Body, frozen=True, kw_only=True):
     replica: str
     draining: bool
     model: ModelStatus
+
+
+class ModelPool(_Body, frozen=True, kw_only=True):
+    """A pool of model servers. A message may name it, one of its adapters, or one of its models."""
+
+    name: str
+    description: str
+    is_default: bool
+    adapters: tuple[str, ...]
+    models: tuple[str, ...]
+    ready: bool | None
+    """Whether a server of it takes traffic; null where this replica does not know."""
+
+
+class ModelList(_Body, frozen=True, kw_only=True):
+    """What a message may name, the default first, and which policy chooses where it names nothing."""
+
+    policy: str
+    pools: tuple[ModelPool, ...]
 
 
 class ConversationList(_Body, frozen=True, kw_only=True):

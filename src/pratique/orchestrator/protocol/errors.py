@@ -25,6 +25,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "conversation_not_found": 404,
     "generation_not_found": 404,
     "not_found": 404,
+    "unknown_model": 404,
     "method_not_allowed": 405,
     "generation_running": 409,
     "client_message_conflict": 409,

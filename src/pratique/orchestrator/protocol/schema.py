@@ -26,6 +26,7 @@ _VERSION = f"{frames.PROTOCOL_VERSION}.0.0"
 _BODIES = (
     bodies.Session,
     bodies.Status,
+    bodies.ModelList,
     bodies.ConversationList,
     bodies.Reply,
     bodies.Cancelled,
@@ -121,6 +122,7 @@ def _paths() -> dict[str, Any]:
             "get": {**_call("Who asks; makes a session where there is none", bodies.Session), "security": []}
         },
         "/api/status": {"get": {**_call("How this replica and the models are", bodies.Status), "security": []}},
+        "/api/models": {"get": _call("What a message may name", bodies.ModelList)},
         "/api/chat": {"post": _call("Send a message", bodies.Reply, body=frames.Message, streams=True)},
         "/api/retry": {"post": _call("Answer the last user turn again", bodies.Reply, body=frames.Retry, streams=True)},
         "/api/cancel": {"post": _call("Stop a reply", bodies.Cancelled, body=frames.Cancel, status=202)},

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pratique.core.settings import SettingsError
+from pratique.orchestrator.models.instruments import ModelInstruments
+from pratique.orchestrator.models.policies import open_policy
+from pratique.orchestrator.models.routing import Router
+from pratique.orchestrator.models.upstream import PooledUpstream
 from pratique.orchestrator.upstream.deadlines import Deadlines, UpstreamWithDeadlines
 from pratique.orchestrator.upstream.discipline.hedged import HedgedUpstream
 from pratique.orchestrator.upstream.discipline.instruments import DownstreamInstruments
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from pratique.core.clock import Clock
     from pratique.core.metrics import Metrics
+    from pratique.orchestrator.models.catalogue import ModelCatalogue
     from pratique.orchestrator.settings import OrchestratorSettings
     from pratique.orchestrator.upstream.interface import Upstream
 
@@ -30,16 +35,21 @@ def build_upstream(
     *,
     clock: Clock,
     metrics: Metrics,
+    models: ModelCatalogue,
     given: Upstream | None = None,
 ) -> Upstream:
     """Return what replies are asked of; `given` stands in for the model servers, in tests and where it is embedded.
 
     Raises:
-        SettingsError: no attempt has a chance to come before the deadline.
+        SettingsError: an attempt may take longer than the answer's deadline, or the routing policy cannot be made.
     """
     _verify(settings)
-    pools = _Pools(settings=settings, clock=clock, instruments=DownstreamInstruments(metrics))
-    return pools.make("default", given or HttpUpstream(http, settings.inference_url))
+    discipline = _Discipline(settings=settings, clock=clock, instruments=DownstreamInstruments(metrics))
+    pools = {
+        name: discipline.around(given or HttpUpstream(http, pool.url), pool=name) for name, pool in models.pools.items()
+    }
+    router = Router(models, open_policy(settings.models, models), has_fallback=settings.models.fallback)
+    return PooledUpstream(pools, router, ModelInstruments(metrics))
 
 
 def _verify(settings: OrchestratorSettings) -> None:
@@ -53,14 +63,14 @@ def _verify(settings: OrchestratorSettings) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pools:
-    """Makes the upstream of one pool, around whatever reaches its servers."""
+class _Discipline:
+    """What holds for every pool; each gets its own breaker and budget."""
 
     settings: OrchestratorSettings
     clock: Clock
     instruments: DownstreamInstruments
 
-    def make(self, name: str, servers: Upstream) -> Upstream:
+    def around(self, servers: Upstream, *, pool: str) -> Upstream:
         settings, downstream = self.settings, self.settings.downstream
         deadlines = Deadlines(
             first_token_seconds=settings.first_token_timeout_seconds,
@@ -68,7 +78,7 @@ class _Pools:
         )
         disciplined = DisciplinedUpstream(
             UpstreamWithDeadlines(servers, deadlines),
-            pool=name,
+            pool=pool,
             settings=downstream,
             first_token_seconds=settings.first_token_timeout_seconds,
             clock=self.clock,

@@ -1,0 +1,138 @@
+"""Several pools as one upstream: each attempt goes to the pool that its route names, and says so as it starts.
+
+Where the chosen pool does not take it, another one may answer; each pool is asked once per attempt, within the
+attempt's own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from pratique.core.errors import CallerError
+from pratique.core.events import get_logger
+from pratique.orchestrator.models.interface import ModelNeededError, UnknownModelError
+from pratique.orchestrator.upstream.interface import (
+    UpstreamEvent,
+    UpstreamInterruptedError,
+    UpstreamRefusedError,
+    UpstreamStart,
+    UpstreamUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from pratique.orchestrator.models.instruments import ModelInstruments
+    from pratique.orchestrator.models.routing import Routed, Router
+    from pratique.orchestrator.upstream.interface import Upstream, UpstreamRequest, UpstreamStream
+
+__all__ = ["PooledUpstream"]
+
+_logger = get_logger("models")
+
+
+class PooledUpstream:
+    """An `Upstream` over pools, by name; each of them has its own discipline."""
+
+    def __init__(self, pools: Mapping[str, Upstream], router: Router, instruments: ModelInstruments) -> None:
+        self._pools = pools
+        self._router = router
+        self._instruments = instruments
+
+    def open(self, request: UpstreamRequest) -> UpstreamStream:
+        return _PooledStream(self, request)
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def route(self, request: UpstreamRequest) -> Routed:
+        """Return where an attempt goes; raises UpstreamRefusedError where it names what there is not."""
+        try:
+            routed = self._router.route(request)
+        except (UnknownModelError, ModelNeededError) as error:
+            raise _refused(error) from error
+        if routed.degraded:
+            self._instruments.routing_failures.inc()
+        return routed
+
+    async def enter(self, pool: str, request: UpstreamRequest, routed: Routed) -> UpstreamStream:
+        """Open the request at one pool; raises what its stream raises on entering."""
+        policy = routed.route.policy if routed.route else "single"
+        self._instruments.routes.labels(pool=pool, policy=policy).inc()
+        stream = self._pools[pool].open(request)
+        await stream.__aenter__()
+        return stream
+
+
+class _PooledStream:
+    def __init__(self, owner: PooledUpstream, request: UpstreamRequest) -> None:
+        self._owner = owner
+        self._request = request
+        self._routed: Routed | None = None
+        self._stream: UpstreamStream | None = None
+
+    async def __aenter__(self) -> Self:
+        routed = self._owner.route(self._request)
+        began = asyncio.get_running_loop().time()
+        request = replace(self._request, adapter=routed.adapter)
+        try:
+            self._stream = await self._owner.enter(routed.pool, request, routed)
+        except UpstreamUnavailableError as error:
+            routed = await self._fall_back(routed, error, began)
+        self._routed = routed
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            await self._stream.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> UpstreamEvent:
+        if self._stream is None or self._routed is None:
+            raise UpstreamInterruptedError("The stream was not opened.")
+        event = await self._stream.__anext__()
+        if isinstance(event, UpstreamStart):
+            return replace(event, route=self._routed.route, degraded=event.degraded + self._routed.degraded)
+        return event
+
+    async def _fall_back(self, routed: Routed, error: UpstreamUnavailableError, began: float) -> Routed:
+        """Open the request at another pool; raises the chosen one's error where none takes it."""
+        for name in routed.others:
+            try:
+                # For that pool it is a request like any other, with the time that is left.
+                request = replace(self._less(began), is_retry=False, affinity="", adapter="")
+                self._stream = await self._owner.enter(name, request, routed)
+            except UpstreamUnavailableError:
+                continue
+            _logger.info("pool_fell_back", pool=routed.pool, instead=name, error=error.message)
+            return _instead(routed, name)
+        raise error
+
+    def _less(self, began: float) -> UpstreamRequest:
+        spent = asyncio.get_running_loop().time() - began
+        left = self._request.first_text_seconds
+        return replace(
+            self._request,
+            timeout_seconds=max(0.001, self._request.timeout_seconds - spent),
+            first_text_seconds=None if left is None else max(0.001, left - spent),
+        )
+
+
+def _instead(routed: Routed, name: str) -> Routed:
+    route = routed.route
+    if route is not None:
+        reason = f"{route.reason}; '{routed.pool}' is unavailable, '{name}' answers instead"
+        route = type(route)(pool=name, model="", policy=route.policy, reason=reason)
+    return replace(routed, pool=name, adapter="", route=route)
+
+
+def _refused(error: CallerError) -> UpstreamRefusedError:
+    return UpstreamRefusedError(error.message, refused_code=error.code, hint=error.hint)
