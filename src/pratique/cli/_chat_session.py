@@ -43,6 +43,8 @@ class Once:
     conversation_id: str | None
     wait_seconds: float
     is_json: bool
+    model: str | None = None
+    """A pool or an adapter; None: the service chooses."""
 
 
 class OnceResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +90,7 @@ def say_once(client: ChatClient, screen: Screen, request: Once) -> None:
 async def _ask_once(client: ChatClient, screen: Screen, request: Once) -> tuple[Reply | None, ClientError | None]:
     async with client as chat:
         await chat.wait_until_ready(timeout_seconds=request.wait_seconds, on_change=screen.show_model)
-        stream = chat.send(request.text, conversation_id=request.conversation_id)
+        stream = chat.send(request.text, conversation_id=request.conversation_id, model=request.model)
         try:
             await _follow(stream, screen, is_shown=not request.is_json)
         except ClientError as error:
@@ -183,7 +185,14 @@ class _Interrupts:
             await asyncio.wait([self._cancelling])
 
 
-def converse(client: ChatClient, screen: Screen, *, conversation_id: str | None = None, reader: Reader = input) -> None:
+def converse(
+    client: ChatClient,
+    screen: Screen,
+    *,
+    conversation_id: str | None = None,
+    model: str | None = None,
+    reader: Reader = input,
+) -> None:
     """Chat at the prompt until the user leaves.
 
     Raises:
@@ -192,7 +201,7 @@ def converse(client: ChatClient, screen: Screen, *, conversation_id: str | None 
     with asyncio.Runner() as runner:
         runner.run(client.__aenter__())
         try:
-            _Terminal(client, screen, runner, reader).run(conversation_id)
+            _Terminal(client, screen, runner, reader, model=model).run(conversation_id)
         except (EOFError, KeyboardInterrupt, _LeftError):
             screen.note("Bye.")
         finally:
@@ -202,8 +211,11 @@ def converse(client: ChatClient, screen: Screen, *, conversation_id: str | None 
 class _Terminal:
     """The prompt: a line is a message, or a command where it begins with a slash."""
 
-    def __init__(self, client: ChatClient, screen: Screen, runner: asyncio.Runner, reader: Reader) -> None:
+    def __init__(
+        self, client: ChatClient, screen: Screen, runner: asyncio.Runner, reader: Reader, *, model: str | None
+    ) -> None:
         self._client = client
+        self._model = model
         self._screen = screen
         self._runner = runner
         self._reader = reader
@@ -253,7 +265,7 @@ class _Terminal:
             case _ if line.startswith("/"):
                 self._screen.fail(f"There is no command {command}.", "/help lists them.")
             case _:
-                await self._follow(self._client.send(line, conversation_id=self._conversation_id))
+                await self._follow(self._client.send(line, conversation_id=self._conversation_id, model=self._model))
 
     async def _list(self) -> None:
         page = await self._client.conversations()

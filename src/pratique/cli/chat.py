@@ -27,6 +27,7 @@ def chat(
         Path | None, typer.Option(help="File with an API key. Default: $PRATIQUE_API_KEY, then the running stack's.")
     ] = None,
     conversation: Annotated[str | None, typer.Option(help="Go on in this conversation.")] = None,
+    model: Annotated[str | None, typer.Option(help="Ask this pool or adapter. Default: the service chooses.")] = None,
     once: Annotated[str | None, typer.Option(metavar="TEXT", help="Say TEXT, print the reply, and exit.")] = None,
     json: Annotated[bool, typer.Option("--json", help="With --once: print the reply and its figures as JSON.")] = False,
     wait_seconds: Annotated[
@@ -45,7 +46,7 @@ def chat(
     client = ChatClient(target.url, api_key=target.api_key, settings=settings)
     screen = Screen(out=sys.stdout, err=sys.stderr)
     if once is None:
-        converse(client, screen, conversation_id=conversation)
+        converse(client, screen, conversation_id=conversation, model=model)
     else:
-        request = Once(text=once, conversation_id=conversation, wait_seconds=wait_seconds, is_json=json)
+        request = Once(text=once, conversation_id=conversation, model=model, wait_seconds=wait_seconds, is_json=json)
         say_once(client, screen, request)

@@ -7,6 +7,7 @@ ClientError
 │   ├── TooLargeError                  too_large
 │   ├── ContextLengthExceededError     context_length_exceeded
 │   ├── ConversationNotFoundError      conversation_not_found: it does not exist, or belongs to somebody else
+│   ├── UnknownModelError              unknown_model
 │   ├── ClientMessageConflictError     client_message_conflict
 │   └── NothingToRetryError            nothing_to_retry
 ├── on RefusedError            not now, or not you (exit 1)
@@ -62,6 +63,7 @@ __all__ = [
     "StoreUnavailableError",
     "TooLargeError",
     "UnauthenticatedError",
+    "UnknownModelError",
     "from_wire",
 ]
 
@@ -119,6 +121,12 @@ class ClientMessageConflictError(ClientError, CallerError):
     """The same client message id was used for another text."""
 
     code = "client_message_conflict"
+
+
+class UnknownModelError(ClientError, CallerError):
+    """The service has no pool or adapter of that name; the hint names what it has."""
+
+    code = "unknown_model"
 
 
 class NothingToRetryError(ClientError, CallerError):
@@ -210,6 +218,7 @@ WIRE_ERRORS: Final[dict[str, type[ClientError]]] = {
     "too_large": TooLargeError,
     "context_length_exceeded": ContextLengthExceededError,
     "conversation_not_found": ConversationNotFoundError,
+    "unknown_model": UnknownModelError,
     "client_message_conflict": ClientMessageConflictError,
     "nothing_to_retry": NothingToRetryError,
     "generation_not_found": GenerationNotFoundError,

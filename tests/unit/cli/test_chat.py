@@ -58,7 +58,7 @@ class Session:
     def client(self) -> ChatClient:
         return ChatClient(self.url, settings=QUICK)
 
-    def type(self, *lines: str, conversation_id: str | None = None) -> str:
+    def type(self, *lines: str, conversation_id: str | None = None, model: str | None = None) -> str:
         remaining = iter(lines)
 
         def read(prompt: str) -> str:
@@ -68,7 +68,7 @@ class Session:
                 raise EOFError
             return line
 
-        converse(self.client(), self.screen(), conversation_id=conversation_id, reader=read)
+        converse(self.client(), self.screen(), conversation_id=conversation_id, model=model, reader=read)
         return self.out.getvalue()
 
     @property
@@ -162,7 +162,8 @@ def test_once_with_a_reply_that_fails_prints_what_there_is_and_exits_3(url: str,
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code"), [("conversation_not_found", 2), ("generation_running", 1), ("internal", 3)]
+    ("code", "exit_code"),
+    [("conversation_not_found", 2), ("unknown_model", 2), ("generation_running", 1), ("internal", 3)],
 )
 def test_once_refused_exits_with_the_code_of_the_error(url: str, service: Any, code: str, exit_code: int) -> None:
     service.refusals.append(events.EventError(code=code, message="No.", hint="Do otherwise."))
@@ -230,6 +231,13 @@ def test_a_conversation_at_the_prompt(session: Session, service: Any) -> None:
     shown = session.type("What is the capital of France?", "", "And of Spain?", "/quit", "never read")
     assert shown == f"{TEXT}\n{TEXT}\n"
     assert [frame.conversation_id for _, frame in service.asked] == [None, "cnv_1"]
+
+
+def test_model_is_named_with_every_message(session: Session, url: str, service: Any) -> None:
+    session.type("one", "two", model="large")
+    chat("--url", url, "--once", "three", "--model", "chatbot-ja")
+    chat("--url", url, "--once", "four")
+    assert [frame.model for _, frame in service.asked] == ["large", "large", "chatbot-ja", None]
 
 
 def test_new_begins_another_conversation(session: Session, service: Any) -> None:

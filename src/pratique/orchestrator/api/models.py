@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 from starlette.routing import Route
 
 from pratique.orchestrator.api.responses import json_response
-from pratique.orchestrator.protocol.bodies import ModelList, ModelPool
+from pratique.orchestrator.protocol.bodies import ModelChoice, ModelKind, ModelList
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
     from pratique.orchestrator.api.runtime import Runtime
+    from pratique.orchestrator.models.catalogue import Named
 
 __all__ = ["ModelRoutes"]
 
@@ -28,17 +30,26 @@ class ModelRoutes:
         return [Route("/api/models", self.models, methods=["GET"])]
 
     async def models(self, _: Request) -> Response:
-        """List the pools and their adapters."""
+        """List what a message may name: pools, adapters, models."""
         models, state = self._runtime.models, self._runtime.poller.state
-        pools = tuple(
-            ModelPool(
-                name=name,
-                description=models.pools[name].description,
-                is_default=name == models.default,
-                adapters=models.pools[name].adapters,
-                models=models.pools[name].models,
-                ready=models.readiness(name, state),
+        choices = []
+        for name in models.names:
+            named = models.resolve(name)
+            ready = models.readiness(named.pool, state)
+            choices.append(
+                ModelChoice(
+                    name=name,
+                    kind=_kind_of(name, named),
+                    pool=named.pool,
+                    description=models.pools[named.pool].description,
+                    is_default=name == models.default,
+                    ready=msgspec.UNSET if ready is None else ready,
+                )
             )
-            for name in models.order
-        )
-        return json_response(ModelList(policy=self._runtime.settings.models.policy, pools=pools))
+        return json_response(ModelList(policy=self._runtime.settings.models.policy, models=tuple(choices)))
+
+
+def _kind_of(name: str, named: Named) -> ModelKind:
+    if name == named.pool:
+        return ModelKind.POOL
+    return ModelKind.ADAPTER if named.adapter else ModelKind.MODEL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import msgspec
@@ -19,8 +20,9 @@ __all__ = [
     "Cancelled",
     "ConversationList",
     "ErrorBody",
+    "ModelChoice",
+    "ModelKind",
     "ModelList",
-    "ModelPool",
     "ModelStatus",
     "Rename",
     "Reply",
@@ -57,23 +59,34 @@ class Status(_Body, frozen=True, kw_only=True):
     model: ModelStatus
 
 
-class ModelPool(_Body, frozen=True, kw_only=True):
-    """A pool of model servers. A message may name it, one of its adapters, or one of its models."""
+class ModelKind(enum.Enum):
+    """What a name stands for."""
+
+    POOL = "pool"
+    ADAPTER = "adapter"
+    MODEL = "model"
+    """Another name of a pool."""
+
+
+class ModelChoice(_Body, frozen=True, kw_only=True):
+    """A name that a message may give as its model."""
 
     name: str
+    kind: ModelKind
+    pool: str
+    """Who answers to it."""
     description: str
+    """Of the pool, for people."""
     is_default: bool
-    adapters: tuple[str, ...]
-    models: tuple[str, ...]
-    ready: bool | None
-    """Whether a server of it takes traffic; null where this replica does not know."""
+    ready: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether a server of the pool takes traffic; left out where this replica does not know."""
 
 
 class ModelList(_Body, frozen=True, kw_only=True):
     """What a message may name, the default first, and which policy chooses where it names nothing."""
 
     policy: str
-    pools: tuple[ModelPool, ...]
+    models: tuple[ModelChoice, ...]
 
 
 class ConversationList(_Body, frozen=True, kw_only=True):

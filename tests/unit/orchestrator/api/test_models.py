@@ -19,25 +19,27 @@ Service = Any
 def pools(**settings: Any) -> ModelsSettings:
     """Both played by the service's script."""
     url = "http://127.0.0.1:9"
-    small = PoolSettings(name="small", url=url, adapters=("chatbot-ja",), description="quick")
+    small = PoolSettings(name="small", url=url, adapters=("chatbot-ja",), models=("smol",), description="quick")
     return ModelsSettings(pools=(small, PoolSettings(name="large", url=url)), **{"policy": "complexity", **settings})
 
 
 async def test_pools_and_adapters_are_listed_for_principals_only(service: Service) -> None:
     await service.start(models=pools())
-    assert await service.get("/api/models") == {
-        "policy": "complexity",
-        "pools": [
-            {
-                "name": "small",
-                "description": "quick",
-                "is_default": True,
-                "adapters": ["chatbot-ja"],
-                "models": [],
-                "ready": False,
-            },
-            {"name": "large", "description": "", "is_default": False, "adapters": [], "models": [], "ready": False},
-        ],
+    listed = await service.get("/api/models")
+    assert listed["policy"] == "complexity"
+    assert [(one["name"], one["kind"], one["pool"]) for one in listed["models"]] == [
+        ("small", "pool", "small"),
+        ("large", "pool", "large"),
+        ("chatbot-ja", "adapter", "small"),
+        ("smol", "model", "small"),
+    ]
+    assert listed["models"][0] == {
+        "name": "small",
+        "kind": "pool",
+        "pool": "small",
+        "description": "quick",
+        "is_default": True,
+        "ready": False,
     }
     async with aiohttp.ClientSession() as nobody, nobody.get(f"{service.url}/api/models") as response:
         assert response.status == 401
@@ -46,15 +48,22 @@ async def test_pools_and_adapters_are_listed_for_principals_only(service: Servic
 async def test_default_is_one_pool_and_replies_say_nothing_of_it(service: Service) -> None:
     await service.start()
     listed = await service.get("/api/models")
-    assert [(pool["name"], pool["is_default"]) for pool in listed["pools"]] == [("default", True)]
+    assert [(one["name"], one["is_default"]) for one in listed["models"]] == [("default", True)]
     assert (await service.post("/api/chat", service.message()))["turn"]["details"] is None
+
+
+async def test_readiness_that_is_not_known_is_not_claimed(service: Service) -> None:
+    await service.start(models=pools(), inference_status_urls=(f"small/0={service.model.url or 'http://127.0.0.1:9'}",))
+    by_name = {one["name"]: one for one in (await service.get("/api/models"))["models"]}
+    assert "ready" in by_name["small"]
+    assert "ready" not in by_name["large"]
 
 
 async def test_unknown_model_is_refused_and_nothing_is_stored(service: Service) -> None:
     await service.start(models=pools())
     refused = await service.post("/api/chat", service.message(model="gpt-9"), status=404)
     assert refused["error"]["code"] == "unknown_model"
-    assert refused["error"]["hint"] == "There are: small, large, chatbot-ja."
+    assert refused["error"]["hint"] == "There are: small, large, chatbot-ja, smol."
     assert (await service.get("/api/conversations"))["conversations"] == []
     async with service.socket() as socket:
         await socket.send("message", **service.message(model="gpt-9"))
