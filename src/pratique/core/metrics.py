@@ -7,10 +7,12 @@ definition; asking for one that is not in the catalogue is an error at start, no
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from pratique.core.errors import CallerError
 
@@ -47,12 +49,37 @@ def define_metric(spec: MetricSpec) -> MetricSpec:
     return spec
 
 
+class _Before(Collector):
+    """Has no figures of its own."""
+
+    def __init__(self) -> None:
+        self.tellers: list[Callable[[], None]] = []
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        for tell in self.tellers:
+            tell()
+        return ()
+
+
 class Metrics:
     """The instruments of one process, over a registry of its own."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._made: dict[str, Counter | Gauge | Histogram] = {}
+        self._before = _Before()
+        # Collectors are asked in the order of their registration: this one before every instrument.
+        self.registry.register(self._before)
+
+    def before_scrape(self, tell: Callable[[], None]) -> None:
+        """Call `tell` whenever the figures are about to be read: for what is counted where an instrument is too slow.
+
+        It must be quick, must not raise, and may be called on whichever thread reads the figures.
+        """
+        self._before.tellers.append(tell)
 
     def counter(self, spec: MetricSpec) -> Counter:
         made = self._get(spec, Kind.COUNTER)

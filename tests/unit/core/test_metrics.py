@@ -64,3 +64,14 @@ def test_what_is_not_in_the_catalogue_is_refused_at_start() -> None:
     known = define("test_level", Kind.GAUGE)
     with pytest.raises(CallerError, match="not defined as a counter"):
         Metrics().counter(known)
+
+
+def test_what_is_counted_elsewhere_is_told_before_the_figures_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "METRICS", {})
+    seen = define_metric(MetricSpec(name="seen", kind=Kind.GAUGE, help="h"))
+    metrics = Metrics()
+    numbers = iter((3, 5))
+    metrics.gauge(seen).set(1)
+    metrics.before_scrape(lambda: metrics.gauge(seen).set(next(numbers)))
+    assert b"seen 3.0" in metrics.render()
+    assert metrics.registry.get_sample_value("seen") == 5

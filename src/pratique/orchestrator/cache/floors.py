@@ -1,7 +1,7 @@
-"""The newest version heard of, per conversation, whether its snapshot is here or not. Pure.
+"""The newest version seen or heard of, per conversation, whether its snapshot is here or not. Pure.
 
-A write that is told late, after a newer one was heard of, must not put its old snapshot into L1. Bounded: what was
-heard of longest ago is forgotten first.
+A write that is told late, after a newer one was heard of, must not put its old snapshot into L1; nor may an old entry
+of L2, which was away when the newer one was told. Bounded: what was heard of longest ago is forgotten first.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 - One load per conversation and replica, however many ask. The store is asked by a bounded number at once.
 - A write is told to L1 here, to L2, and through L2's channel to every other replica's L1.
+- Reads here never go back: what is older than something seen or heard of is not believed, whoever says it.
 - Whenever a change may have been missed, L1 is emptied, and while none can be heard its entries live a second.
 - L2 away: reads go to the store, nothing fails, and what was written meanwhile is told to L2 as soon as it is back.
 - Store away: what the caches hold is still read.
@@ -22,7 +23,7 @@ from pratique.core.clock import Clock, SystemClock
 from pratique.core.events import get_logger
 from pratique.core.metrics import Metrics
 from pratique.orchestrator.cache._guard import GuardedCache
-from pratique.orchestrator.cache._instruments import Instruments
+from pratique.orchestrator.cache._instruments import SAMPLE, Instruments
 from pratique.orchestrator.cache.flights import Flight, Flights
 from pratique.orchestrator.cache.floors import Floors
 from pratique.orchestrator.cache.interface import DELETED, Tombstone
@@ -67,13 +68,14 @@ class LayeredReader:
         self._settings = settings = settings or CacheSettings()
         self._clock = clock = clock or SystemClock()
         self._draw = draw
-        self._instruments = instruments = Instruments(metrics or Metrics())
+        self._instruments = instruments = Instruments(metrics or Metrics(), size=self._local_size)
         self._local = LocalCache(
             clock=clock,
             max_entries=settings.l1_entries,
             max_bytes=settings.l1_bytes,
             on_evict=instruments.evicted,
         )
+        self._hits, self._misses = instruments.l1_hits, instruments.l1_misses
         self._negatives = Negatives(clock=clock, limit=settings.negative_entries)
         self._floors = Floors(settings.l1_entries)
         self._guard = (
@@ -104,18 +106,24 @@ class LayeredReader:
             flights.abort()
 
     async def get(self, conversation_id: ConversationId) -> StoredConversation:
-        started = time.perf_counter()
+        # Most reads end here: no lock, no instrument, the clock once.
         found = self._local.get(conversation_id)
-        self._instruments.asked_l1(time.perf_counter() - started, is_hit=found is not None)
         if found is not None:
+            self._hits.value += 1
+            if not self._hits.value % SAMPLE:
+                self._time_local(conversation_id)
             return found
+        self._misses.value += 1
+        return await self._get_below(conversation_id)
+
+    async def _get_below(self, conversation_id: ConversationId) -> StoredConversation:
         if self._negatives.knows(conversation_id) or self._floors.of(conversation_id) == DELETED:
             raise ConversationNotFoundError(conversation_id)
         if self._flights is None:
             raise StoreUnavailableError("The reader is closed.", hint="Use it inside 'async with'.")
         flight, was_under_way = self._flights.join(conversation_id)
         if was_under_way:
-            self._instruments.joined()
+            self._instruments.flights_joined.value += 1
         return await flight.result()
 
     async def refresh(self, conversation_id: ConversationId) -> StoredConversation:
@@ -153,7 +161,8 @@ class LayeredReader:
         if isinstance(found, Tombstone):
             self._outdate(flight.key, DELETED)
             raise ConversationNotFoundError(flight.key)
-        if found is not None:
+        # L2 may have been away when a newer version was told: what was seen here once is never unseen.
+        if found is not None and found.version >= self._floors.of(flight.key):
             self._keep(flight, found)
             return found
         try:
@@ -197,8 +206,16 @@ class LayeredReader:
         settings = self._settings
         life = self._draw(settings.l1_min_seconds, settings.l1_max_seconds) if self._hears else settings.l1_deaf_seconds
         self._negatives.forget(snapshot.conversation_id)
+        self._floors.rise(snapshot.conversation_id, snapshot.version)
         self._local.put(snapshot, life_seconds=life)
-        self._instruments.holds(len(self._local), self._local.num_bytes)
+
+    def _time_local(self, key: ConversationId) -> None:
+        started = time.perf_counter()
+        self._local.get(key)
+        self._instruments.timed_l1(time.perf_counter() - started)
+
+    def _local_size(self) -> tuple[int, int]:
+        return len(self._local), self._local.num_bytes
 
     def _outdate(self, key: ConversationId, version: int) -> None:
         self._floors.rise(key, version)

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from pratique.core.clock import Clock
     from pratique.core.ids import ConversationId
     from pratique.orchestrator.conversations.interface import StoredConversation
+    from pratique.orchestrator.protocol.events import Turn
 
 __all__ = ["LocalCache", "estimate_bytes"]
 
 _BASE_BYTES = 1_024
 _TURN_BYTES = 512
+_TEXT_BYTES = 80
+"""Of a string's own, besides its characters; and a pointer to it."""
+_OBJECT_BYTES = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class LocalCache:
         self, *, clock: Clock, max_entries: int, max_bytes: int, on_evict: Callable[[str], None] | None = None
     ) -> None:
         self.num_bytes = 0
-        self._clock = clock
+        self._now = clock.monotonic
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._on_evict = on_evict or _ignore
@@ -53,7 +57,7 @@ class LocalCache:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.ends_at <= self._clock.monotonic():
+        if entry.ends_at <= self._now():
             self._remove(key)
             return None
         self._entries.move_to_end(key)
@@ -71,7 +75,7 @@ class LocalCache:
         if num_bytes > self._max_bytes:
             self._on_evict("bytes")
             return
-        self._entries[key] = _Entry(value, self._clock.monotonic() + life_seconds, num_bytes)
+        self._entries[key] = _Entry(value, self._now() + life_seconds, num_bytes)
         self.num_bytes += num_bytes
         self._make_room()
 
@@ -96,9 +100,31 @@ class LocalCache:
 
 
 def estimate_bytes(value: StoredConversation) -> int:
-    """Return about how much memory a snapshot holds: its texts at up to four bytes a character, and its objects."""
+    """Return about how much memory a snapshot holds, rather too much: its texts at four bytes a character, its objects.
+
+    Counted without looking at every object, because it is done at every put; a test compares it with the interpreter's
+    own figures.
+    """
     conversation = value.conversation
-    return _BASE_BYTES + sum(_TURN_BYTES + _text_bytes(turn.text) for turn in conversation.turns)
+    return _BASE_BYTES + _text_bytes(conversation.title) + sum(map(_turn_bytes, conversation.turns))
+
+
+def _turn_bytes(turn: Turn) -> int:
+    num_bytes = _TURN_BYTES + _text_bytes(turn.text)
+    error, details = turn.error, turn.details
+    if error is not None:
+        num_bytes += _object_bytes(error.code, error.message, error.hint, error.fallback)
+    if details is not None:
+        num_bytes += _object_bytes(details.notice, *details.degraded)
+        if details.route is not None:
+            route = details.route
+            num_bytes += _object_bytes(route.pool, route.model, route.policy, route.reason)
+        num_bytes += sum(_object_bytes(source.source_id, source.title, source.url) for source in details.sources)
+    return num_bytes
+
+
+def _object_bytes(*texts: str | None) -> int:
+    return _OBJECT_BYTES + sum(_TEXT_BYTES + _text_bytes(text) for text in texts if text is not None)
 
 
 def _text_bytes(text: str) -> int:

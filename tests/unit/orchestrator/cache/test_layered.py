@@ -303,6 +303,30 @@ class TestWriting:
         with pytest.raises(ConversationNotFoundError):
             await world.a.reader.get(key)
 
+    async def test_l2_that_was_not_told_cannot_bring_back_what_was_before(self, world: World) -> None:
+        old = await world.say()
+        key = old.conversation_id
+        await world.a.reader.written(old)
+        new = await world.say(key)
+        assert await world.b.reader.refresh(key) == new
+        world.hub.entries[key] = (old.version, old)  # as after an outage that lost the last write
+        await world.clock.advance(15)
+        assert await world.b.reader.get(key) == new
+        assert world.hub.entries[key] == (new.version, new)
+
+
+class TestMetrics:
+    async def test_one_hit_in_many_is_timed_and_all_are_counted(self, world: World) -> None:
+        said = await world.say()
+        for _ in range(600):
+            await world.a.reader.get(said.conversation_id)
+        assert world.a.count(L1_HIT) == 599
+        assert world.a.count(L1_HIT) == 599
+        sample = world.a.metrics.registry.get_sample_value
+        assert sample("pratique_cache_layer_seconds_count", {"layer": "l1"}) == 2
+        assert sample("pratique_cache_l1_entries") == 1
+        assert sample("pratique_cache_l1_bytes") == world.a.reader._local.num_bytes > 0
+
 
 class TestDistrust:
     async def test_the_next_read_asks_the_store_whatever_the_caches_hold(self, world: World) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pratique.core.clock import ManualClock
@@ -19,7 +22,16 @@ from pratique.orchestrator.cache.floors import Floors
 from pratique.orchestrator.cache.local import LocalCache, estimate_bytes
 from pratique.orchestrator.cache.negatives import Negatives
 from pratique.orchestrator.conversations import StoredConversation, StoreUnavailableError
-from pratique.orchestrator.protocol.events import Conversation, Role, Turn, TurnStatus
+from pratique.orchestrator.protocol.events import (
+    Conversation,
+    EventError,
+    ReplyDetails,
+    Role,
+    Route,
+    Source,
+    Turn,
+    TurnStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -35,6 +47,55 @@ def snapshot(name: ConversationId, version: int = 1, text: str = "hello") -> Sto
         conversation_id=name, title="", created_at=0, updated_at=0, version=version, turns=(turn,)
     )
     return StoredConversation(owner=PrincipalId("usr_a"), conversation=conversation)
+
+
+def grown(made: list[tuple[str, bool, list[str] | None]]) -> StoredConversation:
+    """A conversation with a turn for each: its text, whether it failed, and the titles of its sources."""
+    turns = tuple(
+        Turn(
+            turn_id=new_text(number),
+            role=Role.ASSISTANT,
+            text=text,
+            status=TurnStatus.PARTIAL,
+            created_at=1e9 + number,
+            generation_id=new_text(number),
+            error=EventError(code=new_text(number), message=text, hint=text, fallback=text) if is_failed else None,
+            details=None
+            if titles is None
+            else ReplyDetails(
+                route=Route(pool=new_text(number), model=text, policy="p", reason=text),
+                sources=tuple(Source(source_id=new_text(number), title=title, url=title) for title in titles),
+                notice=text,
+                degraded=tuple(titles),
+            ),
+        )
+        for number, (text, is_failed, titles) in enumerate(made)
+    )
+    conversation = Conversation(
+        conversation_id=new_text(0),
+        title="".join(text for text, *_ in made),
+        created_at=1.5,
+        updated_at=2.5,
+        version=10**9,
+        turns=turns,
+    )
+    return StoredConversation(owner=PrincipalId(new_text(1)), conversation=conversation)
+
+
+def new_text(number: int) -> str:
+    return f"conv_{number:032}"
+
+
+def deep_size(value: object) -> int:
+    """What the interpreter says of an object and all that is its own: enums, small numbers and None are shared."""
+    if value is None or isinstance(value, bool | Enum):
+        return 0
+    children: tuple[Any, ...] = ()
+    if isinstance(value, msgspec.Struct):
+        children = tuple(getattr(value, name) for name in value.__struct_fields__)
+    elif isinstance(value, tuple):
+        children = value
+    return sys.getsizeof(value) + sum(map(deep_size, children))
 
 
 @pytest.fixture
@@ -92,6 +153,20 @@ class TestLocalCache:
         assert local.get(A) is not None
         local.outdate(A, 6)
         assert local.get(A) is None
+
+    @settings(max_examples=20)
+    @given(
+        st.lists(
+            st.tuples(st.text(max_size=100), st.booleans(), st.none() | st.lists(st.text(max_size=20), max_size=3)),
+            max_size=5,
+        )
+    )
+    def test_the_estimate_is_not_below_what_the_interpreter_says_nor_far_above(
+        self, made: list[tuple[str, bool, list[str] | None]]
+    ) -> None:
+        value = grown(made)
+        actual = deep_size(value)
+        assert actual <= estimate_bytes(value) <= 5 * actual + 2_000
 
     @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(0, 5), st.integers(0, 6000)), max_size=40))
     def test_the_count_of_bytes_is_always_that_of_what_is_there(
