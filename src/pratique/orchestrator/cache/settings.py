@@ -30,6 +30,8 @@ class CacheSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     l2_deadline_seconds: _Positive = 0.25
     """For one call to Valkey."""
     l2_connections: _Count = 16
+    l2_batch: _Count = 64
+    """Reads of L2 that share one round trip at most."""
     l2_failures: _Count = 3
     """In a row, until reads stop asking L2."""
     l2_cool_down_seconds: _Positive = 0.5

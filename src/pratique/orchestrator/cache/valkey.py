@@ -3,6 +3,7 @@
 - The version is compared inside the server: a reader that comes late with an old snapshot cannot replace a newer one.
 - A write and its announcement are one script, so nobody hears of a version that is not there.
 - Every call has a deadline; nothing is retried here.
+- Loads of one turn of the event loop share a round trip: the client's work per load is what bounds it.
 - What cannot be read (another program's, another version's) is a miss, never an error.
 """
 
@@ -21,12 +22,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from pratique.core.ids import ConversationId
+from pratique.orchestrator.cache._batches import Batches
 from pratique.orchestrator.cache.interface import DELETED, Change, SharedCacheError, Tombstone
 from pratique.orchestrator.cache.settings import CacheSettings
 from pratique.orchestrator.conversations.interface import StoredConversation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from redis.asyncio.client import PubSub
 
@@ -53,6 +55,16 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
 return 1
+"""
+
+# KEYS: the entries. One command for all of them: as a pipeline they cost redis-py three times the work.
+_LOAD: Final = """
+local found = {}
+for index, key in ipairs(KEYS) do
+  local entry = redis.pcall('HMGET', key, 'version', 'snapshot')
+  found[index] = not entry.err and entry
+end
+return found
 """
 
 
@@ -89,16 +101,12 @@ class ValkeySharedCache:
             retry=Retry(NoBackoff(), 0),
         )
         self._client: Redis = Redis.from_pool(pool)
+        self._loads = Batches(self._load_all, limit=self._settings.l2_batch)
+        self._load_script = self._client.register_script(_LOAD)
         self._keep_script = self._client.register_script(_KEEP)
 
     async def load(self, conversation_id: ConversationId) -> StoredConversation | Tombstone | None:
-        try:
-            version, packed = await self._call(self._client.hmget(self._key(conversation_id), "version", "snapshot"))
-        except ResponseError:
-            return None
-        if version == b"%d" % DELETED:
-            return Tombstone()
-        return _unpack(packed, conversation_id) if packed else None
+        return await self._loads.load(conversation_id)
 
     async def fill(self, conversation: StoredConversation) -> None:
         await self._keep(conversation.conversation_id, conversation.version, conversation, channel="")
@@ -132,7 +140,15 @@ class ValkeySharedCache:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
     async def aclose(self) -> None:
+        await self._loads.aclose()
         await self._client.aclose()
+
+    async def _load_all(self, names: Sequence[ConversationId]) -> list[StoredConversation | Tombstone | None]:
+        try:
+            answers = await self._call(self._load_script(keys=[self._key(name) for name in names]))
+        except ResponseError:
+            return [None] * len(names)
+        return [_entry(answer, name) for answer, name in zip(answers, names, strict=True)]
 
     def _key(self, conversation_id: ConversationId) -> str:
         return f"{self._prefix}{conversation_id}"
@@ -217,6 +233,15 @@ def _change(data: bytes) -> Change:
     return Change(
         conversation_id=ConversationId(message.conversation_id), version=message.version, origin=message.origin
     )
+
+
+def _entry(
+    answer: tuple[bytes | None, bytes | None] | None, conversation_id: ConversationId
+) -> StoredConversation | Tombstone | None:
+    version, packed = answer or (None, None)
+    if version == b"%d" % DELETED:
+        return Tombstone()
+    return _unpack(packed, conversation_id) if packed else None
 
 
 def _unpack(packed: bytes, conversation_id: ConversationId) -> StoredConversation | None:
