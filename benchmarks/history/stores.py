@@ -1,0 +1,136 @@
+"""A history of a conversation store: processes of random clients, killed and paused, on a store that stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+from benchmarks.history.record import Operation, Recorder, load_history
+from benchmarks.history.storeclient import OWNER, StoreSpec, open_spec, read_into
+
+from pratique.orchestrator.conversations import ConversationStore
+
+__all__ = ["Stall", "read_all", "run_on_store", "stall_sqlite"]
+
+Stall: TypeAlias = Callable[[float], Awaitable[None]]
+"""Keeps the store from answering for so many seconds."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PROCESSES = 3
+_START_SECONDS = 30.0
+_PAUSE_SECONDS = (0.3, 1.2)
+_STALL_SECONDS = (0.05, 0.8)
+
+
+async def run_on_store(
+    spec: StoreSpec, folder: Path, *, seconds: float, seed: str, stall: Stall
+) -> tuple[list[Operation], dict[str, int]]:
+    """Let clients loose on the store, with faults all the while; return their history and the faults by kind."""
+    draw = random.Random(seed)  # noqa: S311 - dice
+    text = msgspec.json.encode(spec).decode()
+    workers = [_Worker(text, folder / f"w{number}.jsonl", f"w{number}", seed) for number in range(_PROCESSES)]
+    faults = {"kill": 0, "pause": 0, "stall": 0}
+    try:
+        for worker in workers:
+            await worker.start()
+        async with asyncio.timeout(_START_SECONDS):
+            while not all(_has_begun(worker.path) for worker in workers):  # noqa: ASYNC110 - other processes, no event
+                await asyncio.sleep(0.02)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(draw.uniform(0.2, 1.5))
+            fault = draw.choice(list(faults))
+            faults[fault] += 1
+            worker = draw.choice(workers)
+            worker.require_alive()
+            if fault == "kill":
+                await worker.kill()
+                await worker.start()
+            elif fault == "pause":
+                await worker.pause(draw.uniform(*_PAUSE_SECONDS))
+            else:
+                await stall(draw.uniform(*_STALL_SECONDS))
+    finally:
+        for worker in workers:
+            await worker.kill()
+    paths = [worker.path for worker in workers]
+    await read_all(spec, folder / "final.jsonl", load_history(paths))
+    return load_history([*paths, folder / "final.jsonl"]), faults
+
+
+def stall_sqlite(database: Path) -> Stall:
+    """Stall an SQLite file: hold its lock, as a backup or a long transaction would."""
+
+    def hold(seconds: float) -> None:
+        with closing(sqlite3.connect(database, timeout=5, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            time.sleep(seconds)
+            connection.execute("ROLLBACK")
+
+    return lambda seconds: asyncio.to_thread(hold, seconds)
+
+
+class _Worker:
+    """A process of clients, and its lives."""
+
+    def __init__(self, spec: str, path: Path, name: str, seed: str) -> None:
+        self.path = path
+        self._words = [sys.executable, "-m", "benchmarks.history.storeclient", spec, str(path), name, seed]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.path.with_suffix(".log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(*self._words, cwd=_ROOT, stdout=log, stderr=log)
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def require_alive(self) -> None:
+        """Raise where it ended by itself, which is no fault of ours."""
+        if self._process is None or self._process.returncode is not None:
+            raise RuntimeError(f"A worker ended by itself:\n{self.path.with_suffix('.log').read_text()[-3000:]}")
+
+    async def pause(self, seconds: float) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
+
+
+def _has_begun(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+async def read_all(spec: StoreSpec, path: Path, history: list[Operation]) -> None:
+    """Read every conversation that anybody knows of, and those that only the store knows."""
+    recorder = Recorder(path)
+    async with AsyncExitStack() as stack:
+        store = await open_spec(spec, stack)
+        names = {operation.conversation_id for operation in history if operation.conversation_id}
+        for name in sorted(names | await _listed(store)):
+            await read_into(store, recorder, "final", name, is_final=True)
+    recorder.close()
+
+
+async def _listed(store: ConversationStore) -> set[str]:
+    names: set[str] = set()
+    cursor: str | None = None
+    while True:
+        page = await store.list_conversations(owner=OWNER, limit=200, before=cursor)
+        names |= {shown.conversation_id for shown in page.conversations}
+        cursor = page.next
+        if cursor is None:
+            return names

@@ -1,0 +1,75 @@
+"""Short histories of random clients under faults. The long ones are `python -m benchmarks history`."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from benchmarks.history.checker import Expectations, Finding, check
+from benchmarks.history.record import Kind, Operation, Result, load_history
+from benchmarks.history.replicas import run_on_replicas
+from benchmarks.history.storeclient import StoreSpec
+from benchmarks.history.stores import read_all, run_on_store, stall_sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.history.stores import Stall
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+SEED = "20261125"
+SECONDS = 6.0
+
+
+def sqlite_store(folder: Path) -> tuple[StoreSpec, Stall]:
+    database = folder / "conversations.db"
+    return StoreSpec(database=str(database)), stall_sqlite(database)
+
+
+STORES = [sqlite_store]
+"""Each makes a store of its own, and what stalls it."""
+
+
+def require_sound(history: list[Operation], expectations: Expectations, folder: Path) -> None:
+    anomalies = check(history, expectations)
+    if anomalies:
+        kept = folder / "history.jsonl"
+        kept.write_bytes(b"".join(msgspec.json.encode(operation) + b"\n" for operation in history))
+        pytest.fail(f"seed {SEED}, history in {kept}:\n" + "\n".join(map(str, anomalies[:20])))
+
+
+@pytest.mark.parametrize("make", STORES)
+async def test_store_under_kills_pauses_and_stalls_keeps_its_promises(
+    make: Callable[[Path], tuple[StoreSpec, Stall]], tmp_path: Path
+) -> None:
+    spec, stall = make(tmp_path)
+    history, faults = await run_on_store(spec, tmp_path, seconds=SECONDS, seed=SEED, stall=stall)
+    assert sum(faults.values()) >= 3
+    acknowledged = [one for one in history if one.kind is Kind.SEND and one.result is Result.OK]
+    assert len(acknowledged) > 100
+    require_sound(history, Expectations(), tmp_path)
+
+
+async def test_turn_that_vanishes_from_the_file_is_found_missing(tmp_path: Path) -> None:
+    spec, stall = sqlite_store(tmp_path)
+    history, _ = await run_on_store(spec, tmp_path, seconds=0.1, seed=SEED, stall=stall)
+    there = {one.conversation_id for one in history if one.is_final and one.result is Result.OK}
+    victim = next(one for one in history if one.kind is Kind.SEND and one.conversation_id in there and one.user_turn_id)
+    with contextlib.closing(sqlite3.connect(str(spec.database))) as connection, connection:
+        connection.execute("DELETE FROM turns WHERE turn_id = ?", (victim.user_turn_id,))
+    await read_all(spec, tmp_path / "later.jsonl", history)
+    again = [one for one in history if not one.is_final] + load_history([tmp_path / "later.jsonl"])
+    assert Finding.LOST in {anomaly.finding for anomaly in check(again)}
+
+
+async def test_two_replicas_under_kills_and_pauses_keep_their_promises(tmp_path: Path) -> None:
+    spec, _ = sqlite_store(tmp_path)
+    history, faults = await run_on_replicas(spec, tmp_path, seconds=SECONDS, seed=SEED, flags=[])
+    assert sum(faults.values()) >= 2
+    assert any(one.kind is Kind.SEND and one.result is Result.OK for one in history)
+    require_sound(history, Expectations(stale_seconds=10, all_end=True), tmp_path)
