@@ -126,6 +126,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             upstream=build_upstream(settings, http, clock=clock, metrics=metrics, models=models, given=parts.upstream),
             written=reader.written,
             distrust=reader.distrust,
+            recall=reader.get,
             clock=clock,
             ids=ids,
             instruments=Instruments(metrics),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pratique.core.events import get_logger
-from pratique.orchestrator.protocol.events import EventError, FinishReason, ReplyDetails, Source, Usage
+from pratique.orchestrator.protocol.events import EventError, FinishReason, ReplyDetails, Source, Turn, Usage
 from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
 from pratique.orchestrator.sessions.attempts import Attempts, GiveUp, loss_of
 from pratique.orchestrator.upstream.history import assemble_history
@@ -105,12 +105,20 @@ class Speech:
         return Usage(prompt_tokens=said.prompt_tokens, completion_tokens=said.num_tokens)
 
     async def _recall_conversation(self) -> tuple[str, tuple[HistoryTurn, ...]]:
-        stored = await self._workshop.store.load_conversation(self._record.conversation_id)
         return assemble_history(
-            stored.conversation.turns,
+            await self._recall_turns(),
             user_turn_id=self._record.user_turn_id,
             limit=self._workshop.settings.history_turns_limit,
         )
+
+    async def _recall_turns(self) -> tuple[Turn, ...]:
+        # What stands before a turn never changes: a cached conversation that has the turn is as good as the stored one.
+        name, workshop = self._record.conversation_id, self._workshop
+        if workshop.recall is not None:
+            turns = (await workshop.recall(name)).conversation.turns
+            if any(turn.turn_id == self._record.user_turn_id for turn in turns):
+                return turns
+        return (await workshop.store.load_conversation(name)).conversation.turns
 
     async def _retrieve(self, query: str) -> tuple[Passage, ...]:
         """Find passages; without an index that answers the reply is made without, and says so."""

@@ -55,6 +55,8 @@ class Workshop:
     clock: Clock
     ids: IdSource
     instruments: Instruments
+    recall: Callable[[ConversationId], Awaitable[StoredConversation]] | None = None
+    """Reads a conversation through the caches; None: from the store."""
     retriever: Retriever | None = None
     """Finds passages for a question; None: replies are made without."""
     settings: ReplySettings = field(default_factory=ReplySettings)

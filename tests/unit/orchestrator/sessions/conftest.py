@@ -50,6 +50,7 @@ class House:
         self.distrusted: list[ConversationId] = []
         self.limits = AttemptLimits(model_wait_seconds=0.4, continue_wait_seconds=0.4, max_losses=3)
         self.reply = ReplySettings
+        self.recall: Callable[[ConversationId], Awaitable[StoredConversation]] | None = None
         self.max_bytes = 2**20
         self.max_running = 16
         self.retriever: Retriever | None = None
@@ -68,6 +69,7 @@ class House:
                 ),
                 written=self._written,
                 distrust=self.distrusted.append,
+                recall=self.recall,
                 clock=self.clock,
                 ids=RandomIds(),
                 instruments=Instruments(self.metrics),

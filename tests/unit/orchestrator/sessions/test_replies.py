@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from pratique.orchestrator.conversations import GenerationNotFoundError, GenerationStatus
+from pratique.core.ids import ConversationId
+from pratique.orchestrator.conversations import (
+    BegunTurn,
+    GenerationNotFoundError,
+    GenerationStatus,
+    StoredConversation,
+)
 from pratique.orchestrator.protocol.events import FinishReason, TurnStatus
 from pratique.orchestrator.sessions.feed import FeedLostError
 from pratique.orchestrator.sessions.log.interface import LogLimits, LogUnavailableError
@@ -211,6 +217,32 @@ async def test_fault_of_ours_ends_the_reply(house: House, reader: Reader) -> Non
     begun = await house.say()
     await reader.read(sessions.begin(begun.generation))
     assert (reader.ended.error.code, reader.text) == ("engine_error", "a")
+
+
+async def test_history_is_read_through_the_caches(house: House, reader: Reader) -> None:
+    begun: BegunTurn = await house.say()
+    recalled: list[ConversationId] = []
+
+    async def recall(name: ConversationId) -> StoredConversation:
+        recalled.append(name)
+        return begun.conversation
+
+    house.recall = recall
+    await reader.read((await house.replica()).begin(begun.generation))
+    assert recalled == [begun.conversation_id]
+    assert house.upstream.requests[0].query == "one two three"
+
+
+async def test_cached_conversation_without_the_question_is_not_enough(house: House, reader: Reader) -> None:
+    old: BegunTurn = await house.say("before")
+
+    async def recall(_: ConversationId) -> StoredConversation:
+        return old.conversation
+
+    house.recall = recall
+    begun = await house.say()
+    await reader.read((await house.replica()).begin(begun.generation))
+    assert house.upstream.requests[0].query == "one two three"
 
 
 async def test_cancel_here_stops_at_once_and_keeps_what_was_said(house: House, reader: Reader) -> None:
