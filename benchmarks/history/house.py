@@ -44,6 +44,11 @@ class Process:
             self._process.kill()
             await self._process.wait()
 
+    def require_alive(self) -> None:
+        """Raise where it ended by itself: no fault here may make a process do so."""
+        if self._process is None or self._process.returncode is not None:
+            raise RuntimeError(f"{self.name} ended by itself:\n{self._log()}")
+
     async def pause(self, seconds: float) -> None:
         """Let it hang for a while."""
         if self._process is None:

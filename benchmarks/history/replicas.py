@@ -90,6 +90,8 @@ async def _hurt(
     while time.monotonic() < until:
         await asyncio.sleep(draw.uniform(*_CALM_SECONDS))
         require()
+        for process in (*replicas, valkey):
+            process.require_alive()
         kind = draw.choice(list(kinds))
         await kinds[kind]()
         faults[kind] += 1
