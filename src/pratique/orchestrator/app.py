@@ -134,7 +134,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))
-        baseline = _open_baseline(settings, http, models)
+        baseline = _open_baseline(settings, models, stack)
         poller = ModelPoller(
             StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
         )
@@ -182,13 +182,11 @@ def _client_session(settings: OrchestratorSettings) -> aiohttp.ClientSession:
     )
 
 
-def _open_baseline(
-    settings: OrchestratorSettings, http: aiohttp.ClientSession, models: ModelCatalogue
-) -> PooledForwarder:
-    connect = settings.connect_timeout_seconds
-    pools = {
-        name: HttpForwarder(http, pool.url, connect_timeout_seconds=connect) for name, pool in models.pools.items()
-    }
+def _open_baseline(settings: OrchestratorSettings, models: ModelCatalogue, stack: AsyncExitStack) -> PooledForwarder:
+    pools = {}
+    for name, pool in models.pools.items():
+        pools[name] = HttpForwarder(pool.url, connect_timeout_seconds=settings.connect_timeout_seconds)
+        stack.push_async_callback(pools[name].aclose)
     return PooledForwarder(pools, models)
 
 

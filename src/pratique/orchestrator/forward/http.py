@@ -1,91 +1,147 @@
-"""The baseline lane: straight to the edge's internal listener, or a model server, over HTTP."""
+"""The baseline lane: straight to the edge's internal listener, or a model server, over HTTP.
+
+A client of its own over httptools (ADR 0033). A request whose reused connection turns out to have been closed, before
+anything was heard on it, is sent once more on a fresh one: generating changes nothing, so that is safe.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Final
+import asyncio
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+from pratique.core.errors import CallerError
+from pratique.orchestrator.forward._connection import Connection, StaleConnectionError
+from pratique.orchestrator.forward._pool import Pool
+from pratique.orchestrator.forward.interface import (
+    ForwardAnswer,
+    ForwardRequest,
+    ForwardTimeoutError,
+    ForwardUnavailableError,
+)
 
-from pratique.orchestrator.forward.interface import ForwardAnswer, ForwardRequest, ForwardUnavailableError
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
 
 __all__ = ["HttpForwarder"]
 
 _EDGE_STATUSES: Final = frozenset({502, 503, 504})
+_GATEWAY_TIMEOUT: Final = 504
 # Of one hop only (RFC 9110 7.6.1), and what this server says of itself.
 _NOT_RETURNED: Final = frozenset(
-    b"connection keep-alive proxy-authenticate te trailer transfer-encoding upgrade set-cookie server date "
-    b"content-encoding".split()
+    b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade set-cookie "
+    b"server date".split()
 )
+_USUAL_CONNECTION: Final = frozenset({b"keep-alive", b"close"})
 
 
 class HttpForwarder:
-    """A `Forwarder` over one pooled client session, which the caller owns."""
+    """A `Forwarder` over connections of its own; `aclose` ends them."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, *, connect_timeout_seconds: float) -> None:
-        self._session = session
-        self._url = url.rstrip("/")
-        self._connect_timeout_seconds = connect_timeout_seconds
+    def __init__(self, url: str, *, connect_timeout_seconds: float) -> None:
+        parts = urlsplit(url)
+        self._base_path = parts.path.rstrip("/")
+        self._host_line = f"host: {parts.netloc.rpartition('@')[2]}"
+        self._pool = Pool(url, connect_timeout_seconds=connect_timeout_seconds)
 
-    @asynccontextmanager
-    async def open(self, request: ForwardRequest) -> AsyncIterator[ForwardAnswer]:
-        timeout = aiohttp.ClientTimeout(
-            total=request.timeout_seconds,
-            sock_connect=self._connect_timeout_seconds,
-            sock_read=request.timeout_seconds,
-        )
+    def open(self, request: ForwardRequest) -> AbstractAsyncContextManager[ForwardAnswer]:
+        """See `Forwarder`. Raises CallerError for a header that would not stay one."""
+        return _Exchange(self._pool, self._head_of(request), request)
+
+    async def aclose(self) -> None:
+        """Cut all connections."""
+        self._pool.close()
+
+    def _head_of(self, request: ForwardRequest) -> bytes:
+        lines = [
+            f"{request.method} {self._base_path}{request.path} HTTP/1.1",
+            self._host_line,
+            "accept-encoding: identity",
+            f"x-pratique-conversation: {request.affinity}",
+            *(f"{name}: {value}" for name, value in request.headers),
+        ]
+        if request.body or request.method not in {"GET", "HEAD"}:
+            lines.append(f"content-length: {len(request.body)}")
+        head = "\r\n".join(lines) + "\r\n\r\n"
+        if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
+            raise CallerError("A header or the path has a line break in it.")
+        return head.encode("latin-1")
+
+
+class _Exchange:
+    """One request and its answer, as a context: leaving it before the answer's end cuts the connection."""
+
+    def __init__(self, pool: Pool, head: bytes, request: ForwardRequest) -> None:
+        self._pool = pool
+        self._head = head
+        self._request = request
+        self._connection: Connection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> ForwardAnswer:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._request.timeout_seconds
         try:
-            response = await self._session.request(
-                request.method,
-                URL(self._url + request.path, encoded=True),
-                # Encoded answers would be decoded on the way.
-                headers=[
-                    *request.headers,
-                    ("accept-encoding", "identity"),
-                    ("x-pratique-conversation", request.affinity),
-                ],
-                data=request.body or None,
-                timeout=timeout,
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ForwardUnavailableError(
-                f"No model server could be reached: {str(error) or type(error).__name__}."
-            ) from error
-        answer = _Answer(response)
-        try:
-            if response.status in _EDGE_STATUSES and response.content_type != "application/json":
-                raise ForwardUnavailableError("The edge found no server.")
-            yield answer
-        finally:
-            if answer.has_ended:
-                response.release()
-            else:
-                response.close()
+            try:
+                connection = await self._ask(deadline, is_fresh=False)
+            except StaleConnectionError:
+                self._give_back()
+                connection = await self._ask(deadline, is_fresh=True)
+            answer = _Answer(connection)
+            answer.verify_is_servers()
+        except BaseException:
+            self._give_back()
+            raise
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._give_back()
+
+    async def _ask(self, deadline: float, *, is_fresh: bool) -> Connection:
+        connection = self._connection = await self._pool.acquire(is_fresh=is_fresh)
+        self._timer = asyncio.get_running_loop().call_at(deadline, connection.expire)
+        connection.send(self._head, self._request.body)
+        await connection.head()
+        return connection
+
+    def _give_back(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._connection is not None:
+            self._pool.release(self._connection)
+            self._connection = None
 
 
 class _Answer:
     lane = "baseline"
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.has_ended = False
-        self._response = response
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.status = connection.status
+        self.headers = _returned(connection.headers)
 
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
-        lowered = ((name.lower(), value) for name, value in self._response.raw_headers)
-        return [(name, value) for name, value in lowered if name not in _NOT_RETURNED]
+    def verify_is_servers(self) -> None:
+        """Raise ForwardUnavailableError for what the edge says where it has no server: not in JSON."""
+        if self.status not in _EDGE_STATUSES or dict(self.headers).get(b"content-type", b"").find(b"json") >= 0:
+            return
+        if self.status == _GATEWAY_TIMEOUT:
+            raise ForwardTimeoutError("The edge waited too long for a model server.")
+        raise ForwardUnavailableError("The edge found no server.")
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ForwardUnavailableError(f"The answer broke off: {str(error) or type(error).__name__}.") from error
-        self.has_ended = True
+        while chunk := await self._connection.read():
+            yield chunk
+
+
+def _returned(headers: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+    dropped = _NOT_RETURNED
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in _USUAL_CONNECTION:
+            # It names further headers that are of this hop only.
+            dropped = dropped | {token.strip() for token in value.lower().split(b",")}
+    return [header for header in headers if header[0] not in dropped]

@@ -9,13 +9,26 @@ from typing import Protocol
 
 from pratique.core.errors import EnvironmentFaultError, RefusedError
 
-__all__ = ["ForwardAnswer", "ForwardRequest", "ForwardUnavailableError", "Forwarder", "ShedError"]
+__all__ = [
+    "ForwardAnswer",
+    "ForwardRequest",
+    "ForwardTimeoutError",
+    "ForwardUnavailableError",
+    "Forwarder",
+    "ShedError",
+]
 
 
 class ForwardUnavailableError(EnvironmentFaultError):
     """Nobody answers there; no byte of an answer was seen."""
 
     code = "model_unavailable"
+
+
+class ForwardTimeoutError(ForwardUnavailableError):
+    """Somebody took it and did not answer in time."""
+
+    code = "timeout"
 
 
 class ShedError(RefusedError):
