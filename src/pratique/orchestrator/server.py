@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ _BACKLOG = 2048
 # A client that acknowledges nothing for so long is gone, whatever still waits for it in the kernel.
 _UNACKNOWLEDGED_SECONDS = 30
 _LAST_WORDS_SECONDS = 5
+_OBJECTS_BETWEEN_COLLECTIONS = 20_000
 
 
 class ListenError(EnvironmentFaultError):
@@ -73,11 +75,22 @@ async def _serve(settings: OrchestratorSettings, announce: Callable[[str], None]
             stopping = asyncio.Event()
             with _on_signals(stopping.set):
                 async with listening(replica.application, listener) as url:
+                    _tune_garbage_collection()
                     _logger.info("listening", url=url, replica=settings.replica)
                     announce(url)
                     await stopping.wait()
                     await _drain_unless_hurried(replica.drain(), stopping)
     _logger.info("stopped")
+
+
+def _tune_garbage_collection() -> None:
+    """Leave alone what lives as long as the process, and look at what is new less often than every 700 objects.
+
+    A request makes some hundred objects and hardly a cycle: by default the collector takes about 15 % of the CPU time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
 
 
 class _Server(uvicorn.Server):

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from pratique.core.settings import Settings, SettingsError
 from pratique.orchestrator.access.settings import AccessSettings
+from pratique.orchestrator.api.openai.settings import OpenAiSettings
 from pratique.orchestrator.cache.settings import CacheSettings
 from pratique.orchestrator.conversations.settings import StoreSettings
 from pratique.orchestrator.lanes.settings import LaneSettings
@@ -112,6 +113,8 @@ class OrchestratorSettings(Settings, frozen=True, kw_only=True, forbid_unknown_f
     """The table [orchestrator.retrieval]."""
     lanes: LaneSettings = LaneSettings()
     """The table [orchestrator.lanes]."""
+    openai: OpenAiSettings = OpenAiSettings()
+    """The table [orchestrator.openai]."""
     page_dir: Path | None = None
     """The built chat page. By default the one in this package."""
 

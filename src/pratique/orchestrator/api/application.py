@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
@@ -14,9 +14,9 @@ from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.chat import ChatRoutes
 from pratique.orchestrator.api.guard import Guard
 from pratique.orchestrator.api.models import ModelRoutes
+from pratique.orchestrator.api.openai.relay import OpenAiApi
 from pratique.orchestrator.api.page import PageRoutes
 from pratique.orchestrator.api.probes import ProbeRoutes
-from pratique.orchestrator.api.proxy import OpenAiProxy
 from pratique.orchestrator.api.requests import PRINCIPAL
 from pratique.orchestrator.api.responses import error_response, refusal
 from pratique.orchestrator.api.websocket import WebSocketEndpoint
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from pratique.orchestrator.api.runtime import Runtime
 
@@ -46,7 +46,6 @@ def build_application(runtime: Runtime) -> ASGIApp:
             *chat.routes(),
             *ModelRoutes(runtime).routes(),
             *probes.routes(),
-            Mount("/v1", OpenAiProxy(runtime)),
             *page.routes(),
         ],
         exception_handlers={
@@ -55,7 +54,20 @@ def build_application(runtime: Runtime) -> ASGIApp:
             Exception: _on_fault,
         },
     )
-    return Guard(application, runtime)
+    return _Split(OpenAiApi(runtime), Guard(application, runtime))
+
+
+class _Split:
+    """/v1 on its own: it is admitted and refused in OpenAI's words, and every microsecond there is paid per request."""
+
+    def __init__(self, openai: ASGIApp, rest: ASGIApp) -> None:
+        self._openai = openai
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        application = self._openai if path.startswith("/v1/") or path == "/v1" else self._rest
+        await application(scope, receive, send)
 
 
 def _on_refusal(runtime: Runtime) -> Callable[[Request, Exception], Awaitable[Response]]:

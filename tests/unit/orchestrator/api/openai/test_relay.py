@@ -1,14 +1,19 @@
-"""The OpenAI proxy: keys, streaming, failures in OpenAI's shape."""
+"""The OpenAI API: keys, streaming, failures in OpenAI's shape."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from openai import AsyncOpenAI, AuthenticationError, InternalServerError, NotFoundError
 from yarl import URL
+
+from pratique.orchestrator.api.openai.settings import OpenAiSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.unit
 
@@ -167,12 +172,16 @@ async def test_server_that_breaks_off_breaks_off_here(service: Service) -> None:
                 await response.read()
 
 
-async def test_too_large_a_body_and_paths_that_climb(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pratique.orchestrator.api.proxy.MAX_BODY_BYTES", 10)
-    await service.start()
+async def test_too_large_a_body_and_paths_that_climb(service: Service) -> None:
+    await service.start(openai=OpenAiSettings(max_body_bytes=1024))
     headers = {"authorization": f"Bearer {service.key}"}
-    async with service.http.post("/v1/chat/completions", data=b"x" * 11, headers=headers) as response:
-        assert (response.status, (await response.json())["error"]["code"]) == (413, "too_large")
+
+    async def undeclared() -> AsyncIterator[bytes]:
+        yield b"x" * 1025
+
+    for data in (b"x" * 1025, undeclared()):
+        async with service.http.post("/v1/chat/completions", data=data, headers=headers) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (413, "too_large")
     url = URL(f"{service.url}/v1/../invocations", encoded=True)
     async with service.http.get(url, headers=headers) as response:
         assert response.status in {401, 404}

@@ -1,0 +1,282 @@
+"""The ASGI application behind /v1: who may, how much, then bodies passed on byte for byte, unbuffered, both ways.
+
+The steps of a request, each labelled below:
+1. Its API key, and the page it comes from, where that is a browser's. 2. Its path, which must be a listed one.
+3. Its body, bounded in bytes and time. 4. Its share of the principal's limits. 5. Forwarded, with a deadline that
+travels along. 6. Settled: what it took.
+
+A client that leaves, or reads nothing for two heartbeats, ends the request upstream: leaving the forwarder's context
+before the answer's end is what aborts the engine. Nothing is translated; our own refusals are in OpenAI's shape.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from pratique.core.errors import CallerError, PratiqueError
+from pratique.core.events import get_logger
+from pratique.orchestrator.access import UnauthenticatedError, check_origin
+from pratique.orchestrator.access.audit import AuditEvent
+from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.api.openai.answers import event_of, refusal_of
+from pratique.orchestrator.api.openai.routes import find_route
+from pratique.orchestrator.api.openai.usage import Asked, read_asked, tally_of
+from pratique.orchestrator.api.openai.vigil import ClientLeftError, ClientStalledError, SilentModelError, Vigil
+from pratique.orchestrator.api.requests import BodyTimeoutError
+from pratique.orchestrator.forward.interface import ForwardRequest
+from pratique.orchestrator.protocol.errors import FrameTooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from prometheus_client import Counter
+    from starlette.types import Receive, Scope, Send
+
+    from pratique.orchestrator.access import Principal
+    from pratique.orchestrator.api.openai.usage import JsonTally, StreamTally
+    from pratique.orchestrator.api.runtime import Runtime
+    from pratique.orchestrator.forward.interface import ForwardAnswer
+
+__all__ = ["OpenAiApi"]
+
+_logger = get_logger("api")
+_BODY_SECONDS: Final = 30.0
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ERROR: Final = 400
+_FORBIDDEN: Final = 403
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+# Of one hop only (RFC 9110 7.6.1), what the next hop sets itself, our credentials, which are not the engine's, what
+# chooses the server, which is not the client's to say, and what is said anew here.
+_NOT_FORWARDED: Final = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
+    b"upgrade host content-length authorization cookie expect accept-encoding x-pratique-conversation "
+    b"x-pratique-timeout-seconds x-request-id".decode().split()
+)
+
+
+class OpenAiApi:
+    """Serves /v1 and everything below it, of whatever scope type."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._counters: dict[tuple[str, int], Counter] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            # Closed before it is accepted: the handshake is refused. The API here has no WebSockets.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        request = _Request(self._runtime, scope, receive, send, self._count)
+        try:
+            async with Vigil() as vigil:
+                await request.serve(vigil)
+        except (ClientLeftError, ClientStalledError) as error:
+            if isinstance(error, ClientStalledError):
+                self._runtime.instruments.connections_cut.labels(reason=error.code).inc()
+            _logger.info("openai_request_given_up", reason=error.code, request_id=request.request_id)
+        except PratiqueError as error:
+            await request.refuse(error)
+        except Exception as error:
+            _logger.exception("openai_request_failed", request_id=request.request_id)
+            await request.refuse(error)
+        finally:
+            await request.settle()
+
+    def _count(self, method: str, status: int) -> None:
+        # Looked up once for each of the few there are.
+        counter = self._counters.get((method, status))
+        if counter is None:
+            # A label must not take whatever a client invents.
+            label = method if method in _METHODS else "other"
+            counter = self._runtime.instruments.http_requests.labels(method=label, status=str(status))
+            if label == method:
+                self._counters[method, status] = counter
+        counter.inc()
+
+
+class _Request:
+    """One request: what is known of it so far, and how it goes on."""
+
+    def __init__(
+        self, runtime: Runtime, scope: Scope, receive: Receive, send: Send, count: Callable[[str, int], None]
+    ) -> None:
+        self._runtime = runtime
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._count = count
+        self._pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        # The first of a name counts.
+        self._headers = dict(reversed(self._pairs))
+        # Not the client's own: a name that comes twice would be one reservation.
+        self._reservation_id = f"req_{secrets.token_hex(16)}"
+        given = self._headers.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else self._reservation_id
+        self._principal: Principal | None = None
+        self._is_reserved = False
+        self._tally: JsonTally | StreamTally | None = None
+        self._status = 0
+        self._is_event_stream = False
+
+    async def serve(self, vigil: Vigil) -> None:
+        """Answer it. Raises what stands against it."""
+        runtime, scope = self._runtime, self._scope
+        principal = self._principal = runtime.authenticator.authenticate_key(self._headers)  # 1
+        if scope["method"] == "POST":
+            check_origin(self._headers, allowed=runtime.settings.allowed_origins)
+        path = find_route(scope["method"], scope["path"], scope.get("raw_path") or scope["path"].encode())  # 2
+        body = await self._read(vigil)  # 3
+        asked = read_asked(
+            body,
+            is_json="json" in self._headers.get("content-type", "json"),
+            default_max_tokens=runtime.settings.max_tokens if body else 0,
+        )
+        seconds = self._deadline_seconds(asked)
+        await runtime.limiter.reserve(principal, self._reservation_id, tokens=asked.tokens)  # 4
+        self._is_reserved = True
+        vigil.watch(self._receive)
+        vigil.expect(self._first_seconds(asked, seconds), _silent)
+        request = ForwardRequest(
+            method=scope["method"],
+            path=f"{path}?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else path,
+            headers=self._forwarded(seconds),
+            body=body,
+            affinity=principal.principal_id,
+            timeout_seconds=seconds,
+        )
+        async with runtime.forwarder.open(request) as answer:  # 5
+            await self._pass_on(answer, asked, vigil)
+
+    async def _pass_on(self, answer: ForwardAnswer, asked: Asked, vigil: Vigil) -> None:
+        settings, send = self._runtime.settings, self._send
+        stall_seconds = 2 * settings.heartbeat_seconds
+        headers = [*self._returned(answer.headers), (b"x-pratique-lane", answer.lane.encode())]
+        tally = self._tally = tally_of(asked, is_event_stream=self._is_event_stream)
+        # Between the chunks of a stream; an answer in one piece has its whole deadline anyway.
+        next_seconds = settings.inter_token_timeout_seconds if self._is_event_stream else settings.reply_timeout_seconds
+        await self._start(answer.status, headers)
+        async for chunk in answer.chunks():
+            tally.add(chunk)
+            vigil.expect(stall_seconds, _stalled)
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            vigil.expect(next_seconds, _silent)
+        vigil.expect(stall_seconds, _stalled)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def refuse(self, error: Exception) -> None:
+        """Say what stands against it, in the way that is still open."""
+        if self._status:
+            # The answer has begun. A stream can say so in an event; then it breaks off, which is what happened.
+            _logger.info("openai_answer_broke_off", error=str(error), request_id=self.request_id)
+            if self._is_event_stream:
+                await self._send({"type": "http.response.body", "body": event_of(error), "more_body": True})
+            return
+        refusal = refusal_of(error)
+        self._runtime.instruments.frames_refused.labels(code=refusal.code).inc()
+        if isinstance(error, (UnauthenticatedError, LimitExceededError)) or refusal.status == _FORBIDDEN:
+            self._audit(refusal.code)
+        length = (b"content-length", str(len(refusal.body)).encode())
+        await self._start(refusal.status, [*refusal.headers, length, *self._own_headers()])
+        await self._send({"type": "http.response.body", "body": refusal.body, "more_body": False})
+
+    async def settle(self) -> None:
+        """Give back what it did not take."""  # 6
+        if self._principal is None or not self._is_reserved:
+            return
+        is_refused = self._tally is None or self._status >= _ERROR
+        tokens = 0 if is_refused or self._tally is None else self._tally.tokens()
+        await self._runtime.limiter.settle(self._principal, self._reservation_id, tokens=tokens)
+
+    async def _read(self, vigil: Vigil) -> bytes:
+        most = self._runtime.settings.openai.max_body_bytes
+        declared = self._headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:18]) > most:
+            raise FrameTooLargeError(f"A body has at most {most} bytes here; this one is said to have {declared}.")
+        vigil.expect(_BODY_SECONDS, _late_body)
+        chunks: list[bytes] = []
+        num_bytes = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeftError("The client left before its body was there.")
+            chunk = message.get("body", b"")
+            num_bytes += len(chunk)
+            if num_bytes > most:
+                raise FrameTooLargeError(f"A body has at most {most} bytes here.")
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def _deadline_seconds(self, asked: Asked) -> float:
+        settings = self._runtime.settings
+        most = settings.reply_timeout_seconds
+        given = self._headers.get("x-pratique-timeout-seconds")
+        if given is None:
+            return most if asked.is_stream else min(most, settings.openai.answer_timeout_seconds)
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = math.nan
+        if not seconds > 0:
+            raise CallerError(f"Expected a number of seconds in x-pratique-timeout-seconds; found '{given[:40]}'.")
+        return min(most, seconds)
+
+    def _first_seconds(self, asked: Asked, seconds: float) -> float:
+        """Return how long the first byte may take."""
+        return min(seconds, self._runtime.settings.first_token_timeout_seconds) if asked.is_stream else seconds
+
+    def _forwarded(self, seconds: float) -> list[tuple[str, str]]:
+        dropped = _NOT_FORWARDED
+        connection = self._headers.get("connection", "").lower()
+        if connection not in {"", "keep-alive", "close"}:
+            # It names further headers that are of this hop only.
+            dropped = dropped | {token.strip() for token in connection.split(",")}
+        headers = [pair for pair in self._pairs if pair[0] not in dropped]
+        headers += [("x-request-id", self.request_id), ("x-pratique-timeout-seconds", f"{seconds:.3f}")]
+        return headers
+
+    def _returned(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        kept = []
+        for header in headers:
+            if header[0] == b"content-type":
+                self._is_event_stream = header[1].startswith(b"text/event-stream")
+            if header[0] != b"x-request-id":
+                kept.append(header)
+        return kept + self._own_headers()
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"x-request-id", self.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._status = status
+        self._count(self._scope["method"], status)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _audit(self, code: str) -> None:
+        client = self._scope.get("client")
+        self._runtime.audit.record(
+            AuditEvent(
+                action="access.refused",
+                outcome="refused",
+                principal_id=self._principal.principal_id if self._principal else "",
+                subject=self._scope["path"][:200],
+                detail=code,
+                remote=client[0] if client else "",
+                request_id=self.request_id,
+            )
+        )
+
+
+def _silent() -> Exception:
+    return SilentModelError("The model server did not answer in time.", hint="Stream, ask for less, or give it longer.")
+
+
+def _stalled() -> Exception:
+    return ClientStalledError("The client takes nothing.")
+
+
+def _late_body() -> Exception:
+    return BodyTimeoutError(f"The body did not come within {_BODY_SECONDS:.0f} s.")
