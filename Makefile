@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 bin := .venv/bin
 
-.PHONY: help up down test coverage check bench clean lock web
+.PHONY: help up down test coverage check bench bench-gateway clean lock web
 
 help: ## say what the targets do
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 up: ## set up, and run the whole chat on this machine (ARGS="--detach --port 18080" passes flags)
 	@scripts/bootstrap build runtime engine-cpu web
@@ -30,6 +30,10 @@ check: ## lint, types, import rules, size gates, documentation
 bench: ## measure: start-up, durable appends, the test kit (ARGS="startup" names one)
 	@scripts/bootstrap build runtime engine-cpu dev testkit web tools
 	@$(bin)/python -m benchmarks $(ARGS)
+
+bench-gateway: ## measure the service as a gateway, against others (ARGS="--quick" is quicker, see docs/orchestrator/performance.md)
+	@scripts/bootstrap build runtime engine-cpu dev testkit web tools
+	@$(bin)/python -m benchmarks gateway $(ARGS)
 
 lock: ## resolve the requirement sets again
 	@scripts/bootstrap build dev
