@@ -2,7 +2,8 @@
 
 Invariants: the events of a generation are taken in the order of their numbers, each once; a number that was seen is
 dropped, a number that skips one is a `GapError`; after the end nothing more is taken. So the text is exactly what the
-server logged, over any number of connections.
+server logged, over any number of connections. Where the server says that a running reply cannot be resumed, what was
+shown of it counts for nothing: it is followed again from its beginning, and `Replaced` tells the caller.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class ReplyState:
             self.generation_id = opening.generation_id
             self.last_seq = opening.last_seq
         self._pieces: list[str] = []
+        self._begins_anew = False
         self._knows_beginning = self.last_seq == 0
 
     @property
@@ -169,6 +171,11 @@ class ReplyState:
             return ()
         if event.seq != self.last_seq + 1:
             raise GapError(f"event {event.seq} came after event {self.last_seq}")
+        news: tuple[ReplyEvent, ...] = (event,)
+        if self._begins_anew:
+            self._begins_anew, self._knows_beginning = False, True
+            self._pieces.clear()
+            news = (Replaced(text=""), event)
         self.last_seq = event.seq
         if isinstance(event, wire.Token):
             self._pieces.append(event.text)
@@ -177,7 +184,7 @@ class ReplyState:
             self.details = event.details
         elif isinstance(event, wire.Ended):
             self._end(event)
-        return (event,)
+        return news
 
     def _end(self, event: wire.Ended) -> None:
         self.ended = event
@@ -210,6 +217,8 @@ class ReplyState:
         if answer is not None:
             return self._end_as_stored(answer)
         if event.conversation.active_generation_id == self.generation_id:
+            # Whoever goes on with it does not know all that was shown here: its numbers mean something else from there.
+            self._begins_anew, self.last_seq = self._begins_anew or self.last_seq > 0, 0
             raise StillRunningError("the log of the reply is gone while it is being given")
         if not turns:
             raise self._lost(event.conversation_id)
@@ -223,6 +232,7 @@ class ReplyState:
         )
 
     def _end_as_stored(self, turn: wire.Turn) -> tuple[ReplyEvent, ...]:
+        self._begins_anew = False
         news: tuple[ReplyEvent, ...] = ()
         self.details = turn.details
         if not (self._knows_beginning and turn.text.startswith(self.text)):

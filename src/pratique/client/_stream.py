@@ -95,8 +95,9 @@ class ReplyStream:
 
     @property
     def last_seq(self) -> int:
-        """The cursor: the number of the last event seen."""
-        return self._state.last_seq
+        """The cursor: the number of the last event that the caller was given."""
+        waiting = [event.seq for event in self._pending if isinstance(event, wire.NumberedEvent)]
+        return waiting[0] - 1 if waiting else self._state.last_seq
 
     @property
     def text(self) -> str:

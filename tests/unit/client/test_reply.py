@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from pratique.client import _wire as wire
-from pratique.client._reply import GapError, ReplyState, StillRunningError
+from pratique.client._reply import GapError, Replaced, ReplyState, StillRunningError
 from pratique.client.errors import ReplyLostError
 
 pytestmark = pytest.mark.unit
@@ -161,3 +161,34 @@ def test_the_details_of_a_reply_whose_log_is_gone_are_those_of_its_turn(state: R
     state.take(accepted())
     state.take(snapshot(msgspec.structs.replace(answer("abc"), details=DETAILS)))
     assert state.details == DETAILS
+
+
+def test_running_reply_that_cannot_be_resumed_is_followed_again_from_its_beginning(state: ReplyState) -> None:
+    state.take(accepted())
+    state.take(token(1, "shown by one "))
+    state.take(token(2, "that was cut off"))
+    with pytest.raises(StillRunningError):
+        state.take(snapshot(active="gen_1"))
+    frame = state.next_frame()
+    assert isinstance(frame, wire.Resume)
+    assert (frame.generation_id, frame.last_seq) == ("gen_1", 0)
+    assert state.take(token(1, "shown by another")) == (Replaced(text=""), token(1, "shown by another"))
+    assert state.take(token(2, " one")) == (token(2, " one"),)
+    assert state.text == "shown by another one"
+
+
+def test_running_reply_that_cannot_be_resumed_and_then_has_ended_is_what_is_stored(state: ReplyState) -> None:
+    state.take(accepted())
+    state.take(token(1, "abc"))
+    with pytest.raises(StillRunningError):
+        state.take(snapshot(active="gen_1"))
+    news = state.take(snapshot(answer("abcdef")))
+    assert [type(event) for event in news] == [wire.Token, wire.Ended]
+    assert state.text == "abcdef"
+
+
+def test_running_reply_of_which_nothing_was_seen_replaces_nothing(state: ReplyState) -> None:
+    state.take(accepted())
+    with pytest.raises(StillRunningError):
+        state.take(snapshot(active="gen_1"))
+    assert state.take(token(1)) == (token(1),)

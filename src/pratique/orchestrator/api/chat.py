@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pratique.core.errors import CallerError, EnvironmentFaultError
-from pratique.core.ids import ConversationId, GenerationId
+from pratique.core.ids import ConversationId, GenerationId, PrincipalId
 from pratique.orchestrator.api.admission import record, session_of
 from pratique.orchestrator.api.requests import principal_of, read_body
 from pratique.orchestrator.api.responses import json_response
@@ -202,9 +202,29 @@ class ChatRoutes:
                 needs_snapshot=True,
             )
             return _Streaming(SseResponse(self._runtime, reply))
-        ended = await _end_of(answer.feed, seconds=self._runtime.settings.reply_timeout_seconds)
+        ended = await self._end_of(owner, answer)
         stored = await self._service.snapshot(owner, ConversationId(accepted.conversation_id), None)
         return json_response(_whole_reply(accepted, ended, stored.conversation.turns))
+
+    async def _end_of(self, owner: PrincipalId, answer: Answer) -> Ended | None:
+        """Return how a reply ended, once it has; None where only the store knows.
+
+        Raises:
+            AnswerTimeoutError: it has not ended in time.
+        """
+        accepted, feed = answer.accepted, answer.feed
+        resume = Resume(conversation_id=accepted.conversation_id, generation_id=accepted.generation_id)
+        try:
+            async with asyncio.timeout(self._runtime.settings.reply_timeout_seconds):
+                while feed is not None:
+                    try:
+                        return await _follow_to_end(feed)
+                    except FeedLostError:
+                        # Another replica goes on with it, or it ended there: what counts is the end.
+                        feed = (await self._service.resume(owner, resume)).feed
+        except TimeoutError as error:
+            raise AnswerTimeoutError("The reply is still being made.", hint="Read the conversation later.") from error
+        return None
 
 
 class _Streaming(Response):
@@ -253,23 +273,11 @@ def _resume_of(request: Request) -> Resume:
         raise FrameError(f"Expected a cursor of a reply: {error}.") from error
 
 
-async def _end_of(feed: Feed | None, *, seconds: float) -> Ended | None:
-    """Return how a reply ended, once it has; None where only the store knows.
-
-    Raises:
-        AnswerTimeoutError: it has not ended in time.
-    """
-    if feed is None:
-        return None
+async def _follow_to_end(feed: Feed) -> Ended | None:
+    """Return how a reply ended, once it has; raise FeedLostError where its events cannot be followed any further."""
     last = None
-    try:
-        async with asyncio.timeout(seconds):
-            async for batch in feed.follow(max(0, feed.last_seq - 1)):
-                last = batch[-1]
-    except FeedLostError:
-        return None
-    except TimeoutError as error:
-        raise AnswerTimeoutError("The reply is still being made.", hint="Read the conversation later.") from error
+    async for batch in feed.follow(max(0, feed.last_seq - 1)):
+        last = batch[-1]
     event = decode_generation_event(last.data) if last is not None else None
     return event if isinstance(event, Ended) else None
 

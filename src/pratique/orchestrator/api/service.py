@@ -18,7 +18,8 @@ from pratique.orchestrator.conversations.errors import (
     GenerationNotFoundError,
 )
 from pratique.orchestrator.conversations.interface import GenerationOptions, GenerationRecord, GenerationStatus
-from pratique.orchestrator.protocol.events import Accepted, NotResumable, Reconnected
+from pratique.orchestrator.protocol.encode import decode_generation_event
+from pratique.orchestrator.protocol.events import Accepted, Continued, NotResumable, Reconnected
 from pratique.orchestrator.sessions.log.interface import LogUnavailableError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.models.catalogue import ModelCatalogue
     from pratique.orchestrator.protocol.frames import Cancel, Message, Resume, Retry
     from pratique.orchestrator.sessions.feed import Feed
+    from pratique.orchestrator.sessions.log.interface import LogEntry
     from pratique.orchestrator.sessions.sessions import Sessions
 
 __all__ = ["Answer", "ChatService", "Resumption"]
@@ -220,10 +222,18 @@ def _verify_owner(stored: StoredConversation, owner: PrincipalId) -> None:
 
 async def _reaches(feed: Feed, seq: int) -> bool:
     """Whether the feed holds (or soon holds) all that the client has seen: a log may be catching up."""
-    if feed.last_seq < seq:
+    known = feed.last_seq
+    if known < seq:
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
                 await feed.wait_for(seq)
         except TimeoutError:
             return False
-    return feed.last_seq >= seq
+    caught_up = feed.after(known)[: max(0, seq - known)]
+    # Another producer went on from less than the client has seen: under these numbers it says something else.
+    return feed.last_seq >= seq and not any(_is_takeover(entry) for entry in caught_up)
+
+
+def _is_takeover(entry: LogEntry) -> bool:
+    event = decode_generation_event(entry.data)
+    return isinstance(event, Continued) and event.reason == "orchestrator_lost"

@@ -72,6 +72,19 @@ async def test_failed_reply_says_why_in_json(service: Service) -> None:
     assert (again["error"], again["finish_reason"]) == (answer["error"], "error")
 
 
+async def test_json_waits_for_the_end_where_another_replica_goes_on_with_the_reply(service: Service) -> None:
+    script(service, START, UpstreamToken("one "), Pause(0.2), UpstreamToken("two"), END)
+    await service.start()
+    posting = asyncio.create_task(service.post("/api/chat", service.message()))
+    feeds = service.replica.sessions._feeds
+    async with asyncio.timeout(5):
+        while not (feeds and next(iter(feeds.values())).last_seq >= 2):  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.01)
+    next(iter(feeds.values())).lose()
+    answer = await posting
+    assert (answer["turn"]["text"], answer["finish_reason"]) == ("one two", "stop")
+
+
 async def test_reply_that_takes_too_long_for_json_goes_on(service: Service) -> None:
     script(service, START, Pause(0.2), UpstreamToken("a"), END)
     await service.start(reply_timeout_seconds=0.1)
