@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 bin := .venv/bin
 
-.PHONY: help up down test coverage check bench bench-gateway clean lock web
+.PHONY: help up down test coverage check bench bench-gateway drill clean lock web
 
 help: ## say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -34,6 +34,10 @@ bench: ## measure: start-up, durable appends, the test kit (ARGS="startup" names
 bench-gateway: ## measure the service as a gateway, against others (ARGS="--quick" is quicker, see docs/orchestrator/performance.md)
 	@scripts/bootstrap build runtime engine-cpu dev testkit web tools
 	@$(bin)/python -m benchmarks gateway $(ARGS)
+
+drill: ## break a whole stack at random under load for 10 minutes, and judge it (ARGS="--minutes 1 --seed 7")
+	@scripts/bootstrap build runtime dev testkit tools
+	@$(bin)/python -m benchmarks drill $(ARGS)
 
 lock: ## resolve the requirement sets again
 	@scripts/bootstrap build dev

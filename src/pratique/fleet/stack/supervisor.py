@@ -23,6 +23,7 @@ import msgspec
 from pratique.core import procfs
 from pratique.core.clock import Clock, SystemClock
 from pratique.core.events import get_logger
+from pratique.fleet.edge import EdgeFiles
 from pratique.fleet.errors import StackFailedError, UnknownServiceError
 from pratique.fleet.processes.errand import Errand
 from pratique.fleet.processes.guard import Guard
@@ -55,7 +56,10 @@ _LAST_WORDS: Final = 6
 
 
 class Stack:
-    """One run of a stack. `run` is its whole life; `status`, `stop` and `hurry` may be called meanwhile."""
+    """One run of a stack. `run` is its whole life; `status`, `restart` and `stop` may be called meanwhile.
+
+    `alter` may change the plan before anything starts: a failure drill leads connections through its own proxies.
+    """
 
     def __init__(
         self,
@@ -64,12 +68,14 @@ class Stack:
         *,
         configure_log: Callable[[Path], None],
         clock: Clock | None = None,
+        alter: Callable[[Plan], Plan] | None = None,
     ) -> None:
         self.became_ready = asyncio.Event()
         self._request = request
         self._environment = environment
         self._configure_log = configure_log
         self._clock = clock or SystemClock()
+        self._alter = alter
         self._paths = request.paths
         self._started = self._clock.monotonic()
         self._started_at = self._clock.epoch()
@@ -86,6 +92,19 @@ class Stack:
         if self._stopping.is_set():
             self._hurrying.set()
         self._stopping.set()
+
+    def restart(self, name: str) -> None:
+        """Have one service stopped in its own way and started again.
+
+        Raises:
+            UnknownServiceError: there is none of that name.
+        """
+        service = self._services.get(name)
+        if service is None:
+            raise UnknownServiceError(
+                f"'{name}' is no service of this stack.", hint=f"There are {', '.join(self._services)}."
+            )
+        service.restart()
 
     def status(self, *, with_memory: bool = False) -> StackStatus:
         """Return how everything is. Memory takes some milliseconds to add up."""
@@ -114,6 +133,9 @@ class Stack:
         with StateHome(self._paths) as home:
             self._configure_log(self._paths.log_of("supervisor"))
             plan, marker = prepare(self._request, self._environment)
+            if self._alter is not None:
+                plan = self._alter(plan)
+                EdgeFiles(self._paths.envoy).write(plan.edge)
             self._url = plan.url
             home.describe(describe(self._request, plan, self._started_at))
             async with Guard(marker) as guard, aiohttp.ClientSession() as session:
@@ -258,12 +280,7 @@ class Stack:
         if request.command == "stop":
             self.stop()
             return {}
-        service = self._services.get(request.service)
-        if service is None:
-            raise UnknownServiceError(
-                f"'{request.service}' is no service of this stack.", hint=f"There are {', '.join(self._services)}."
-            )
-        service.restart()
+        self.restart(request.service)
         return {}
 
 
