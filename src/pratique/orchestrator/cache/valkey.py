@@ -40,6 +40,8 @@ _FORMAT: Final = "v1"
 """Part of every name: replicas of another format neither read nor overwrite these."""
 _PURGE_BATCH: Final = 500
 _PONG: Final = b"pong"
+_GONE: Final = (RedisError, OSError, TimeoutError, RuntimeError)
+"""RuntimeError: uvloop's, where a pooled connection was reset a moment ago and redis-py still writes to it."""
 
 # KEYS: the entry. ARGV: version, snapshot ("" for none), life in ms, channel ("" for silence), message.
 _KEEP: Final = """
@@ -178,7 +180,7 @@ class ValkeySharedCache:
                 return await call
         except ResponseError:
             raise
-        except (RedisError, OSError, TimeoutError) as error:
+        except _GONE as error:
             raise SharedCacheError(
                 f"The shared cache does not answer: {str(error) or type(error).__name__}."
             ) from error
@@ -213,13 +215,13 @@ class _PubSubListener:
         try:
             async with asyncio.timeout(self._ping_seconds):
                 await self._pubsub.ping(_PONG.decode())
-        except (RedisError, OSError, TimeoutError) as error:
+        except _GONE as error:
             raise SharedCacheError(f"The shared cache is gone: {str(error) or type(error).__name__}.") from error
 
     async def _read(self, seconds: float) -> dict[str, Any] | None:
         try:
             message: dict[str, Any] | None = await self._pubsub.get_message(timeout=seconds)
-        except (RedisError, OSError, TimeoutError) as error:
+        except _GONE as error:
             raise SharedCacheError(f"The shared cache is gone: {str(error) or type(error).__name__}.") from error
         return message
 

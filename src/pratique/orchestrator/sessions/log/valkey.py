@@ -334,5 +334,6 @@ def _ms(seconds: float) -> int:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, RuntimeError) as error:
+        # RuntimeError: uvloop's, where a pooled connection was reset a moment ago and redis-py still writes to it.
         raise LogUnavailableError(f"The generation log does not answer: {type(error).__name__}: {error}.") from error
