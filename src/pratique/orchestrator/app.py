@@ -24,7 +24,7 @@ from pratique.orchestrator.api.charges import Charges
 from pratique.orchestrator.api.runtime import ApiInstruments, Runtime
 from pratique.orchestrator.api.service import ChatService
 from pratique.orchestrator.cache import LayeredReader, ValkeySharedCache
-from pratique.orchestrator.conversations.build import open_store
+from pratique.orchestrator.conversations.build import make_purger, open_store
 from pratique.orchestrator.forward.http import HttpForwarder
 from pratique.orchestrator.lanes.build import open_lanes
 from pratique.orchestrator.models.catalogue import ModelCatalogue, build_catalogue
@@ -156,6 +156,9 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
         )
         await stack.enter_async_context(sessions.running())
         await stack.enter_async_context(_running_poller(poller))
+        purger = make_purger(settings.store, store, deleted=reader.deleted, clock=clock)
+        if purger is not None:
+            await stack.enter_async_context(purger.running())
         yield Replica(application=build_application(runtime), runtime=runtime, sessions=sessions)
 
 

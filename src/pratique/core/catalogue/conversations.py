@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pratique.core.metrics import Kind, MetricSpec, define_metric
 
-__all__ = ["STORE_BATCH_WRITES", "STORE_COMMIT_SECONDS", "STORE_FAILURES", "STORE_QUEUE_WRITES"]
+__all__ = ["STORE_BATCH_WRITES", "STORE_COMMIT_SECONDS", "STORE_FAILURES", "STORE_QUEUE_WRITES", "STORE_RETRIES"]
 
 STORE_COMMIT_SECONDS = define_metric(
     MetricSpec(
@@ -34,5 +34,13 @@ STORE_FAILURES = define_metric(
         name="pratique_store_failures",
         kind=Kind.COUNTER,
         help="Transactions of the conversation store that failed as a whole.",
+    )
+)
+STORE_RETRIES = define_metric(
+    MetricSpec(
+        name="pratique_store_retries",
+        kind=Kind.COUNTER,
+        help="Requests to the conversation table that were sent again, by the reason.",
+        labels=("reason",),
     )
 )
