@@ -147,9 +147,7 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             audit=access.audit,
             poller=poller,
             models=models,
-            forwarder=await open_lanes(
-                settings.lanes, baseline, stack, inference_url=settings.inference_url, clock=clock, metrics=metrics
-            ),
+            forwarder=await open_lanes(settings, baseline, stack, clock=clock, metrics=metrics),
             metrics=metrics,
             instruments=ApiInstruments(metrics),
             clock=clock,

@@ -22,34 +22,30 @@ if TYPE_CHECKING:
     from pratique.orchestrator.forward.interface import Forwarder
     from pratique.orchestrator.lanes.interface import BurstLane
     from pratique.orchestrator.lanes.settings import LaneSettings
+    from pratique.orchestrator.settings import OrchestratorSettings
 
 __all__ = ["open_lanes"]
 
 
 async def open_lanes(
-    settings: LaneSettings,
-    baseline: Forwarder,
-    stack: AsyncExitStack,
-    *,
-    inference_url: str,
-    clock: Clock,
-    metrics: Metrics,
+    settings: OrchestratorSettings, baseline: Forwarder, stack: AsyncExitStack, *, clock: Clock, metrics: Metrics
 ) -> Forwarder:
     """Return what forwards from now on; its workers live as long as the stack.
 
     Raises:
         SettingsError: settings contradict each other, or a package is missing.
     """
-    check_lanes(settings)
-    burst = await _open_burst(settings, stack, inference_url=inference_url, clock=clock, metrics=metrics)
-    forwarder = SpillingForwarder(baseline, burst, settings, clock=clock, metrics=metrics)
+    lanes = settings.lanes
+    check_lanes(lanes)
+    burst = await _open_burst(lanes, stack, inference_url=settings.inference_url, clock=clock, metrics=metrics)
+    forwarder = SpillingForwarder(baseline, burst, lanes, clock=clock, metrics=metrics)
     if burst is not None:
         sampler = Sampler(
             forwarder.router,
             forwarder.window,
             count=forwarder.count,
             cpu=_cpu(clock),
-            sample_seconds=settings.sample_seconds,
+            sample_seconds=lanes.sample_seconds,
             clock=clock,
             metrics=metrics,
         )

@@ -16,16 +16,16 @@ from pratique.orchestrator.lanes import build
 from pratique.orchestrator.lanes.settings import LaneSettings
 from pratique.orchestrator.lanes.spilling import SpillingForwarder
 from pratique.orchestrator.lanes.workers import WorkerLane
+from pratique.orchestrator.settings import OrchestratorSettings
 
 pytestmark = pytest.mark.unit
 
 
 async def opened(stack: AsyncExitStack, **settings: Any) -> SpillingForwarder:
     forwarder: Forwarder = await build.open_lanes(
-        LaneSettings(**settings),
+        OrchestratorSettings(lanes=LaneSettings(**settings)),
         object(),  # type: ignore[arg-type]  # nothing is forwarded here
         stack,
-        inference_url="http://127.0.0.1:1",
         clock=SystemClock(),
         metrics=Metrics(),
     )
