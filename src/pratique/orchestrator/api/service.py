@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "ChatService", "Resumption"]
 
 _CATCH_UP_SECONDS = 2.0
+_CONTINUED = b'{"type":"continued"'
 
 
 @dataclass(frozen=True)
@@ -221,19 +222,23 @@ def _verify_owner(stored: StoredConversation, owner: PrincipalId) -> None:
 
 
 async def _reaches(feed: Feed, seq: int) -> bool:
-    """Whether the feed holds (or soon holds) all that the client has seen: a log may be catching up."""
-    known = feed.last_seq
-    if known < seq:
+    """Whether the feed holds (or soon holds) all that the client has seen, and means the same by it.
+
+    A log may be catching up. A producer that was cut off from the log may have shown more than whoever took the reply
+    over could know: from the takeover on the same numbers may have been shown with another text, and a cursor does
+    not say by whom. Such a client begins anew; it loses nothing by it.
+    """
+    if feed.last_seq < seq:
         try:
             async with asyncio.timeout(_CATCH_UP_SECONDS):
                 await feed.wait_for(seq)
         except TimeoutError:
             return False
-    caught_up = feed.after(known)[: max(0, seq - known)]
-    # Another producer went on from less than the client has seen: under these numbers it says something else.
-    return feed.last_seq >= seq and not any(_is_takeover(entry) for entry in caught_up)
+    return feed.last_seq >= seq and not any(map(_is_takeover, feed.after(0)[:seq]))
 
 
 def _is_takeover(entry: LogEntry) -> bool:
+    if not entry.data.startswith(_CONTINUED):
+        return False
     event = decode_generation_event(entry.data)
     return isinstance(event, Continued) and event.reason == "orchestrator_lost"

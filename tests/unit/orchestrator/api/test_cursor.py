@@ -49,7 +49,8 @@ async def test_cursor_ahead_of_the_log_is_good_only_on_the_same_producers_events
     assert await asking is is_reached
 
 
-async def test_takeover_before_the_cursor_that_the_replica_knew_already_is_no_obstacle() -> None:
+@pytest.mark.parametrize(("seq", "is_reached"), [(1, True), (2, False), (3, False)])
+async def test_cursor_beyond_a_takeover_may_mean_what_the_lost_producer_said(seq: int, is_reached: bool) -> None:
     feed = Feed(GenerationId("g"))
     feed.publish((token(1), continued(2, "orchestrator_lost"), token(3)))
-    assert await _reaches(feed, 3)
+    assert await _reaches(feed, seq) is is_reached
