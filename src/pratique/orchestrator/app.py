@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from pratique.orchestrator.access.build import Access
     from pratique.orchestrator.cache import ConversationReader
     from pratique.orchestrator.conversations.interface import ConversationStore
     from pratique.orchestrator.retrieval.interface import Retriever
@@ -113,7 +112,6 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
         store = parts.store or await open_store(
             settings.store, stack, database=database, clock=clock, ids=ids, metrics=metrics
         )
-        access = await open_access(settings, stack, http=http, clock=clock, ids=ids, metrics=metrics)
         log = parts.log or await _open_log(settings, stack)
         holder = f"{settings.replica}-{os.getpid()}-{ids.new('run')}"
         reader = await stack.enter_async_context(
@@ -134,34 +132,48 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
             settings=_reply_settings(settings),
         )
         sessions = Sessions(workshop, _sessions_settings(settings))
-        baseline = _open_baseline(settings, models, stack)
-        poller = ModelPoller(
-            StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
-        )
-        runtime = Runtime(
-            settings=settings,
-            service=ChatService(store, reader, sessions, models, charges=await _open_charges(settings, access, stack)),
-            store=store,
-            authenticator=access.authenticator,
-            limiter=access.limiter,
-            audit=access.audit,
-            poller=poller,
-            models=models,
-            forwarder=await open_lanes(settings, baseline, stack, clock=clock, metrics=metrics),
-            metrics=metrics,
-            instruments=ApiInstruments(metrics),
-            clock=clock,
+        runtime = await _open_runtime(
+            settings, workshop, reader, sessions, models, stack=stack, http=http, metrics=metrics
         )
         await stack.enter_async_context(sessions.running())
-        await stack.enter_async_context(_running_poller(poller))
+        await stack.enter_async_context(_running_poller(runtime.poller))
         purger = make_purger(settings.store, store, deleted=reader.deleted, clock=clock)
         if purger is not None:
             await stack.enter_async_context(purger.running())
         yield Replica(application=build_application(runtime), runtime=runtime, sessions=sessions)
 
 
-async def _open_charges(settings: OrchestratorSettings, access: Access, stack: AsyncExitStack) -> Charges:
-    return await stack.enter_async_context(Charges(access.limiter, max_tokens=settings.max_tokens).running())
+async def _open_runtime(
+    settings: OrchestratorSettings,
+    workshop: Workshop,
+    reader: ConversationReader,
+    sessions: Sessions,
+    models: ModelCatalogue,
+    *,
+    stack: AsyncExitStack,
+    http: aiohttp.ClientSession,
+    metrics: Metrics,
+) -> Runtime:
+    clock = workshop.clock
+    access = await open_access(settings, stack, http=http, clock=clock, ids=workshop.ids, metrics=metrics)
+    charges = await stack.enter_async_context(Charges(access.limiter, max_tokens=settings.max_tokens).running())
+    baseline = _open_baseline(settings, models, stack)
+    return Runtime(
+        settings=settings,
+        service=ChatService(workshop.store, reader, sessions, models, charges=charges),
+        store=workshop.store,
+        authenticator=access.authenticator,
+        limiter=access.limiter,
+        audit=access.audit,
+        poller=ModelPoller(
+            StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
+        ),
+        models=models,
+        forwarder=await open_lanes(settings, baseline, stack, clock=clock, metrics=metrics),
+        metrics=metrics,
+        instruments=ApiInstruments(metrics),
+        clock=clock,
+    )
 
 
 @asynccontextmanager

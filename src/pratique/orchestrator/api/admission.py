@@ -35,7 +35,7 @@ class Admission:
         self._trusted = parse_networks(runtime.settings.access.trusted_proxies)
 
     async def admit(self, scope: AsgiScope) -> Principal | None:
-        """Return who asks; None where the path is public, or asks for its credential itself, as /v1 does.
+        """Return who asks; None where the path is public.
 
         From here on the scope has only headers that are believed, and the address that the request came from.
 
@@ -61,9 +61,11 @@ class Admission:
         await authenticator.prepare(headers)
         path: str = scope["path"]
         needed = scope_of_path(path)
-        if needed is None or path == "/v1" or path.startswith("/v1/"):
+        if needed is None:
             return None
-        principal = authenticator.authenticate(headers)
+        is_openai = path == "/v1" or path.startswith("/v1/")
+        # A page's cookie is no credential there.
+        principal = authenticator.authenticate_key(headers) if is_openai else authenticator.authenticate(headers)
         verify_scope(principal, needed)
         return principal
 

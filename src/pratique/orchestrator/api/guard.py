@@ -1,8 +1,7 @@
 """Stands before every handler: lets in whom `admission` lets in, and adds what every answer carries.
 
-/v1 asks for its credential itself, in OpenAI's words; what is neither below it nor below /api is the page, which is
-public, and the probes. A WebSocket is admitted by its own endpoint: browsers cannot see the status of a failed
-handshake.
+What is not below /api is the page, which is public, and the probes; /v1 stands on its own. A WebSocket is admitted by
+its own endpoint: browsers cannot see the status of a failed handshake.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pratique.core.errors import PratiqueError
 from pratique.core.events import bound_contextvars
 from pratique.orchestrator.access import affinity, scope_of_path
 from pratique.orchestrator.access.wire import request_id_of
-from pratique.orchestrator.api.admission import Admission, record
+from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.requests import PRINCIPAL, headers_of
 from pratique.orchestrator.api.responses import error_response
 
@@ -30,8 +29,6 @@ __all__ = ["Guard", "needs_principal"]
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _UNAUTHENTICATED = 401
-_TOO_MANY = 429
-_REFUSED = frozenset({_UNAUTHENTICATED, 403, _TOO_MANY})
 _SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -96,15 +93,11 @@ class _Answer:
                 headers.setdefault("cache-control", "no-store")
             if message["status"] == _UNAUTHENTICATED:
                 headers.setdefault("www-authenticate", 'Bearer realm="pratique"')
-            if not self._scope["path"].startswith(("/livez", "/readyz", "/metrics", "/v1/")):
+            if not self._scope["path"].startswith(("/livez", "/readyz", "/metrics")):
                 grant = affinity(self._headers, secure=self._runtime.settings.secure_cookies)
                 if grant.set_cookie is not None:
                     headers.append("set-cookie", grant.set_cookie)
             message = {**message, "headers": headers.raw}
-            if message["status"] in _REFUSED and self._scope["path"].startswith("/v1"):
-                # It answers for itself, so it is recorded by its answer.
-                action = "limit.reached" if message["status"] == _TOO_MANY else "access"
-                record(self._runtime, self._scope, action, outcome="refused", detail=str(message["status"]))
             self._runtime.instruments.http_requests.labels(
                 method=_known_method(self._scope["method"]), status=str(message["status"])
             ).inc()

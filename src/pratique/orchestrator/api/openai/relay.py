@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from pratique.core.errors import CallerError, PratiqueError
 from pratique.core.events import get_logger
-from pratique.orchestrator.access import UnauthenticatedError, check_origin
-from pratique.orchestrator.access.audit import AuditEvent
-from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.access import UnauthenticatedError
+from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.openai.answers import event_of, refusal_of
 from pratique.orchestrator.api.openai.routes import find_route
 from pratique.orchestrator.api.openai.usage import Asked, read_asked, tally_of
@@ -46,7 +45,6 @@ _logger = get_logger("api")
 _BODY_SECONDS: Final = 30.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _ERROR: Final = 400
-_FORBIDDEN: Final = 403
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 # Of one hop only (RFC 9110 7.6.1), what the next hop sets itself, our credentials, which are not the engine's, what
 # chooses the server, which is not the client's to say, and what is said anew here.
@@ -62,6 +60,7 @@ class OpenAiApi:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._admission = Admission(runtime)
         self._counters: dict[tuple[str, int], Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +68,7 @@ class OpenAiApi:
             # Closed before it is accepted: the handshake is refused. The API here has no WebSockets.
             await send({"type": "websocket.close", "code": 1008})
             return
-        request = _Request(self._runtime, scope, receive, send, self._count)
+        request = _Request(self._runtime, self._admission, scope, receive, send, count=self._count)
         try:
             async with Vigil() as vigil:
                 await request.serve(vigil)
@@ -101,20 +100,26 @@ class _Request:
     """One request: what is known of it so far, and how it goes on."""
 
     def __init__(
-        self, runtime: Runtime, scope: Scope, receive: Receive, send: Send, count: Callable[[str, int], None]
+        self,
+        runtime: Runtime,
+        admission: Admission,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        count: Callable[[str, int], None],
     ) -> None:
         self._runtime = runtime
+        self._admission = admission
         self._scope = scope
         self._receive = receive
         self._send = send
         self._count = count
-        self._pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-        # The first of a name counts.
-        self._headers = dict(reversed(self._pairs))
+        self._pairs: list[tuple[str, str]] = []
+        self._headers: dict[str, str] = {}
         # Not the client's own: a name that comes twice would be one reservation.
         self._reservation_id = f"req_{secrets.token_hex(16)}"
-        given = self._headers.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else self._reservation_id
+        self.request_id = self._reservation_id
         self._principal: Principal | None = None
         self._is_reserved = False
         self._tally: JsonTally | StreamTally | None = None
@@ -124,9 +129,7 @@ class _Request:
     async def serve(self, vigil: Vigil) -> None:
         """Answer it. Raises what stands against it."""
         runtime, scope = self._runtime, self._scope
-        principal = self._principal = runtime.authenticator.authenticate_key(self._headers)  # 1
-        if scope["method"] == "POST":
-            check_origin(self._headers, allowed=runtime.settings.allowed_origins)
+        principal = self._principal = await self._admit()  # 1
         path = find_route(scope["method"], scope["path"], scope.get("raw_path") or scope["path"].encode())  # 2
         body = await self._read(vigil)  # 3
         asked = read_asked(
@@ -149,6 +152,22 @@ class _Request:
         )
         async with runtime.forwarder.open(request) as answer:  # 5
             await self._pass_on(answer, asked, vigil)
+
+    async def _admit(self) -> Principal:
+        self._read_head()
+        principal = await self._admission.admit(self._scope)
+        if principal is None:
+            raise UnauthenticatedError("No API key.")
+        # Only what is believed of the head is left now.
+        self._read_head()
+        return principal
+
+    def _read_head(self) -> None:
+        self._pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._scope["headers"]]
+        # The first of a name counts.
+        self._headers = dict(reversed(self._pairs))
+        given = self._headers.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else self._reservation_id
 
     async def _pass_on(self, answer: ForwardAnswer, asked: Asked, vigil: Vigil) -> None:
         settings, send = self._runtime.settings, self._send
@@ -175,9 +194,9 @@ class _Request:
                 await self._send({"type": "http.response.body", "body": event_of(error), "more_body": True})
             return
         refusal = refusal_of(error)
-        self._runtime.instruments.frames_refused.labels(code=refusal.code).inc()
-        if isinstance(error, (UnauthenticatedError, LimitExceededError)) or refusal.status == _FORBIDDEN:
-            self._audit(refusal.code)
+        if self._principal is not None and isinstance(error, PratiqueError):
+            # What stands against somebody unknown was counted and recorded where it was found.
+            self._admission.refused(self._scope, error, self._principal)
         length = (b"content-length", str(len(refusal.body)).encode())
         await self._start(refusal.status, [*refusal.headers, length, *self._own_headers()])
         await self._send({"type": "http.response.body", "body": refusal.body, "more_body": False})
@@ -254,20 +273,6 @@ class _Request:
         self._status = status
         self._count(self._scope["method"], status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    def _audit(self, code: str) -> None:
-        client = self._scope.get("client")
-        self._runtime.audit.record(
-            AuditEvent(
-                action="access.refused",
-                outcome="refused",
-                principal_id=self._principal.principal_id if self._principal else "",
-                subject=self._scope["path"][:200],
-                detail=code,
-                remote=client[0] if client else "",
-                request_id=self.request_id,
-            )
-        )
 
 
 def _silent() -> Exception:
