@@ -209,7 +209,7 @@ class TestTrouble:
         private = pratique_launch("dynamodb")
         for name, value in private.endpoint.environment().items():
             monkeypatch.setenv(name, value)
-        where = Connection(table="conversations", deadline_seconds=3.0, attempt_seconds=0.5)
+        where = Connection(table="conversations", deadline_seconds=1.0, attempt_seconds=0.5)
         await make_table(
             replace(where, attempt_seconds=10.0, deadline_seconds=20.0), clock=ManualClock(), metrics=Metrics()
         )
@@ -291,12 +291,12 @@ class TestRemoval:
     async def test_deletion_and_erasure_leave_no_item(
         self, store: DynamoConversationStore, dynamodb: DynamoDBNamespace, connection: Connection
     ) -> None:
+        there = ConversationId("")
         for number in range(3):
             begun = await say(store, f"message-{number}", "long" * 20_000)
-            await store.finish(begun.generation_id, epoch=1, outcome=Outcome(text="", finish_reason=FinishReason.ERROR))
-            await store.begin_retry(
-                owner=ANN, conversation_id=begun.conversation_id, client_message_id=f"retry-{number}"
-            )
+            there = begun.conversation_id
+            await store.finish(begun.generation_id, epoch=1, outcome=FAILED)
+            await store.begin_retry(owner=ANN, conversation_id=there, client_message_id=f"retry-{number}")
         await store.delete(owner=ANN, conversation_id=there)
         left = _scan(dynamodb, connection)
         assert [item for item in left if there in item["pk"]["S"]] == []
