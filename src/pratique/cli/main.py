@@ -97,6 +97,12 @@ class _RootGroup(LazyGroup):
             extra="orchestrator",
             hidden=True,
         ),
+        "conversations": Target(
+            help="Export, erase and purge conversations; make their table.",
+            module="pratique.cli.conversations",
+            attribute="app",
+            extra="orchestrator",
+        ),
         "testkit": Target(
             help="The test kit's servers: what is here, what is kept running.",
             module="pratique.cli.testkit",

@@ -13,6 +13,7 @@ from pratique.core.events import get_logger
 from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.chat import ChatRoutes
 from pratique.orchestrator.api.guard import Guard
+from pratique.orchestrator.api.me import MeRoutes
 from pratique.orchestrator.api.models import ModelRoutes
 from pratique.orchestrator.api.openai.relay import OpenAiApi
 from pratique.orchestrator.api.page import PageRoutes
@@ -45,6 +46,7 @@ def build_application(runtime: Runtime) -> ASGIApp:
             WebSocketRoute("/api/ws", WebSocketEndpoint(runtime)),
             *chat.routes(),
             *ModelRoutes(runtime).routes(),
+            *MeRoutes(runtime).routes(),
             *probes.routes(),
             *page.routes(),
         ],

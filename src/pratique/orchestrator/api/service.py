@@ -7,6 +7,7 @@ before it is acknowledged, the caches are told before its reply begins. What it 
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from pratique.orchestrator.conversations.errors import (
     GenerationNotFoundError,
 )
 from pratique.orchestrator.conversations.interface import GenerationOptions, GenerationRecord, GenerationStatus
+from pratique.orchestrator.conversations.personal import ErasedTotals, erase_steps
 from pratique.orchestrator.protocol.encode import decode_generation_event
 from pratique.orchestrator.protocol.events import Accepted, Continued, NotResumable, Reconnected
 from pratique.orchestrator.sessions.log.interface import LogUnavailableError
@@ -178,11 +180,30 @@ class ChatService:
         await self._store.delete(owner=owner, conversation_id=conversation_id)
         await self._reader.deleted(conversation_id)
         if record is not None:
-            try:
-                await self._sessions.cancel(record)
-            except LogUnavailableError:
-                # Its producer finds out when it finishes: there is nothing left to finish.
-                return
+            await self._stop(record)
+
+    async def erase(self, owner: PrincipalId, *, seconds: float) -> ErasedTotals:
+        """Erase all of the owner's, for about so long; called again, it goes on. Raises StoreUnavailableError."""
+        totals = ErasedTotals()
+        until = asyncio.get_running_loop().time() + seconds
+        async with aclosing(erase_steps(self._store, owner)) as steps:
+            async for step in steps:
+                totals = totals.plus(step)
+                for conversation_id in step.conversation_ids:
+                    await self._reader.deleted(conversation_id)
+                for record in step.running:
+                    await self._stop(record)
+                if asyncio.get_running_loop().time() > until:
+                    break
+        return totals
+
+    async def _stop(self, record: GenerationRecord) -> None:
+        """Stop the reply of a conversation that is gone."""
+        try:
+            await self._sessions.cancel(record)
+        except LogUnavailableError:
+            # Its producer finds out when it finishes: there is nothing left to finish.
+            return
 
     async def _begin(self, begun: BegunTurn, client_message_id: str, principal: Principal) -> Answer:
         record = begun.generation

@@ -19,6 +19,7 @@ from pratique.orchestrator.protocol.events import (
 __all__ = [
     "Cancelled",
     "ConversationList",
+    "DataErased",
     "ErrorBody",
     "ModelChoice",
     "ModelKind",
@@ -115,6 +116,16 @@ class Cancelled(_Body, frozen=True, kw_only=True):
 
     generation_id: str
     cancelled: bool
+
+
+class DataErased(_Body, frozen=True, kw_only=True):
+    """What was erased of the asker's. `complete` is false where time ran out: ask again, and it goes on."""
+
+    conversations: int
+    turns: int
+    generations: int
+    message_ids: int
+    complete: bool
 
 
 class Rename(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ _BODIES = (
     bodies.ConversationList,
     bodies.Reply,
     bodies.Cancelled,
+    bodies.DataErased,
     bodies.Rename,
     bodies.ErrorBody,
     events.Conversation,
@@ -136,6 +137,8 @@ def _paths() -> dict[str, Any]:
         "/api/conversations/{conversation_id}/events": {
             "get": {**_call("Resume a reply", None, streams=True), "parameters": cursor}
         },
+        "/api/me/export": {"get": _call("All that is kept of the asker, as lines of JSON", None)},
+        "/api/me/data": {"delete": _call("Erase all that is kept of the asker", bodies.DataErased)},
     }
 
 

@@ -1,0 +1,93 @@
+"""A person's own data over HTTP: all of it handed out, all of it erased. Both are on record in the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from pratique.core.errors import PratiqueError
+from pratique.orchestrator.access.audit import AuditEvent
+from pratique.orchestrator.api.requests import principal_of
+from pratique.orchestrator.api.responses import json_response
+from pratique.orchestrator.conversations.personal import export_lines
+from pratique.orchestrator.protocol.bodies import DataErased
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from pratique.orchestrator.api.runtime import Runtime
+
+__all__ = ["MeRoutes"]
+
+_ERASE_SECONDS = 10.0
+"""Below the edge's time-out of an answer; what is left then is told, and erased when asked again."""
+
+
+class MeRoutes:
+    """Handlers of one replica."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/me/export", self.export, methods=["GET"]),
+            Route("/api/me/data", self.erase, methods=["DELETE"]),
+        ]
+
+    async def export(self, request: Request) -> Response:
+        """Hand out everything, as lines of JSON; one conversation is in memory at a time."""
+        return StreamingResponse(
+            self._export(request),
+            media_type="application/x-ndjson",
+            headers={
+                "cache-control": "no-store",
+                "content-disposition": 'attachment; filename="conversations.jsonl"',
+            },
+        )
+
+    async def erase(self, request: Request) -> Response:
+        """Erase everything, on every replica's caches too."""
+        try:
+            totals = await self._runtime.service.erase(principal_of(request).principal_id, seconds=_ERASE_SECONDS)
+        except PratiqueError as error:
+            self._record(request, "data.erase", outcome="failed", detail=error.code)
+            raise
+        detail = f"{totals.num_conversations} conversations" + ("" if totals.complete else ", more are left")
+        self._record(request, "data.erase", outcome="ok", detail=detail)
+        return json_response(
+            DataErased(
+                conversations=totals.num_conversations,
+                turns=totals.num_turns,
+                generations=totals.num_generations,
+                message_ids=totals.num_messages,
+                complete=totals.complete,
+            )
+        )
+
+    async def _export(self, request: Request) -> AsyncIterator[bytes]:
+        owner = principal_of(request).principal_id
+        outcome = "failed"
+        try:
+            async for line in export_lines(self._runtime.store, owner, now=self._runtime.clock.epoch()):
+                yield line
+            outcome = "ok"
+        finally:
+            # Also where the reader left in the middle.
+            self._record(request, "data.export", outcome=outcome)
+
+    def _record(self, request: Request, action: str, *, outcome: str, detail: str = "") -> None:
+        self._runtime.audit.record(
+            AuditEvent(
+                action=action,
+                outcome=outcome,
+                principal_id=principal_of(request).principal_id,
+                detail=detail,
+                remote=request.client.host if request.client else "",
+                request_id=request.headers.get("x-request-id", "")[:64],
+            )
+        )
