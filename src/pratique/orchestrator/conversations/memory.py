@@ -217,7 +217,9 @@ class MemoryConversationStore:
         self._require_available()
         names = sorted(name for name, stored in self._conversations.items() if stored.owner == owner)
         gone = [self._conversations[name] for name in names[:limit]]
-        records = [g.record for g in self._generations.values() if g.record.conversation_id in names[:limit]]
+        records = [
+            g.record for name in names[:limit] for g in self._generations.values() if g.record.conversation_id == name
+        ]
         for name in names[:limit]:
             self._remove(name)
         is_last = len(names) < limit

@@ -18,7 +18,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from pratique.core.clock import ManualClock
 from pratique.core.errors import PratiqueError
 from pratique.core.ids import ConversationId, PrincipalId, SequentialIds
-from pratique.orchestrator.conversations import BegunTurn, ConversationStore, GenerationOptions, Outcome, Page
+from pratique.orchestrator.conversations import (
+    BegunTurn,
+    ConversationStore,
+    ExportedConversation,
+    GenerationOptions,
+    Outcome,
+    Page,
+)
 from pratique.orchestrator.conversations.memory import MemoryConversationStore
 from pratique.orchestrator.conversations.sqlite import SqliteConversationStore
 from pratique.orchestrator.protocol.events import FinishReason
@@ -41,7 +48,7 @@ OUTCOMES = st.builds(
 
 
 class Stores(RuleBasedStateMachine):
-    """Drives both stores in step and compares what they say."""
+    """Drives the stores in step and compares what they say."""
 
     begun = Bundle("begun")
 
@@ -60,13 +67,15 @@ class Stores(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):
-            self.runner.run(self.stores[1].aclose())
+            for store in self.stores[1:]:
+                self.runner.run(store.aclose())
             self.runner.close()
             self.folder.cleanup()
 
     def both(self, call: Callable[[ConversationStore], Awaitable[Any]]) -> Any:
         answers = [self.runner.run(_answer(call, store)) for store in self.stores]
-        assert answers[0] == answers[1]
+        for answer in answers[1:]:
+            assert answer == answers[0]
         return answers[0][1]
 
     @rule(target=begun, owner=OWNERS, message=MESSAGES, text=TEXTS)
@@ -125,6 +134,18 @@ class Stores(RuleBasedStateMachine):
                 break
         assert len(seen) == len(set(seen))
 
+    @rule(owner=OWNERS)
+    def export(self, owner: PrincipalId) -> None:
+        self.both(partial(_export, owner=owner))
+
+    @rule(owner=OWNERS, limit=st.sampled_from([1, 100]))
+    def erase(self, owner: PrincipalId, limit: int) -> None:
+        self.both(lambda store: store.erase(owner=owner, limit=limit))
+
+    @rule(older=st.integers(0, 3))
+    def purge(self, older: int) -> None:
+        self.both(partial(_purge, unchanged_since=self.clock.epoch() - older))
+
     @rule(seconds=st.integers(0, 2))
     def wait(self, seconds: int) -> None:
         self.runner.run(self.clock.advance(seconds))
@@ -155,6 +176,14 @@ class Stores(RuleBasedStateMachine):
 
 async def _page(store: ConversationStore, *, owner: PrincipalId, limit: int, before: str | None) -> Page:
     return await store.list_conversations(owner=owner, limit=limit, before=before)
+
+
+async def _export(store: ConversationStore, *, owner: PrincipalId) -> list[ExportedConversation]:
+    return [one async for one in store.export(owner=owner)]
+
+
+async def _purge(store: ConversationStore, *, unchanged_since: float) -> list[ConversationId]:
+    return sorted(await store.purge(unchanged_since=unchanged_since))
 
 
 async def _answer(call: Callable[[ConversationStore], Awaitable[Any]], store: ConversationStore) -> tuple[str, Any]:

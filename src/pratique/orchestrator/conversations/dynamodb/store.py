@@ -254,6 +254,8 @@ class DynamoConversationStore:
                 return await self._begun_before(request, known, names)
             try:
                 plan = await self._plan(request, snapshot, names)
+            except GenerationNotFoundError:
+                continue  # The conversation was deleted between the two reads.
             except ConversationStoreError:
                 # The same message may have been stored between the two reads: then it is not refused, it is repeated.
                 if await self._reading.message(request.owner, request.client_message_id) is None:
