@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["ROOT", "Process", "Replica", "Valkey"]
 
 ROOT = Path(__file__).resolve().parents[2]
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 class Process:

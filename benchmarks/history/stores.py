@@ -19,14 +19,14 @@ from benchmarks.history.storeclient import OWNER, StoreSpec, open_spec, read_int
 
 from pratique.orchestrator.conversations import ConversationStore
 
-__all__ = ["Stall", "read_all", "run_on_store", "stall_sqlite"]
+__all__ = ["Stall", "read_all", "run_on_store", "stall_server", "stall_sqlite"]
 
 Stall: TypeAlias = Callable[[float], Awaitable[None]]
 """Keeps the store from answering for so many seconds."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROCESSES = 3
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _PAUSE_SECONDS = (0.3, 1.2)
 _STALL_SECONDS = (0.05, 0.8)
 
@@ -77,6 +77,17 @@ def stall_sqlite(database: Path) -> Stall:
             connection.execute("ROLLBACK")
 
     return lambda seconds: asyncio.to_thread(hold, seconds)
+
+
+def stall_server(pause: Callable[[], object], resume: Callable[[], object]) -> Stall:
+    """Stall a server that can be paused."""
+
+    async def hold(seconds: float) -> None:
+        await asyncio.to_thread(pause)
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(resume)
+
+    return hold
 
 
 class _Worker:
