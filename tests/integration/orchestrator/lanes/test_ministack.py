@@ -50,6 +50,7 @@ async def ministack(folder: Path) -> AsyncIterator[str]:
         port = probe.getsockname()[1]
     environment = {
         **os.environ,
+        "COVERAGE_PROCESS_CONFIG": "",  # the copy in its folder is not this project's source
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "SERVICES": "lambda,iam",

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import os
+import resource
+import signal
 import sys
+import types
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -274,6 +279,20 @@ def test_main_runs_the_streaming_handler_unless_told_otherwise(monkeypatch: pyte
     monkeypatch.setattr(sys, "argv", ["runtime", "third.handle"])
     runtime.main()
     assert ran == ["pratique.orchestrator.lanes.handler.stream", "other.handle", "third.handle"]
+
+
+def test_worker_ends_with_its_parent_and_has_a_bound_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+    library = types.SimpleNamespace(prctl=lambda *given: calls.append(given))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(resource, "setrlimit", lambda *given: calls.append(given))
+    monkeypatch.setenv("PRATIQUE_BURST_PARENT", str(os.getppid()))
+    monkeypatch.setenv("PRATIQUE_BURST_MEMORY_BYTES", "1000")
+    runtime._confine()
+    assert calls == [(1, signal.SIGKILL), (resource.RLIMIT_AS, (1000, 1000))]
+    monkeypatch.setenv("PRATIQUE_BURST_PARENT", "1000000000")  # it ended before this process could ask
+    with pytest.raises(SystemExit):
+        runtime._confine()
 
 
 async def test_writer_waits_for_a_reader_that_is_behind() -> None:

@@ -205,6 +205,16 @@ async def test_baseline_that_is_down_is_said_and_leaves_no_trace() -> None:
     assert not lanes.forwarder.window._open
 
 
+async def test_request_that_waited_has_the_rest_of_its_time() -> None:
+    lanes = Lanes()
+    async with lanes.forwarder.open(request()):
+        late = asyncio.ensure_future(lanes.ask(body=b"{"))
+        await asyncio.sleep(0)
+        await lanes.clock.advance(1.5)
+    assert await late == "baseline"
+    assert lanes.baseline.requests[-1].timeout_seconds == pytest.approx(8.5)
+
+
 async def test_request_whose_time_is_up_after_the_wait_is_not_started() -> None:
     lanes = Lanes()
     async with lanes.forwarder.open(request()):
