@@ -105,7 +105,9 @@ class Router:
 
     def _with_room_for(self, request: UpstreamRequest) -> tuple[str, ...]:
         """Return the pools whose prompts may be so long, the default first."""
+        limits = {name: self._catalogue.pools[name].max_prompt_tokens for name in self._catalogue.order}
+        if not any(limits.values()):
+            return self._catalogue.order
         parts = [request.query, request.system_prompt, request.prefix, *request.passages]
         num_tokens = sum(map(estimate_tokens, (*parts, *(turn.content for turn in request.history))))
-        limits = {name: self._catalogue.pools[name].max_prompt_tokens for name in self._catalogue.order}
         return tuple(name for name, limit in limits.items() if limit is None or num_tokens <= limit)

@@ -10,6 +10,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+from msgspec import structs
+
 from pratique.core.errors import CallerError
 from pratique.core.events import get_logger
 from pratique.orchestrator.models.interface import ModelNeededError, UnknownModelError
@@ -127,11 +129,9 @@ class _PooledStream:
 
 
 def _instead(routed: Routed, name: str) -> Routed:
-    route = routed.route
-    if route is not None:
-        reason = f"{route.reason}; '{routed.pool}' is unavailable, '{name}' answers instead"
-        route = type(route)(pool=name, model="", policy=route.policy, reason=reason)
-    return replace(routed, pool=name, adapter="", route=route)
+    route, said = routed.route, f"'{routed.pool}' is unavailable, '{name}' answers instead"
+    told = None if route is None else structs.replace(route, pool=name, model="", reason=f"{route.reason}; {said}")
+    return replace(routed, pool=name, adapter="", route=told)
 
 
 def _refused(error: CallerError) -> UpstreamRefusedError:

@@ -94,7 +94,7 @@ async def test_message_that_must_name_a_model_and_does_not_is_refused(service: S
         ),
         (
             {"text": "Compare both, step by step"},
-            {"pool": "large", "model": "", "policy": "complexity", "reason": 'complex question (2 of 2): "Compare"'},
+            {"pool": "large", "model": "", "policy": "complexity", "reason": 'complex question (2 of 2): "compare"'},
         ),
         (
             {"text": "Hello", "model": "chatbot-ja"},

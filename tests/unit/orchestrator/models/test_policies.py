@@ -41,6 +41,7 @@ def choose(text: str, *, history: tuple[str, ...] = (), **options: Any) -> Choic
         "こんにちは。おすすめの漫画を教えてください。",
         "Is the shop open on 2024/05/01, from 9 to 17?",
         "Thanks, that is all. See you.",
+        "How do I improve my handwriting?",
         "",
     ],
 )

@@ -11,7 +11,12 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from pratique.orchestrator.upstream.interface import RetryRefusedError, UpstreamEvent, UpstreamStart
+from pratique.orchestrator.upstream.interface import (
+    RetryRefusedError,
+    UpstreamEvent,
+    UpstreamInterruptedError,
+    UpstreamStart,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -109,7 +114,7 @@ class _HedgedStream:
 
     async def __anext__(self) -> UpstreamEvent:
         if self._winner is None:
-            raise StopAsyncIteration
+            raise UpstreamInterruptedError("The stream was not opened.")
         if self._winner.events:
             return self._winner.events.popleft()
         return await self._winner.stream.__anext__()
@@ -134,8 +139,7 @@ class _HedgedStream:
                     self._owner.count("won" if contender is second else "lost")
                     return contender
         self._owner.count(_result_of(second.speaking.exception()))
-        first.speaking.result()
-        return first
+        raise first.speaking.exception() or UpstreamInterruptedError("Neither attempt spoke.")
 
     def _begin(self, request: UpstreamRequest) -> _Contender:
         contender = self._owner.contend(request)

@@ -5,6 +5,7 @@ It never tries again by itself: who makes the reply does, in one place, and mark
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Self
 
 from pratique.core.breaker import Breaker, BreakerState, FailureShare
@@ -58,6 +59,8 @@ class DisciplinedUpstream:
         self._instruments = instruments
         self._is_serving = False
         """Whether the last failure came from servers that take traffic."""
+        self._lost_at = -math.inf
+        """When a server was last seen to be lost."""
         self._first_text_seen: list[Callable[[float], None]] = []
         self.breaker = _breaker_of(settings, clock=clock, first_token_seconds=first_token_seconds)
         self.budget = RetryBudget(
@@ -115,6 +118,11 @@ class DisciplinedUpstream:
     def failed(self, error: PratiqueError, request: UpstreamRequest, began: float) -> None:
         """An attempt failed."""
         self._count(outcome_of(error))
+        if isinstance(error, UpstreamInterruptedError):
+            # A server that dies takes all its requests with it: those that had begun by then are one loss, not many.
+            if began <= self._lost_at:
+                return
+            self._lost_at = self._clock.monotonic()
         left = request.first_text_seconds
         is_cut_short = left is not None and left < self._first_token_seconds
         health = assess_health(error, is_cut_short=is_cut_short)

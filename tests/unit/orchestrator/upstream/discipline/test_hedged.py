@@ -139,3 +139,10 @@ async def test_cancelling_aborts_both(pool: Pool, ask: Ask) -> None:
     await asyncio.gather(asking, return_exceptions=True)
     assert len(pool.script.aborted) == 2
     await hedge.upstream.aclose()
+
+
+async def test_stream_that_was_not_entered_says_so(pool: Pool, ask: Ask) -> None:
+    stream = Hedge(pool).upstream.open(ask())
+    with pytest.raises(UpstreamInterruptedError, match="not opened"):
+        await anext(stream)
+    await stream.__aexit__(None, None, None)

@@ -123,7 +123,20 @@ async def test_servers_lost_in_the_middle_open_it_by_their_share(pool: Pool, ask
     upstream = pool.disciplined(*[cut] * 10, breaker_min_calls=10)
     for _ in range(5):
         await fail(pool, upstream, ask(), UpstreamInterruptedError)
+        await pool.clock.advance(0.1)
     assert upstream.breaker.is_open
+
+
+async def test_server_that_dies_with_many_replies_is_one_loss(pool: Pool, ask: Ask) -> None:
+    dies = asyncio.Event()
+    upstream = pool.disciplined(*[[START, dies, UpstreamInterruptedError("killed")]] * 50)
+    asking = [asyncio.ensure_future(pool.ask(upstream, ask())) for _ in range(50)]
+    await pool.clock.advance(1.0)
+    dies.set()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(result) for result in results} == {UpstreamInterruptedError}
+    assert not upstream.breaker.is_open
+    assert pool.value("attempts_total", outcome="interrupted") == 50
 
 
 async def test_retries_are_counted_against_the_budget_and_refused_beyond(pool: Pool, ask: Ask) -> None:
@@ -166,3 +179,21 @@ async def test_stream_that_was_not_entered_says_so(pool: Pool, ask: Ask) -> None
         await anext(stream)
     await stream.__aexit__(None, None, None)
     assert pool.value("attempts_total", outcome="left") == 1
+
+
+async def test_client_that_leaves_while_it_connects_is_no_failure(
+    pool: Pool, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = pool.disciplined()
+
+    class Connecting:
+        async def __aenter__(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(pool.script, "open", lambda _: Connecting())
+    asking = asyncio.ensure_future(pool.ask(upstream, ask()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert pool.value("attempts_total", outcome="left") == 1
+    assert not upstream.breaker.is_open
