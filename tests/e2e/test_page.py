@@ -102,6 +102,18 @@ def test_nothing_comes_from_outside(page: Page, simulated_stack: Stack) -> None:
     assert hosts == {simulated_stack.url.removeprefix("http://")}
 
 
+def test_the_catalogues_passages_stand_below_a_reply_that_they_fit(page: Page, simulated_stack: Stack) -> None:
+    page.goto(simulated_stack.url)
+    say(page, "Hello!")
+    last_reply_is(page, "complete")
+    assert page.get_by_test_id("sources").count() == 0
+    say(page, "灯台の漫画はありますか?")
+    last_reply_is(page, "complete")
+    link = page.get_by_test_id("sources").get_by_role("link").first
+    assert "潮見坂の灯台守" in link.inner_text()
+    assert link.get_attribute("href") == "https://manga.example/shiomizaka"
+
+
 def test_stop_keeps_what_was_said_and_retry_answers_again(page: Page, simulated_stack: Stack) -> None:
     page.goto(simulated_stack.url)
     say(page, "Tell me a long story, please.")

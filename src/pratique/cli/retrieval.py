@@ -72,7 +72,7 @@ def search(
     place: _Place,
     query: Annotated[str, typer.Argument(help="A question, as a person asks it.", metavar="QUESTION")],
     limit: Annotated[int, typer.Option(min=1, max=20, help="At most so many passages.")] = 4,
-    min_coverage: _Share = 0.3,
+    min_coverage: _Share = 0.35,
     relative_score: _Share = 0.4,
     alias: _Alias = "pratique",
     auth_file: _Auth = None,

@@ -2,8 +2,9 @@
 
 BM25 ranks, but its scores mean nothing by themselves: something always scores best. What decides is how much of the
 question a passage holds: each word of the question weighs as its inverse document frequency (Robertson and Sparck
-Jones, in the form of BM25), a word that the index does not know weighs as the rarest. A passage that holds less than
-`min_coverage` of that weight answers another question. Of the others, those far below the best score are left out.
+Jones, in the form of BM25). A word that the index does not know weighs half as much as the rarest: it may be another
+subject, or only another way to ask. A passage that holds less than `min_coverage` of the question's weight answers
+another question. Of the others, those far below the best score are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ T = TypeVar("T")
 class Cutoffs:
     """What is too little, both from 0 (anything goes) to 1."""
 
-    min_coverage: float = 0.3
+    min_coverage: float = 0.35
     relative_score: float = 0.4
     """Of the best passage's score."""
 
@@ -39,7 +40,9 @@ class Candidate(Generic[T]):
 
 
 def weight(num_documents: int, document_frequency: int) -> float:
-    """Return a word's inverse document frequency, above 0."""
+    """Return what a word weighs, above 0: its inverse document frequency, or half the highest where nobody has it."""
+    if document_frequency == 0:
+        return weight(max(1, num_documents), 1) / 2
     return math.log(1 + (num_documents - document_frequency + 0.5) / (document_frequency + 0.5))
 
 

@@ -29,7 +29,7 @@ class RetrievalSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
 
     limit: Annotated[int, Meta(ge=1, le=20)] = 4
     """At most this many passages go with a question; what of them fits is the model server's decision."""
-    min_coverage: _Share = 0.3
+    min_coverage: _Share = 0.35
     """How much of the question, its words weighed by their rarity, a passage must hold."""
     relative_score: _Share = 0.4
     """Passages that score less than this share of the best one are left out."""

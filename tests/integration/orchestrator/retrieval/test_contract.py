@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-CUTOFFS = Cutoffs(min_coverage=0.2, relative_score=0.2)
+CUTOFFS = Cutoffs(min_coverage=0.3, relative_score=0.2)
 DOCUMENTS = (
     Document(id="lamp", title="Lighthouse", text="A keeper lights the lamp.", url="https://manga.example/lamp"),
     Document(id="port", title="Harbour", text="Ships pass the lighthouse on their way home."),

@@ -11,8 +11,10 @@ from pratique.orchestrator.retrieval.relevance import Candidate, Cutoffs, covera
 pytestmark = pytest.mark.unit
 
 
-def test_a_rare_word_weighs_more_and_an_unknown_one_most() -> None:
-    assert weight(100, 0) > weight(100, 1) > weight(100, 50) > weight(100, 100) > 0
+def test_a_rare_word_weighs_more_and_an_unknown_one_half_as_much_as_the_rarest() -> None:
+    assert weight(100, 1) > weight(100, 50) > weight(100, 100) > 0
+    assert weight(100, 0) == weight(100, 1) / 2
+    assert weight(0, 0) > 0
 
 
 def test_coverage_is_the_share_of_the_weight_that_is_held() -> None:
