@@ -43,26 +43,33 @@ def verify_head(headers: RawHeaders, *, http_version: str = "1.1") -> None:
     Raises:
         HeadersRefusedError: naming the header, never its value.
     """
-    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+    names, values = [name for name, _ in headers], b"".join([value for _, value in headers])
+    if len(names) > MAX_HEADERS or len(values) + sum(map(len, names)) > MAX_HEADER_BYTES:
         raise HeadersRefusedError(f"At most {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them.")
-    seen: set[bytes] = set()
-    for name, value in headers:
-        # Cookies may come in several lines in HTTP/2 (RFC 9113 8.2.3); over 1.1 nobody sends them so.
-        if name in _ONCE and name in seen:
-            raise HeadersRefusedError(f"The header '{name.decode('latin-1')}' stands more than once.")
-        if _CONTROL.search(value):
-            raise HeadersRefusedError(f"The header '{name.decode('latin-1')[:64]}' holds a control character.")
-        seen.add(name)
-        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            raise HeadersRefusedError("The only transfer coding here is 'chunked'.")
-    if {b"transfer-encoding", b"content-length"} <= seen:
-        raise HeadersRefusedError("Content-Length and Transfer-Encoding exclude each other.")
+    seen = set(names)
+    # Cookies may come in several lines in HTTP/2 (RFC 9113 8.2.3); over 1.1 nobody sends them so.
+    if len(seen) != len(names) and (twice := next((name for name in _ONCE if names.count(name) > 1), None)):
+        raise HeadersRefusedError(f"The header '{twice.decode()}' stands more than once.")
+    if _CONTROL.search(values):
+        raise HeadersRefusedError("A header holds a control character.")
+    if b"transfer-encoding" in seen:
+        _verify_coding(headers, has_length=b"content-length" in seen)
     if http_version not in _VERSIONS or (http_version == "1.1" and b"host" not in seen):
         raise HeadersRefusedError("Expected HTTP/1.1 with a Host.")
 
 
+def _verify_coding(headers: RawHeaders, *, has_length: bool) -> None:
+    coding = next(value for name, value in headers if name == b"transfer-encoding")
+    if coding.strip().lower() != b"chunked":
+        raise HeadersRefusedError("The only transfer coding here is 'chunked'.")
+    if has_length:
+        raise HeadersRefusedError("Content-Length and Transfer-Encoding exclude each other.")
+
+
 def believed(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     """Return the headers without those that only our own parts may send to each other."""
+    if _OURS not in b" ".join([name for name, _ in headers]):
+        return list(headers)
     return [(name, value) for name, value in headers if not name.startswith(_OURS) or name in _FROM_CLIENTS]
 
 
@@ -80,6 +87,8 @@ def remote_of(peer: str, headers: Mapping[str, str], trusted: Sequence[Network])
     X-Forwarded-For is read from its end, and as far as those who wrote it are trusted: what a client put there itself
     stands before that.
     """
+    if not trusted:
+        return peer
     found = peer
     forwarded = [part.strip() for part in headers.get("x-forwarded-for", "").split(",")[-_MAX_FORWARDED:]]
     while forwarded and _is_in(found, trusted):

@@ -130,6 +130,14 @@ class TestOwnership:
         assert answers[0][1]["error"]["code"].endswith("_not_found")
         assert same(answers[0]) == same(answers[1])
 
+    async def test_every_route_that_names_something_is_among_the_cases(self, service: Service) -> None:
+        await service.start()
+        by_path = {(method, path.partition("?")[0]) for method, path, _ in self.CASES}
+        for route in ChatRoutes(service.replica.runtime).routes():
+            [method] = (route.methods or set()) - {"HEAD"}
+            if "{" in route.path or method != "GET":
+                assert (method, route.path) in by_path
+
     async def test_a_reply_of_another_conversation_of_ones_own_is_not_there_either(self, service: Service) -> None:
         await service.start()
         mine = await service.post("/api/chat", service.message())
