@@ -4,7 +4,8 @@ An event is shown only once it is in the log, so that whoever takes over goes on
 exception is deliberate: while the log's server is away readers go on from memory (visibly: metric and event), and what
 they saw is written when it is back, before anything else.
 
-Coalescing: the first event goes at once, then at most one round trip per window. Every write renews the lease; without
+Coalescing: the first event goes at once, then at most one round trip per window. Windows are the same for all replies
+of a replica, so that the log can take what they write in one round trip together. Every write renews the lease; without
 anything to write it is renewed by `keep`. A cancel asked for on another replica arrives with a write's answer.
 """
 
@@ -119,11 +120,10 @@ class LogWriter:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            began = self._clock.monotonic()
             await self.settle()
-            rest = self._settings.window_seconds - (self._clock.monotonic() - began)
-            if rest > 0:
-                await self._clock.sleep(rest)
+            window = self._settings.window_seconds
+            if window > 0:
+                await self._clock.sleep(window - self._clock.monotonic() % window)
 
     async def keep(self) -> None:
         """Renew the lease while nothing is written, until cancelled."""

@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from pratique.core.ids import GenerationId, IdSource, RandomIds
+from pratique.orchestrator.sessions.log._together import ScriptTogether
 from pratique.orchestrator.sessions.log.interface import (
     FencedError,
     Lease,
@@ -67,7 +68,8 @@ return {'ok', epoch, last, is_new}
 """
 )
 
-# KEYS: meta, log, index. ARGV: id, epoch, lease ms, ttl ms, abandoned ms, may create (0, 1), then seq, data, is end, …
+# KEYS: meta, log, index. ARGV: id, epoch, lease ms, ttl ms, abandoned ms, may create (0, 1), first seq, is the last one
+# the end (0, 1), then the data of each.
 _APPEND: Final = (
     _NOW
     + """
@@ -79,15 +81,16 @@ if not m[1] then
 elseif tonumber(m[1]) > epoch then
   return {'fenced', m[1]}
 end
-for i = 7, #ARGV, 3 do
-  local seq = tonumber(ARGV[i])
+local before = tonumber(ARGV[7]) - 9
+for i = 9, #ARGV do
+  local seq = before + i
   if seq > last then
     if seq ~= last + 1 or ended then return {'gap', last} end
-    if ARGV[i + 2] == '1' then
+    if i == #ARGV and ARGV[8] == '1' then
       ended = '1'
-      redis.call('XADD', KEYS[2], seq .. '-0', 'd', ARGV[i + 1], 'e', '1')
+      redis.call('XADD', KEYS[2], seq .. '-0', 'd', ARGV[i], 'e', '1')
     else
-      redis.call('XADD', KEYS[2], seq .. '-0', 'd', ARGV[i + 1])
+      redis.call('XADD', KEYS[2], seq .. '-0', 'd', ARGV[i])
     end
     last = seq
   end
@@ -103,7 +106,7 @@ else
 end
 redis.call('PEXPIRE', KEYS[1], life)
 redis.call('PEXPIRE', KEYS[2], life)
-return {'ok', m[4] and 1 or 0}
+return m[4] and 1 or 0
 """
 )
 
@@ -168,11 +171,15 @@ class ValkeyLog:
             namespace: what every key begins with.
         """
         self._limits = limits or LogLimits()
+        self._lives = [
+            _ms(seconds)
+            for seconds in (self._limits.lease_seconds, self._limits.ttl_seconds, self._limits.abandoned_seconds)
+        ]
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._client = self._connect(timeout_seconds)
         self._acquire = self._client.register_script(_ACQUIRE)
-        self._append = self._client.register_script(_APPEND)
+        self._append = ScriptTogether(self._client, _APPEND)
         self._release = self._client.register_script(_RELEASE)
         self._cancel = self._client.register_script(_CANCEL)
         self._expired = self._client.register_script(_EXPIRED)
@@ -278,26 +285,27 @@ class ValkeyLog:
             await self._client.ping()
 
     async def aclose(self) -> None:
+        await self._append.aclose()
         await self._client.aclose()
         if self._follower is not None:
             await self._follower.aclose()
 
     async def _write(self, lease: Lease, entries: Sequence[LogEntry], *, may_create: int) -> WriteReceipt:
-        limits = self._limits
-        arguments: list[Any] = [lease.generation_id, lease.epoch, _ms(limits.lease_seconds)]
-        arguments += [_ms(limits.ttl_seconds), _ms(limits.abandoned_seconds), may_create]
-        for entry in entries:
-            arguments += [entry.seq, entry.data, int(entry.is_end)]
+        first, ends = (entries[0].seq, entries[-1].is_end) if entries else (0, False)
+        numbers = (lease.epoch, *self._lives, may_create, first, ends)
+        arguments = [lease.generation_id.encode(), *(b"%d" % number for number in numbers)]
+        arguments += [entry.data for entry in entries]
         with _translated():
-            said = await self._append(keys=self._keys(lease.generation_id), args=arguments)
+            said = await self._append.run([key.encode() for key in self._keys(lease.generation_id)], arguments)
+        # A number is the rule, and cheap to read: written, and whether somebody asked for an end meanwhile.
+        if isinstance(said, int):
+            return WriteReceipt(cancel_requested=bool(said))
         if said[0] == b"missing":
             raise LogMissingError(f"There is no log of {lease.generation_id}.")
         if said[0] == b"fenced":
             raise FencedError(f"The reply {lease.generation_id} has a newer producer, of epoch {int(said[1])}.")
-        if said[0] == b"gap":
-            last = int(said[1])
-            raise LogGapError(f"The log ends at {last}; event {entries[0].seq} does not follow.", last_seq=last)
-        return WriteReceipt(cancel_requested=bool(said[1]))
+        last = int(said[1])
+        raise LogGapError(f"The log ends at {last}; event {entries[0].seq} does not follow.", last_seq=last)
 
     def _keys(self, generation_id: GenerationId) -> list[str]:
         name = f"{self._generation_prefix}{generation_id}"

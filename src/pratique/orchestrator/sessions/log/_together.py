@@ -1,0 +1,115 @@
+"""Runs one script for many replies in one round trip: what is asked during one round trip goes with the next.
+
+One round trip at a time. Each caller gets its own result or its own error; one that is cancelled cancels nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis.asyncio
+
+__all__ = ["ScriptTogether"]
+
+_MOST_AT_ONCE: Final = 256
+
+
+class ScriptTogether:
+    """A script on a server; safe to run twice with the same arguments, as it may be when a connection breaks."""
+
+    def __init__(self, client: redis.asyncio.Redis, script: str) -> None:
+        self._client = client
+        self._script = script
+        self._sha = hashlib.sha1(script.encode()).hexdigest().encode()  # noqa: S324 - EVALSHA's name for it
+        self._waiting: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self._running: asyncio.Task[None] | None = None
+
+    async def run(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:  # noqa: ANN401 - as redis-py has it
+        """Return the script's result.
+
+        Raises:
+            RedisError, OSError: the server is away, or refused it.
+        """
+        found = asyncio.get_running_loop().create_future()
+        self._waiting.append((_packed([b"EVALSHA", self._sha, b"%d" % len(keys), *keys, *arguments]), found))
+        if self._running is None:
+            self._running = asyncio.ensure_future(self._run_all())
+        return await found
+
+    async def aclose(self) -> None:
+        """End what is under way; those who wait are told."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _run_all(self) -> None:
+        batch: list[tuple[bytes, asyncio.Future[Any]]] = []
+        try:
+            while self._waiting:
+                batch = [one for one in self._waiting[:_MOST_AT_ONCE] if not one[1].done()]
+                del self._waiting[:_MOST_AT_ONCE]
+                if batch:
+                    await self._run(batch)
+        finally:
+            self._running = None
+            for _, found in (*batch, *self._waiting):
+                if not found.done():
+                    found.set_exception(RedisConnectionError("The log was closed."))
+            self._waiting.clear()
+
+    async def _run(self, batch: Sequence[tuple[bytes, asyncio.Future[Any]]]) -> None:
+        try:
+            results = await self._send_again([command for command, _ in batch])
+            if any(isinstance(result, NoScriptError) for result in results):
+                await self._client.script_load(self._script)
+                results = await self._send([command for command, _ in batch])
+        except (RedisError, OSError) as error:
+            results = [error] * len(batch)
+        for (_, found), result in zip(batch, results, strict=True):
+            if found.done():
+                continue
+            if isinstance(result, Exception):
+                found.set_exception(result)
+            else:
+                found.set_result(result)
+
+    async def _send_again(self, commands: Sequence[bytes]) -> list[Any]:
+        try:
+            return await self._send(commands)
+        except RedisConnectionError:
+            # Once more, at once: after a restart of the server every pooled connection has broken.
+            return await self._send(commands)
+
+    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send all, then read all; an error of one stands in its place. redis-py's pipeline costs twice as much."""
+        pool: Any = self._client.connection_pool  # redis-py does not type it
+        connection = await pool.get_connection()
+        try:
+            await connection.send_packed_command(commands)
+            return [await _read(connection) for _ in commands]
+        except BaseException:
+            # What is still to be read would be taken for the answers to what is asked next.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
+
+async def _read(connection: Any) -> Any:  # noqa: ANN401 - redis-py has several classes of them
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _packed(parts: Sequence[bytes]) -> bytes:
+    """Return a command as RESP has it: an array of bulk strings."""
+    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
