@@ -13,6 +13,7 @@ import ast
 import functools
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import sys
@@ -99,9 +100,14 @@ def bounds_of(meta: Any) -> str:  # noqa: ANN401 - msgspec's Meta, whatever it h
 
 def struct_table(kind: Any) -> str:  # noqa: ANN401 - any msgspec struct
     """Write the fields of a struct."""
+    from pratique.orchestrator.protocol.meanings import meaning_of_field
+
+    def meaning(field: str) -> str:
+        return notes.get(field) or (meaning_of_field(kind.__name__, field) if ".protocol." in kind.__module__ else "")
+
     notes, hints = field_notes(kind), typing.get_type_hints(kind, include_extras=True)
     rows = [
-        (f"`{field.name}`", type_name(hints[field.name]), default_of(field), notes.get(field.name, ""))
+        (f"`{field.name}`", type_name(hints[field.name]), default_of(field), meaning(field.name))
         for field in msgspec.structs.fields(kind)
     ]
     return table(("field", "type", "default", "meaning"), rows) if rows else "No fields.\n"
@@ -148,11 +154,7 @@ def settings_parts(base: type) -> dict[str, Any]:
 
 def subclasses(base: Any) -> list[Any]:  # noqa: ANN401 - any class
     """Return all subclasses, theirs included, without doubles."""
-    found: dict[Any, None] = {}
-    for kind in base.__subclasses__():
-        found[kind] = None
-        found.update(dict.fromkeys(subclasses(kind)))
-    return list(found)
+    return list(dict.fromkeys(one for kind in base.__subclasses__() for one in (kind, *subclasses(kind))))
 
 
 def metrics_page() -> str:
@@ -183,24 +185,36 @@ BARE_CODES = {
 }
 
 
+def error_classes(code: str = "") -> list[Any]:
+    """Return every error of the product; with a code, those that stand for it and have not only inherited it."""
+    from pratique.core.errors import PratiqueError
+
+    found = [kind for kind in subclasses(PratiqueError) if kind.__module__.startswith("pratique.")]
+    if code:
+        found = [kind for kind in found if kind.code == code and "code" in vars(kind)]
+    # Subclasses come in the order in which their modules were imported, which is not the same in every process.
+    return sorted(found, key=lambda kind: (kind.__module__, kind.__qualname__))
+
+
+def meaning_of(code: str, *, parts: tuple[str, ...] = ("pratique.",)) -> str:
+    """Say what a code means, in the words of these parts where they have any."""
+    kinds = error_classes(code)
+    # The client's errors mirror the server's: where both exist, the server's words say more.
+    mirrors = [kind for kind in kinds if kind.__module__.startswith("pratique.client")]
+    said = [kind for kind in kinds if kind not in mirrors and kind.__module__.startswith(parts)] or mirrors or kinds
+    return BARE_CODES.get(code) or " / ".join(dict.fromkeys(summary(kind) for kind in said))
+
+
 def errors_page() -> str:
     """Every error that is raised on purpose, by its code."""
     from pratique.client.errors import WIRE_ERRORS
-    from pratique.core.errors import PratiqueError
     from pratique.orchestrator.protocol.errors import HTTP_STATUS
 
-    found = (kind for kind in subclasses(PratiqueError) if kind.__module__.startswith("pratique."))
-    # Subclasses come in the order in which their modules were imported, which is not the same in every process.
-    classes = sorted(found, key=lambda kind: (kind.__module__, kind.__qualname__))
-    codes = sorted({kind.code for kind in classes} | set(HTTP_STATUS) | set(WIRE_ERRORS) | set(BARE_CODES))
+    codes = sorted({kind.code for kind in error_classes()} | set(HTTP_STATUS) | set(WIRE_ERRORS) | set(BARE_CODES))
     rows = []
     for code in codes:
-        kinds = [kind for kind in classes if kind.code == code and "code" in vars(kind)]
-        # The client's errors mirror the server's: where both exist, the server's words say more.
-        said = [kind for kind in kinds if not kind.__module__.startswith("pratique.client")] or kinds
-        meaning = BARE_CODES.get(code) or " / ".join(dict.fromkeys(summary(kind) for kind in said))
-        exits = ", ".join(sorted({str(kind.exit_code) for kind in kinds}))
-        rows.append((f"`{code}`", str({"no_replica": 503, **HTTP_STATUS}.get(code, "")), exits, meaning))
+        exits = ", ".join(sorted({str(kind.exit_code) for kind in error_classes(code)}))
+        rows.append((f"`{code}`", str({"no_replica": 503, **HTTP_STATUS}.get(code, "")), exits, meaning_of(code)))
     return "\n".join(
         [
             "# Errors\n",
@@ -213,24 +227,57 @@ def errors_page() -> str:
 
 
 def protocol_page() -> str:
-    """Frames and events."""
-    from pratique.orchestrator.protocol import events, frames
+    """Frames and events, and how they follow each other."""
+    from pratique.orchestrator.protocol import bodies, events, frames
+    from pratique.orchestrator.protocol.schema import CLOSE_CODES
 
-    text = ["# Chat protocol\n", f"Version {frames.PROTOCOL_VERSION}. As JSON Schema: `/api/schema/frames.json` and"]
-    text += ["`/api/schema/events.json` of a running service.\n", "## Frames: what a client sends\n"]
-    text += [paragraphs(frames.__doc__)]
-    for kind in typing.get_args(frames.ClientFrame):
-        text += [f"### `{tag_of(kind)}`\n", summary(kind) + "\n", struct_table(kind)]
-    text += ["## Events: what a client receives\n", paragraphs(events.__doc__)]
-    for kind in typing.get_args(events.ServerEvent):
-        text += [f"### `{tag_of(kind)}` (event)\n", summary(kind) + "\n", struct_table(kind)]
-    text.append("## Values inside events\n")
-    for kind in subclasses(events._Value):  # noqa: SLF001 - the base of the values is no part of the interface
-        text += [f"### `{kind.__name__}`\n", summary(kind) + "\n", struct_table(kind)]
-    for kind in (events.Role, events.TurnStatus, events.FinishReason):
-        text += [f"### `{kind.__name__}`\n", summary(kind) + "\n"]
-        text.append(", ".join(f"`{entry.value}`" for entry in kind) + "\n")
-    return "\n".join(text)
+    values = subclasses(events._Value)  # noqa: SLF001 - the base of the values is no part of the interface
+    values += [events.Role, events.TurnStatus, events.FinishReason]
+    parts = {
+        "version": str(frames.PROTOCOL_VERSION),
+        "frames": paragraphs(frames.__doc__)
+        + "\n"
+        + "\n".join(map(message_section, typing.get_args(frames.ClientFrame))),
+        "events": paragraphs(events.__doc__)
+        + "\n"
+        + "\n".join(map(message_section, typing.get_args(events.ServerEvent))),
+        "values": "\n".join(map(value_section, values)),
+        "reply": struct_table(bodies.Reply),
+        "close_codes": table(("code", "meaning"), [(str(code), text) for code, text in CLOSE_CODES.items()]),
+        "errors": error_table(),
+    }
+    text = (FOLDER / "_protocol.md.in").read_text(encoding="utf-8")
+    return "# Chat protocol\n\n" + re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text)
+
+
+def message_section(kind: Any) -> str:  # noqa: ANN401 - a frame or event
+    """Write a frame or an event: what it means, its fields, an example."""
+    from pratique.orchestrator.protocol.examples import example_of
+
+    mark = " (event)" if kind.__module__.endswith(".events") else ""
+    example = json.dumps(example_of(kind), ensure_ascii=False, indent=1)
+    text = [f"### `{tag_of(kind)}`{mark}\n", paragraphs(kind.__doc__), struct_table(kind)]
+    return "\n".join([*text, f"```json\n{example}\n```\n"])
+
+
+def value_section(kind: Any) -> str:  # noqa: ANN401 - a msgspec struct or an enum
+    """Write a value inside events."""
+    is_struct = issubclass(kind, msgspec.Struct)
+    body = struct_table(kind) if is_struct else ", ".join(f"`{entry.value}`" for entry in kind) + "\n"
+    return "\n".join([f"### `{kind.__name__}`\n", summary(kind) + "\n", body])
+
+
+def error_table() -> str:
+    """Write the codes that a client may meet, and whether to try again."""
+    from pratique.client.errors import WIRE_ERRORS
+    from pratique.orchestrator.protocol.errors import HTTP_STATUS
+    from pratique.orchestrator.protocol.meanings import RETRY_ADVICE
+
+    rows = []
+    for code in sorted({*HTTP_STATUS, *WIRE_ERRORS}):
+        meaning = meaning_of(code, parts=("pratique.core", "pratique.orchestrator"))
+        rows.append((f"`{code}`", str(HTTP_STATUS.get(code, "")), RETRY_ADVICE.get(code, "no"), meaning))
+    return table(("code", "HTTP", "try again?", "meaning"), rows)
 
 
 def tag_of(kind: Any) -> str:  # noqa: ANN401 - any tagged msgspec struct

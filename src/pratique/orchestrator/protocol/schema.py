@@ -12,16 +12,29 @@ import msgspec
 
 from pratique.orchestrator.protocol import bodies, events, frames
 from pratique.orchestrator.protocol.errors import HTTP_STATUS
+from pratique.orchestrator.protocol.examples import example_of
+from pratique.orchestrator.protocol.meanings import meaning_of_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SCHEMAS", "asyncapi", "event_schema", "frame_schema", "openapi"]
+__all__ = ["CLOSE_CODES", "SCHEMAS", "asyncapi", "event_schema", "frame_schema", "openapi"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _COMPONENT = "#/components/schemas/{name}"
+_WAITABLE = frozenset({429, 503})
 _VERSION = f"{frames.PROTOCOL_VERSION}.0.0"
 
+CLOSE_CODES: Mapping[int, str] = {
+    1000: "Either side is done.",
+    1001: "The replica drains: reconnect at once, resume.",
+    1008: "Refused: no principal, or a foreign origin; the reason is the error's code. Do not reconnect as you are.",
+    1009: "A message was too big. Sending it again fails again.",
+    1011: "Something failed inside the service: reconnect, resume.",
+    1013: "The reader was too slow, or the replica has as many connections as it may: reconnect later, resume.",
+    4400: "Too many malformed frames in a row: the client is broken.",
+}
+"""Of the WebSocket, with what a client does then."""
 
 _BODIES = (
     bodies.Session,
@@ -60,8 +73,8 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "pratique chat",
             "version": _VERSION,
-            "description": "One JSON text message per frame and per event, told apart by `type`. "
-            "Close codes: 1001 going away, 1008 not allowed, 1009 too big, 1013 slow reader, 4400 malformed frames.",
+            "description": "One JSON text message per frame and per event, told apart by `type`. Close codes: "
+            + " ".join(f"{code}: {text}" for code, text in CLOSE_CODES.items()),
         },
         "defaultContentType": "application/json",
         "channels": {
@@ -144,11 +157,21 @@ def _paths() -> dict[str, Any]:
 
 def _union(kind: object, *, title: str) -> dict[str, Any]:
     (schema,), definitions = msgspec.json.schema_components((kind,), ref_template="#/$defs/{name}")
-    return {"$schema": _DIALECT, "title": title, **schema, "$defs": definitions}
+    return {"$schema": _DIALECT, "title": title, **schema, "$defs": _explained(definitions)}
 
 
 def _components(kinds: tuple[type, ...]) -> dict[str, Any]:
-    return msgspec.json.schema_components(kinds, ref_template=_COMPONENT)[1]
+    return _explained(msgspec.json.schema_components(kinds, ref_template=_COMPONENT)[1])
+
+
+def _explained(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Say at every field what it means, where its type does not."""
+    for name, schema in schemas.items():
+        for field, its in schema.get("properties", {}).items():
+            meaning = meaning_of_field(name, field)
+            if meaning and "description" not in its:
+                its["description"] = meaning
+    return schemas
 
 
 def _reference(kind: type) -> dict[str, str]:
@@ -162,7 +185,16 @@ def _body_schema(kind: type) -> dict[str, Any]:
 
 
 def _message(kind: type) -> dict[str, Any]:
-    return {"name": kind.__name__, "summary": (kind.__doc__ or "").split("\n")[0], "payload": _reference(kind)}
+    return {
+        "name": kind.__name__,
+        "summary": _first_line(kind),
+        "payload": _reference(kind),
+        "examples": [{"payload": example_of(kind)}],
+    }
+
+
+def _first_line(kind: type) -> str:
+    return (kind.__doc__ or "").split("\n")[0]
 
 
 def _operation(action: str, kinds: tuple[type, ...]) -> dict[str, Any]:
@@ -178,17 +210,34 @@ def _call(
         content["application/json"] = {"schema": _reference(answer)}
     if streams:
         content["text/event-stream"] = {"schema": {"type": "string", "description": "Events; see events.json."}}
-    refused = {"description": "Refused", "content": {"application/json": {"schema": _reference(bodies.ErrorBody)}}}
     call: dict[str, Any] = {
         "summary": summary,
         "responses": {
             str(status): {"description": "Done", **({"content": content} if content else {})},
-            **{str(code): refused for code in sorted(set(HTTP_STATUS.values()))},
+            **{str(code): _refusal(code) for code in sorted(set(HTTP_STATUS.values()))},
         },
     }
     if body is not None:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": _body_schema(body)}}}
+        content = {"schema": _body_schema(body)} | _body_example(body)
+        call["requestBody"] = {"required": True, "content": {"application/json": content}}
     return call
+
+
+def _body_example(kind: type) -> dict[str, Any]:
+    if kind not in _FRAMES:
+        return {}
+    return {"example": {name: value for name, value in example_of(kind).items() if name != "type"}}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    """Say which codes come with a status; where waiting helps, for how long is in a header too."""
+    codes = ", ".join(sorted(code for code, its in HTTP_STATUS.items() if its == status))
+    wait = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+    return {
+        "description": f"Refused: {codes}",
+        "content": {"application/json": {"schema": _reference(bodies.ErrorBody)}},
+        **({"headers": wait} if status in _WAITABLE else {}),
+    }
 
 
 def _parameter(name: str, *, place: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:

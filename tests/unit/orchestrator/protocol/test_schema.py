@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from typing import Any, get_args
 
 import jsonschema
+import msgspec
+import openapi_spec_validator
 import pytest
 from jsonschema import Draft202012Validator
 
+from pratique.client.errors import TRANSIENT_CODES, WIRE_ERRORS
 from pratique.orchestrator.protocol import events, frames
 from pratique.orchestrator.protocol.encode import encode_event
+from pratique.orchestrator.protocol.examples import EVENT_EXAMPLES, FRAME_EXAMPLES, example_of
+from pratique.orchestrator.protocol.meanings import RETRY_ADVICE
+from pratique.orchestrator.protocol.parse import parse_frame
 from pratique.orchestrator.protocol.schema import SCHEMAS, asyncapi, event_schema, frame_schema, openapi
 
 pytestmark = pytest.mark.unit
-
-EVENTS: list[events.ServerEvent] = [
-    events.Hello(replica="r", principal_id="p", heartbeat_seconds=10),
-    events.Heartbeat(),
-    events.ModelState(ready=True, replicas=(events.ModelReplica(name="a", state="traffic_ready", progress=0.5),)),
-    events.Accepted(client_message_id="m", conversation_id="c", user_turn_id="t", generation_id="g"),
-    events.Reconnected(conversation_id="c", generation_id=None, last_seq=0),
-    events.NotResumable(
-        conversation_id="c",
-        generation_id="g",
-        conversation=events.Conversation(
-            conversation_id="c", title="t", created_at=1, updated_at=2, version=1, turns=()
-        ),
-    ),
-    events.Started(conversation_id="c", generation_id="g", seq=1, model="m", prompt_tokens=3),
-    events.Continued(conversation_id="c", generation_id="g", seq=2, reason="model_server_lost"),
-    events.Token(conversation_id="c", generation_id="g", seq=3, text="x"),
-    events.Ended(
-        conversation_id="c",
-        generation_id="g",
-        seq=4,
-        finish_reason=events.FinishReason.ERROR,
-        turn_id=None,
-        error=events.EventError(code="interrupted", message="m"),
-    ),
-    events.Pong(nonce="n"),
-    events.GoingAway(reconnect_after_seconds=0.1),
-    events.ErrorEvent(error=events.EventError(code="c", message="m")),
-]
 
 
 @pytest.mark.parametrize("schema", [frame_schema(), event_schema()], ids=["frames", "events"])
@@ -50,10 +29,53 @@ def test_json_schemas_are_valid(schema: dict[str, Any]) -> None:
     Draft202012Validator.check_schema(schema)
 
 
-def test_every_event_is_what_the_schema_says() -> None:
-    assert {type(event) for event in EVENTS} == set(get_args(events.ServerEvent))
-    for event in EVENTS:
-        Draft202012Validator(event_schema()).validate(json.loads(encode_event(event)))
+def test_every_event_has_an_example_that_is_what_the_schema_says() -> None:
+    assert [type(event) for event in EVENT_EXAMPLES] == list(get_args(events.ServerEvent))
+    for event in EVENT_EXAMPLES:
+        sent = json.loads(encode_event(event))
+        assert sent == example_of(type(event))
+        Draft202012Validator(event_schema()).validate(sent)
+
+
+def test_every_frame_has_an_example_that_the_schema_and_the_parser_take() -> None:
+    assert [type(frame) for frame in FRAME_EXAMPLES] == list(get_args(frames.ClientFrame))
+    for frame in FRAME_EXAMPLES:
+        sent = example_of(type(frame))
+        Draft202012Validator(frame_schema()).validate(sent)
+        assert parse_frame(json.dumps(sent)) == frame
+
+
+def test_the_examples_show_the_fields_that_came_last() -> None:
+    assert example_of(frames.Message)["model"]
+    assert example_of(events.Started)["details"]["route"]["reason"]
+    assert example_of(events.NotResumable)["conversation"]["turns"][1]["details"]["sources"]
+
+
+@pytest.mark.parametrize("schema", [frame_schema(), event_schema()], ids=["frames", "events"])
+def test_every_published_field_says_what_it_means_or_its_class_does(schema: dict[str, Any]) -> None:
+    silent = [
+        f"{name}.{field}"
+        for name, definition in schema["$defs"].items()
+        for field, its in definition.get("properties", {}).items()
+        if field != "type" and "description" not in its and not _has_note(name, field)
+    ]
+    assert silent == []
+
+
+def test_advice_to_wait_is_what_the_client_does() -> None:
+    assert {code for code, advice in RETRY_ADVICE.items() if "retry_after_seconds" in advice} == TRANSIENT_CODES
+    assert set(RETRY_ADVICE) <= set(WIRE_ERRORS)
+
+
+def test_openapi_is_valid() -> None:
+    openapi_spec_validator.validate(json.loads(msgspec.json.encode(openapi())))
+
+
+def test_openapi_says_which_codes_come_with_a_status_and_when_to_come_again() -> None:
+    answers = openapi()["paths"]["/api/chat"]["post"]["responses"]
+    assert "store_unavailable" in answers["503"]["description"]
+    assert "Retry-After" in answers["503"]["headers"]
+    assert "headers" not in answers["404"]
 
 
 def test_schema_refuses_what_is_no_frame() -> None:
@@ -99,6 +121,11 @@ def test_openapi_has_the_shape_of_its_version() -> None:
 
 def test_all_are_served_by_name() -> None:
     assert set(SCHEMAS) == {"frames", "events", "asyncapi", "openapi"}
+
+
+def _has_note(kind: str, field: str) -> bool:
+    source = inspect.getsource(vars(events).get(kind) or vars(frames)[kind])
+    return re.search(rf'    {field}: .*\n    """', source) is not None
 
 
 def _references(node: Any) -> list[str]:
