@@ -137,13 +137,14 @@ def settings_page() -> str:
     ]
     for part, kind in sorted(settings_parts(Settings).items()):
         text += [f"## {part}\n", summary(kind) + "\n"]
-        if "." not in part and part not in INNER_PARTS:
+        if "." not in part and part in ROOTS:
             text.append(f"Table `[{part}]`; environment `PRATIQUE_{part.upper()}_<FIELD>`.\n")
         text.append(struct_table(kind))
     return "\n".join(text)
 
 
-INNER_PARTS = {"cache", "simulated", "sqlite"}
+ROOTS = {"client", "inference", "orchestrator", "sagemaker", "stack"}
+"""The parts that are tables of their own; all others are tables inside one of these."""
 
 
 def settings_parts(base: type) -> dict[str, Any]:

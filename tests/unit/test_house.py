@@ -163,6 +163,7 @@ def note(event, args):
         seen.append((event, repr(args)[:200]))
     if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"):
         seen.append((event, repr(args)[:200]))
+import urllib3  # to see whether there is IPv6 it binds a socket of its own
 sys.addaudithook(note)
 import pratique
 for module in pkgutil.walk_packages(pratique.__path__, "pratique."):

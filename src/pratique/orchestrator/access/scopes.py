@@ -34,8 +34,8 @@ KEY_SCOPES: Final = frozenset({Scope.CHAT, Scope.OPENAI})
 
 _PUBLIC: Final = frozenset({"/api/session", "/api/status"})
 _PUBLIC_PREFIX: Final = "/api/schema/"
-_CHAT: Final = frozenset({"/api/ws", "/api/chat", "/api/retry", "/api/cancel", "/api/conversations"})
-_CHAT_PREFIX: Final = "/api/conversations/"
+_CHAT: Final = frozenset({"/api/ws", "/api/chat", "/api/retry", "/api/cancel", "/api/conversations", "/api/models"})
+_CHAT_PREFIXES: Final = ("/api/conversations/", "/api/me/")
 
 
 def scope_of_path(path: str) -> Scope | None:
@@ -47,7 +47,7 @@ def scope_of_path(path: str) -> Scope | None:
         return Scope.OPENAI
     if not path.startswith("/api") or path in _PUBLIC or path.startswith(_PUBLIC_PREFIX):
         return None
-    if path in _CHAT or path.startswith(_CHAT_PREFIX):
+    if path in _CHAT or path.startswith(_CHAT_PREFIXES):
         return Scope.CHAT
     return Scope.ADMIN
 

@@ -16,7 +16,7 @@ from pratique.orchestrator.access import affinity, scope_of_path
 from pratique.orchestrator.access.wire import request_id_of
 from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.requests import PRINCIPAL, headers_of
-from pratique.orchestrator.api.responses import error_response
+from pratique.orchestrator.api.responses import SECURITY_HEADERS, error_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,16 +29,6 @@ __all__ = ["Guard", "needs_principal"]
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _UNAUTHENTICATED = 401
-_SECURITY_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "x-frame-options": "DENY",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    # Of answers that are no page; the page sets its own.
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-}
 _STRICT_TRANSPORT = "max-age=31536000"
 
 
@@ -85,7 +75,7 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=list(message.get("headers", [])))
-            for name, value in _SECURITY_HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             if self._runtime.settings.secure_cookies:
                 headers.setdefault("strict-transport-security", _STRICT_TRANSPORT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from starlette.responses import Response
@@ -13,9 +13,23 @@ from pratique.orchestrator.protocol.bodies import ErrorBody
 from pratique.orchestrator.protocol.errors import event_error_of, http_status_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pratique.orchestrator.protocol.events import EventError
 
-__all__ = ["error_response", "json_response", "limit_headers", "refusal"]
+__all__ = ["SECURITY_HEADERS", "error_response", "json_response", "limit_headers", "refusal"]
+
+
+SECURITY_HEADERS: Final[Mapping[str, str]] = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    # Of answers that are no page; the page sets its own.
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
 
 
 def json_response(value: object, *, status: int = 200) -> Response:

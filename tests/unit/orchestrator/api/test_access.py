@@ -11,13 +11,13 @@ import jwt
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from starlette.routing import Mount, WebSocketRoute
 
 from pratique.core.settings import SettingsError
 from pratique.orchestrator.access import Scope, scope_of_path
 from pratique.orchestrator.access.keys import ApiKey, ApiKeys, hash_key, mint_key
 from pratique.orchestrator.access.settings import AccessSettings, AuditSettings, LimitsSettings, OidcSettings
 from pratique.orchestrator.api.chat import ChatRoutes
+from pratique.orchestrator.api.openai.routes import ROUTES
 from pratique.orchestrator.api.probes import ProbeRoutes
 from pratique.orchestrator.upstream.interface import UpstreamEnd, UpstreamStart, UpstreamToken
 from pratique.orchestrator.upstream.scripted import Hang, Pause
@@ -166,9 +166,11 @@ class TestScopes:
         routes = [route.path for route in (*ChatRoutes(runtime).routes(), *ProbeRoutes(runtime).routes())]
         public = {path for path in routes if scope_of_path(path) is None}
         assert public == {"/api/session", "/api/status", "/livez", "/readyz", "/metrics", "/api/schema/{name}.json"}
-        inner = service.replica.application._application.routes
-        mounted = [route.path for route in inner if isinstance(route, Mount | WebSocketRoute)]
-        assert {path: scope_of_path(path) for path in mounted} == {"/api/ws": Scope.CHAT, "/v1": Scope.OPENAI}
+        inner = service.replica.application._rest._application.routes
+        rest = [route for route in inner if not route.path.startswith("/api/") or scope_of_path(route.path) is None]
+        assert {route.path for route in rest} == public | {"/", "/{name:path}"}
+        assert {scope_of_path(route.path) for route in inner if route not in rest} == {Scope.CHAT}
+        assert {scope_of_path(path) for path in ROUTES} == {Scope.OPENAI}
 
     async def test_a_key_does_only_what_its_scopes_say(self, service: Service) -> None:
         await service.start()
@@ -415,7 +417,7 @@ class TestRecord:
         await service.get("/v1/models", status=401)
         await service.aclose()
         [found] = [json.loads(line) for line in path.read_text().splitlines()]
-        assert (found["action"], found["detail"], found["subject"]) == ("access", "401", "/v1/models")
+        assert (found["action"], found["detail"], found["subject"]) == ("access", "unauthenticated", "/v1/models")
 
 
 def _nobody(service: Service) -> Callable[[], aiohttp.ClientSession]:

@@ -198,7 +198,7 @@ class _Request:
             # What stands against somebody unknown was counted and recorded where it was found.
             self._admission.refused(self._scope, error, self._principal)
         length = (b"content-length", str(len(refusal.body)).encode())
-        await self._start(refusal.status, [*refusal.headers, length, *self._own_headers()])
+        await self._start(refusal.status, [*refusal.headers, length, (b"x-request-id", self.request_id.encode())])
         await self._send({"type": "http.response.body", "body": refusal.body, "more_body": False})
 
     async def settle(self) -> None:
