@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 
@@ -166,3 +169,52 @@ async def test_deadlines_leave_a_punctual_reply_alone(play: Play, ask: Ask) -> N
         timed = UpstreamWithDeadlines(upstream, Deadlines())
         assert await collect(timed, ask()) == [START, UpstreamToken("a"), END]
         await timed.aclose()
+
+
+class Clashing:
+    """A stream whose step is cancelled from outside at the very moment that it is late."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> UpstreamEvent:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.02, task.cancel)
+        time.sleep(0.03)  # noqa: ASYNC251 - so that both are due when the loop looks again
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_who_is_cancelled_and_late_at_once_is_cancelled(ask: Ask) -> None:
+    upstream: Any = SimpleNamespace(open=lambda _: Clashing())
+    timed = UpstreamWithDeadlines(upstream, Deadlines(first_token_seconds=0.02))
+    asking = asyncio.ensure_future(collect(timed, ask()))
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert asking.cancelled()
+
+
+async def test_reader_that_is_slow_itself_is_not_late_until_it_asks_again(ask: Ask) -> None:
+    upstream = ScriptedUpstream([[START, UpstreamToken("a"), UpstreamToken("b"), Hang()]])
+    timed = UpstreamWithDeadlines(upstream, Deadlines(first_token_seconds=0.02, inter_token_seconds=0.02))
+    seen = []
+
+    async def read_slowly() -> None:
+        async with timed.open(ask()) as stream:
+            async for event in stream:
+                seen.append(event)
+                await asyncio.sleep(0.05)
+
+    with pytest.raises(UpstreamTimeoutError) as late:
+        await read_slowly()
+    assert text_of(seen) == "ab"
+    assert late.value.phase is TimeoutPhase.INTER_TOKEN
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
