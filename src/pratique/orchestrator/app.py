@@ -24,7 +24,7 @@ from pratique.orchestrator.api.charges import Charges
 from pratique.orchestrator.api.runtime import ApiInstruments, Runtime
 from pratique.orchestrator.api.service import ChatService
 from pratique.orchestrator.cache import LayeredReader, ValkeySharedCache
-from pratique.orchestrator.conversations.build import make_purger, open_store
+from pratique.orchestrator.conversations.build import open_store, purging_old
 from pratique.orchestrator.forward.http import HttpForwarder
 from pratique.orchestrator.lanes.build import open_lanes
 from pratique.orchestrator.models.catalogue import ModelCatalogue, build_catalogue
@@ -102,9 +102,8 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
         SettingsError, SecretsUnavailableError, StoreUnavailableError: it cannot be started so.
     """
     parts = parts or Parts()
-    clock = parts.clock or SystemClock()
+    clock, metrics = parts.clock or SystemClock(), Metrics()
     ids = parts.ids or RandomIds(clock)
-    metrics = Metrics()
     models = build_catalogue(settings.models, inference_url=settings.inference_url)
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(_client_session(settings))
@@ -135,11 +134,9 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
         runtime = await _open_runtime(
             settings, workshop, reader, sessions, models, stack=stack, http=http, metrics=metrics
         )
-        await stack.enter_async_context(sessions.running())
-        await stack.enter_async_context(_running_poller(runtime.poller))
-        purger = make_purger(settings.store, store, deleted=reader.deleted, clock=clock)
-        if purger is not None:
-            await stack.enter_async_context(purger.running())
+        purging = purging_old(settings.store, store, deleted=reader.deleted, clock=clock)
+        for task in (sessions.running(), _running_poller(runtime.poller), purging):
+            await stack.enter_async_context(task)
         yield Replica(application=build_application(runtime), runtime=runtime, sessions=sessions)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pratique.core.events import get_logger
@@ -11,7 +12,7 @@ from pratique.orchestrator.conversations.retention import Purger
 from pratique.orchestrator.conversations.sqlite import SqliteConversationStore, SqliteSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AsyncExitStack
     from pathlib import Path
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.conversations.interface import ConversationStore
     from pratique.orchestrator.conversations.settings import StoreSettings
 
-__all__ = ["make_purger", "open_store"]
+__all__ = ["open_store", "purging_old"]
 
 _logger = get_logger("app")
 
@@ -61,24 +62,28 @@ async def open_store(
     return store
 
 
-def make_purger(
+@asynccontextmanager
+async def purging_old(
     settings: StoreSettings,
     store: ConversationStore,
     *,
     deleted: Callable[[ConversationId], Awaitable[None]],
     clock: Clock,
-) -> Purger | None:
-    """Return what removes old conversations; None where nothing is to be removed, or DynamoDB does it by itself."""
+) -> AsyncIterator[None]:
+    """Remove old conversations for as long as the body runs, where that is asked for. DynamoDB does it by itself."""
     retention_seconds = settings.retention_seconds
     if retention_seconds is None or settings.backend == "dynamodb":
-        return None
-    return Purger(
+        yield
+        return
+    purger = Purger(
         store,
         retention_seconds=retention_seconds,
         interval_seconds=settings.purge_seconds,
         deleted=deleted,
         clock=clock,
     )
+    async with purger.running():
+        yield
 
 
 async def _open_dynamodb(

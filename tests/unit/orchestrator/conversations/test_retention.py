@@ -13,7 +13,7 @@ from pratique.core.ids import ConversationId, PrincipalId, SequentialIds
 from pratique.core.metrics import Metrics
 from pratique.core.settings import SettingsError
 from pratique.orchestrator.conversations import GenerationOptions, Outcome
-from pratique.orchestrator.conversations.build import make_purger, open_store
+from pratique.orchestrator.conversations.build import open_store, purging_old
 from pratique.orchestrator.conversations.memory import MemoryConversationStore
 from pratique.orchestrator.conversations.retention import Purger
 from pratique.orchestrator.conversations.settings import StoreSettings
@@ -95,13 +95,18 @@ async def test_the_store_is_what_is_named_or_else_the_file_or_else_memory(tmp_pa
         await _opened(StoreSettings(backend="sqlite"), None)
 
 
-def test_nothing_is_purged_unless_asked_for_and_never_in_dynamodb() -> None:
-    store, told, clock = MemoryConversationStore(), Told(), ManualClock()
-    assert StoreSettings().retention_seconds is None
-    for settings, is_made in (
-        (StoreSettings(), False),
-        (StoreSettings(retention_days=1), True),
-        (StoreSettings(backend="dynamodb", retention_days=1), False),
-    ):
-        purger = make_purger(settings, store, deleted=told.deleted, clock=clock)
-        assert (purger is not None) == is_made
+@pytest.mark.parametrize(
+    ("settings", "num_gone"),
+    [
+        (StoreSettings(), 0),
+        (StoreSettings(retention_days=1), 2),
+        (StoreSettings(backend="dynamodb", retention_days=1), 0),
+    ],
+)
+async def test_nothing_is_purged_unless_asked_for_and_never_in_dynamodb(settings: StoreSettings, num_gone: int) -> None:
+    clock, told = ManualClock(), Told()
+    store = MemoryConversationStore(clock=clock, ids=SequentialIds())
+    await _say(store, 2)
+    async with purging_old(settings, store, deleted=told.deleted, clock=clock):
+        await clock.advance(DAY + settings.purge_seconds)
+    assert len(told.names) == num_gone

@@ -13,10 +13,7 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # it has none
-from aiobotocore.session import get_session  # type: ignore[import-untyped]  # as above
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.loaders import create_loader
 
 from pratique.core.catalogue.conversations import STORE_COMMIT_SECONDS, STORE_FAILURES, STORE_RETRIES
 from pratique.orchestrator.conversations.dynamodb import faults
@@ -252,11 +249,17 @@ def _assess(error: Exception) -> Fault:
 
 @functools.cache
 def _loader() -> Any:  # noqa: ANN401 - as above
+    from botocore.loaders import create_loader
+
     # DynamoDB's description takes 0.2 s to read: once in a process.
     return create_loader()
 
 
 async def _enter_client(stack: AsyncExitStack, connection: Connection, endpoint_url: str) -> Any:  # noqa: ANN401 - aiobotocore has no types
+    # Here and not above: importing it tries out sockets, and importing a module does nothing.
+    from aiobotocore.config import AioConfig  # type: ignore[import-untyped]  # it has none
+    from aiobotocore.session import get_session  # type: ignore[import-untyped]  # as above
+
     config = AioConfig(
         connect_timeout=connection.attempt_seconds,
         read_timeout=connection.attempt_seconds,
