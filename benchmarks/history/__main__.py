@@ -77,7 +77,11 @@ def _judge(
 ) -> dict[str, object]:
     folder = Path(tempfile.mkdtemp(prefix=f"pratique-history-{name}-"))
     began = time.monotonic()
-    history, faults = asyncio.run(_awaited(run(folder)))
+    try:
+        history, faults = asyncio.run(_awaited(run(folder)))
+    except BaseException as error:
+        error.add_note(f"what was recorded until then is in {folder}")
+        raise
     anomalies = check(history, expectations)
     _show(name, history, faults, anomalies)
     if anomalies:

@@ -77,6 +77,8 @@ class Sessions:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             background = [tasks.create_task(self._follower.run()), tasks.create_task(self._janitor.run())]
+            for task in background:
+                task.add_done_callback(_say_fault)
             try:
                 yield
             finally:
@@ -200,6 +202,7 @@ class Sessions:
         task = self._tasks.create_task(self._make(record.generation_id, producer, feed, found_by=found_by))
         self._producing.add(task)
         task.add_done_callback(self._producing.discard)
+        task.add_done_callback(_say_fault)
         return feed
 
     async def _make(self, generation_id: GenerationId, producer: Producer, feed: Feed, *, found_by: str | None) -> None:
@@ -234,3 +237,9 @@ class Sessions:
                 break
             excess -= feed.num_bytes
             del self._feeds[feed.generation_id]
+
+
+def _say_fault(task: asyncio.Task[None]) -> None:
+    """Say at once why this replica ends: the task group tells it only when everything else has ended too."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.error("sessions_failed", exc_info=error)

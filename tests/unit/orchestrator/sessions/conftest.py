@@ -59,7 +59,15 @@ class House:
 
     async def replica(self) -> Sessions:
         """Start another replica."""
-        sessions = Sessions(
+        sessions = self.stopped_replica()
+        stack = AsyncExitStack()
+        await stack.enter_async_context(sessions.running())
+        self._stacks.append(stack)
+        return sessions
+
+    def stopped_replica(self) -> Sessions:
+        """Make another replica that does nothing yet."""
+        return Sessions(
             Workshop(
                 holder=f"replica-{len(self._stacks)}",
                 store=self.store,
@@ -88,10 +96,6 @@ class House:
                 ),
             ),
         )
-        stack = AsyncExitStack()
-        await stack.enter_async_context(sessions.running())
-        self._stacks.append(stack)
-        return sessions
 
     async def crash(self, number: int) -> None:
         """End a replica in the middle of whatever it does; it tells nobody."""

@@ -7,11 +7,13 @@ import random
 from typing import Any
 
 import pytest
+import structlog
 
 from pratique.orchestrator.conversations import Outcome
 from pratique.orchestrator.protocol.events import FinishReason
 from pratique.orchestrator.sessions.feed import FeedLostError
 from pratique.orchestrator.sessions.log.interface import LogEntry
+from pratique.orchestrator.sessions.takeover import Janitor
 from pratique.orchestrator.sessions.transcript import Transcript
 from pratique.orchestrator.upstream.interface import UpstreamEnd, UpstreamStart, UpstreamToken
 from pratique.orchestrator.upstream.scripted import Hang, ScriptedUpstream, echo_text
@@ -254,3 +256,14 @@ async def test_whatever_dies_whenever_nothing_is_lost_or_doubled(house: House, r
     if type(reader.events[-1]).__name__ != "Ended":
         await reader.read(feed)
     assert reader.text == echo_text("one two three", words=30) == await stored_text(house, begun)
+
+
+async def test_background_task_that_fails_is_told_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: Janitor) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Janitor, "run", broken)
+    with structlog.testing.capture_logs() as logs, pytest.raises(ExceptionGroup):
+        async with house.stopped_replica().running():
+            await asyncio.sleep(5)
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == ["sessions_failed"]
