@@ -1,7 +1,12 @@
-"""Whether replies are what was streamed. Pure."""
+"""Whether replies are what was streamed. Pure.
+
+What its watcher was told counts for nothing is left out: a producer that is cut off from the log may show more than the
+next one can know, and the service says so to whoever comes back.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -17,13 +22,15 @@ def check_replies(story: Story) -> Iterator[Anomaly]:
     """Find streams with gaps or two meanings, and replies that are not what was streamed."""
     watched: dict[str, list[Operation]] = defaultdict(list)
     for reply in story.replies:
-        if reply.events:
-            watched[reply.generation_id].append(reply)
+        watched[reply.generation_id].append(reply)
     stored = _stored(story)
     for generation_id, turns in stored.items():
         if len(turns) > 1:
             yield Anomaly(Finding.TWO_REPLIES, turns[0][0].name, generation_id)
-    for generation_id, replies in watched.items():
+    for generation_id, everything in watched.items():
+        replies = _standing(everything)
+        if not replies:
+            continue
         conversation = story.conversations.get(replies[0].conversation_id)
         name = replies[0].conversation_id
         yield from (
@@ -39,6 +46,14 @@ def check_replies(story: Story) -> Iterator[Anomaly]:
         if conversation is not None and conversation.is_there:
             texts = [text for _, text in stored.get(generation_id, [])]
             yield from _compare(name, generation_id, meanings, texts)
+
+
+def _standing(replies: Sequence[Operation]) -> list[Operation]:
+    disowned_at: dict[str, float] = defaultdict(lambda: -math.inf)
+    for reply in replies:
+        if reply.is_disowned:
+            disowned_at[reply.worker] = max(disowned_at[reply.worker], reply.began_at)
+    return [reply for reply in replies if reply.events and reply.began_at > disowned_at[reply.worker]]
 
 
 def _stored(story: Story) -> dict[str, list[tuple[Conversation, str]]]:

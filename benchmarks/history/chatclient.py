@@ -68,6 +68,12 @@ class Person:
             await self._do(what)
             await asyncio.sleep(self._draw.uniform(0, 0.1))
 
+    async def resume_all(self) -> None:
+        """Come back to every reply whose end was not seen, as a client does that is still there."""
+        unended, self._unended = self._unended, []
+        for cursor in dict.fromkeys(unended):
+            await self._resume(*cursor, seconds=6.0)
+
     async def read_everywhere(self) -> None:
         """Read every conversation at every replica."""
         for replica in self._replicas:
@@ -85,7 +91,8 @@ class Person:
             earlier = self._unknown.pop(self._draw.randrange(len(self._unknown)))
             await self._send(earlier.conversation_id, earlier.message_id, earlier.text)
         elif what == "resume" and self._unended:
-            await self._resume(*self._unended.pop(self._draw.randrange(len(self._unended))))
+            cursor = self._unended.pop(self._draw.randrange(len(self._unended)))
+            await self._resume(*cursor, seconds=self._draw.choice((0.05, 6.0)))
         elif what == "read" and self._conversations:
             await self._read(self._draw.choice(self._conversations), self._replica())
         elif what == "cancel" and self._unended:
@@ -150,13 +157,13 @@ class Person:
         if accepted["conversation_id"] not in self._conversations:
             self._conversations.append(accepted["conversation_id"])
 
-    async def _resume(self, conversation_id: str, generation_id: str, last_seq: int) -> None:
+    async def _resume(self, conversation_id: str, generation_id: str, last_seq: int, *, seconds: float) -> None:
         replica = self._replica()
         url = f"{replica.url}/api/conversations/{conversation_id}/events"
         headers = {"last-event-id": f"{generation_id}:{last_seq}"}
         events = self._events("GET", url, headers=headers)
         try:
-            async with asyncio.timeout(self._draw.choice((0.05, 6.0))), aclosing(events):
+            async with asyncio.timeout(seconds), aclosing(events):
                 await self._follow(replica, conversation_id, generation_id, events, last_seq)
         except (_Refused, *_LOST):
             return
@@ -178,17 +185,21 @@ class Person:
             generation_id=generation_id,
         )
         seen: list[SeenEvent] = []
-        is_over = False
+        is_over = is_disowned = goes_on = False
         try:
             async for event in events:
-                is_over = event["type"] in {"ended", "not_resumable"}
+                is_disowned = event["type"] == "not_resumable"
+                goes_on = is_disowned and event["conversation"]["active_generation_id"] == generation_id
+                is_over = is_disowned or event["type"] == "ended"
                 if event["type"] in _NUMBERED:
                     seen.append(SeenEvent(event["seq"], event.get("text"), event.get("finish_reason")))
                 if is_over:
                     return
         finally:
-            self._recorder.end(asked, Result.OK, events=tuple(seen))
-            if not is_over:
+            self._recorder.end(asked, Result.OK, events=tuple(seen), is_disowned=is_disowned)
+            if goes_on:
+                self._unended.append((conversation_id, generation_id, 0))
+            elif not is_over:
                 self._unended.append((conversation_id, generation_id, seen[-1].seq if seen else last_seq))
 
     async def _read(self, conversation_id: str, replica: Replica) -> None:

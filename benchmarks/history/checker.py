@@ -8,7 +8,8 @@ What is proved, given a final read of every conversation (one without is a findi
 4. Every read shows a beginning of the final conversation, and reads at one source never go back. A turn that was
    acknowledged `stale_seconds` before a read began is in it.
 5. A generation leaves one reply at most, and it is what was streamed: an event has one meaning whoever sent it, none is
-   left out, and the stored text begins with (once the end was seen: is) what was shown.
+   left out, and the stored text begins with (once the end was seen: is) what was shown. What a watcher was told counts
+   for nothing (`not_resumable`) does not count.
 6. What was deleted stays deleted. An operation of unknown outcome may have happened or not, but not both.
 """
 

@@ -82,6 +82,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     turns: tuple[SeenTurn, ...] = ()
     active_generation_id: str = ""
     events: tuple[SeenEvent, ...] = ()
+    is_disowned: bool = False
+    """Of a reply: its watcher was told at the end that what was shown of it, then and before, counts for nothing."""
     is_final: bool = False
     """A read of the store itself after everything was healed: the truth that the rest is compared with."""
 

@@ -118,6 +118,7 @@ async def _read_at_the_end(spec: StoreSpec, recorder: Recorder, people: list[Per
                 await _wait_ended(store, name)
         await asyncio.sleep(_QUIET_SECONDS)
         for person in people:
+            await person.resume_all()
             await person.read_everywhere()
         for name in sorted(names):
             await read_into(store, recorder, "final", name, is_final=True)

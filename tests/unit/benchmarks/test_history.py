@@ -39,7 +39,10 @@ class Story:
         fields = {"conversation_id": C, "source": "a", **fields}
         ended_at = None if result is Result.UNKNOWN else fields.pop("ended_at", at + 0.5)
         number = len(self.history) + 1
-        made = Operation(worker="w", number=number, kind=kind, began_at=at, ended_at=ended_at, result=result, **fields)
+        worker = fields.pop("worker", "w")
+        made = Operation(
+            worker=worker, number=number, kind=kind, began_at=at, ended_at=ended_at, result=result, **fields
+        )
         self.history.append(made)
         return made
 
@@ -306,6 +309,22 @@ class TestReplies:
         story.send("m1", 1)
         story.reply(2, *WHOLE)
         story.reply(3, SeenEvent(2, "other"))
+        story.final(turns("m1"))
+        assert story.findings() == {Finding.SPLIT_STREAM}
+
+    def test_what_was_shown_and_disowned_does_not_count(self, story: Story) -> None:
+        story.send("m1", 1)
+        story.reply(2, *WHOLE[:2], SeenEvent(3, "what nobody else knows"))
+        story.reply(3, is_disowned=True)
+        story.reply(4, *WHOLE)
+        story.final(turns("m1"))
+        assert story.findings() == set()
+
+    def test_what_is_disowned_to_one_counts_for_another(self, story: Story) -> None:
+        story.send("m1", 1)
+        story.reply(2, SeenEvent(1), SeenEvent(2, "other"))
+        story.add(Kind.REPLY, 3, generation_id="gen_m1", is_disowned=True, worker="somebody else")
+        story.reply(4, *WHOLE)
         story.final(turns("m1"))
         assert story.findings() == {Finding.SPLIT_STREAM}
 
