@@ -86,7 +86,7 @@ class Replica:
         settings = self.runtime.settings
         _logger.info("draining", num_running=self.sessions.num_running)
         self.runtime.audit.record(AuditEvent(action="replica.drain", outcome="ok", subject=settings.replica))
-        self.runtime.drain.begun.set()
+        self.runtime.drain.begin()
         began = self.runtime.clock.monotonic()
         await self.sessions.drain(seconds=settings.drain_seconds)
         notice = settings.drain_notice_seconds - (self.runtime.clock.monotonic() - began)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from pratique.orchestrator.sockets import LeanWebSocketProtocol
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -79,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(LeanWebSocketProtocol):
     """WebSockets, with pings answered only while the client takes answers, and messages that have to come in time.
 
     uvicorn writes a pong for every ping at once: a client that pings and never reads would fill the memory.

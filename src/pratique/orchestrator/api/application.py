@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import WebSocketRoute
 
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
@@ -43,7 +42,6 @@ def build_application(runtime: Runtime) -> ASGIApp:
     chat, probes, page = ChatRoutes(runtime), ProbeRoutes(runtime), PageRoutes(runtime)
     application = Starlette(
         routes=[
-            WebSocketRoute("/api/ws", WebSocketEndpoint(runtime)),
             *chat.routes(),
             *ModelRoutes(runtime).routes(),
             *MeRoutes(runtime).routes(),
@@ -56,19 +54,25 @@ def build_application(runtime: Runtime) -> ASGIApp:
             Exception: _on_fault,
         },
     )
-    return _Split(OpenAiApi(runtime), Guard(application, runtime))
+    return _Split(OpenAiApi(runtime), WebSocketEndpoint(runtime), Guard(application, runtime))
 
 
 class _Split:
-    """/v1 on its own: it is admitted and refused in OpenAI's words, and every microsecond there is paid per request."""
+    """Before all layers: what is paid for per request (/v1) or held per connection (/api/ws), and admits by itself."""
 
-    def __init__(self, openai: ASGIApp, rest: ASGIApp) -> None:
+    def __init__(self, openai: ASGIApp, socket: ASGIApp, rest: ASGIApp) -> None:
         self._openai = openai
+        self._socket = socket
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        application = self._openai if path.startswith("/v1/") or path == "/v1" else self._rest
+        if path.startswith("/v1/") or path == "/v1":
+            application = self._openai
+        elif scope["type"] == "websocket" and path == "/api/ws":
+            application = self._socket
+        else:
+            application = self._rest
         await application(scope, receive, send)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,8 @@ from pratique.core.catalogue.access import LIMITS_REACHED
 from pratique.orchestrator.access.limits.pace import Connections, NewSessions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pratique.core.clock import Clock
     from pratique.core.metrics import Metrics
     from pratique.orchestrator.access import Authenticator
@@ -30,11 +31,15 @@ class Drain:
     """Whether this replica is going away. It never comes back from that."""
 
     def __init__(self) -> None:
-        self.begun = asyncio.Event()
+        self.is_draining = False
+        self.listeners: set[Callable[[], None]] = set()
+        """Called once, when it begins."""
 
-    @property
-    def is_draining(self) -> bool:
-        return self.begun.is_set()
+    def begin(self) -> None:
+        """Tell everybody who listens."""
+        self.is_draining = True
+        for listener in tuple(self.listeners):
+            listener()
 
 
 class ApiInstruments:

@@ -86,20 +86,14 @@ class SseResponse:
         is_whole = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(work)
-                    for work in (
-                        stream.send_all(),
-                        stream.beat(),
-                        stream.watch_drain(),
-                        stream.watch_credential(self._reply.principal.expires_at),
-                        _watch_client(receive),
-                    )
-                ]
-                if self._reply.has_model_state:
-                    background.append(tasks.create_task(stream.watch_model()))
-                await self._say(stream)
-                await stream.flush()
+                works = [stream.send_all(), _watch_client(receive)]
+                if self._reply.principal.expires_at is not None:
+                    works.append(stream.watch_credential(self._reply.principal.expires_at))
+                background = [tasks.create_task(work) for work in works]
+                stream.say(self._reply.first)
+                with stream.attending(has_model_state=self._reply.has_model_state):
+                    await self._say(stream)
+                    await stream.flush()
                 for task in background:
                     task.cancel()
         except* CloseConnectionError as group:
@@ -110,7 +104,6 @@ class SseResponse:
 
     async def _say(self, stream: EventStream) -> None:
         reply = self._reply
-        stream.say(reply.first)
         if reply.generation_id is None or (reply.feed is None and not reply.needs_snapshot):
             return
         if reply.feed is not None:

@@ -7,8 +7,8 @@ the log; one that is still being sent what it missed sets the pace instead, as l
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -53,15 +53,16 @@ Write: TypeAlias = Callable[[Sequence[Outgoing]], Awaitable[None]]
 
 
 class Outbox:
-    """What waits to be sent, bounded in bytes."""
+    """What waits to be sent, bounded in bytes. An idle one holds a list and two numbers: there are thousands."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._waiting: deque[Outgoing] = deque()
+        self._waiting: list[Outgoing] = []
         self._num_bytes = 0
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
+        self._error: CloseConnectionError | None = None
+        self._taker: asyncio.Future[None] | None = None
+        self._emptied: asyncio.Event | None = None
+        """Only while somebody waits for it."""
 
     def offer(self, item: Outgoing) -> None:
         """Add without waiting.
@@ -76,32 +77,50 @@ class Outbox:
     async def put(self, item: Outgoing) -> None:
         """Add as soon as there is room."""
         while self._num_bytes and self._num_bytes + len(item.data) > self._max_bytes:
-            await self._emptied.wait()
+            await self.flushed()
         self._add(item)
 
+    def end(self, error: CloseConnectionError) -> None:
+        """Let `take` raise once it has given out what waits; the first error counts."""
+        self._error = self._error or error
+        self._wake()
+
     async def take(self) -> list[Outgoing]:
-        """Return all that waits, once anything does."""
-        await self._filled.wait()
-        taken = list(self._waiting)
-        self._waiting.clear()
-        self._filled.clear()
+        """Return all that waits, once anything does; raise what it was ended with."""
+        while not self._waiting:
+            if self._error is not None:
+                raise self._error
+            self._taker = asyncio.get_running_loop().create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+        taken, self._waiting = self._waiting, []
         return taken
 
     def sent(self, items: Sequence[Outgoing]) -> None:
         """These have left; only now their room is free again."""
-        self._num_bytes -= sum(len(item.data) for item in items)
-        if not self._num_bytes:
+        for item in items:
+            self._num_bytes -= len(item.data)
+        if not self._num_bytes and self._emptied is not None:
             self._emptied.set()
+            self._emptied = None
 
     async def flushed(self) -> None:
-        """Return when nothing waits or is being sent."""
-        await self._emptied.wait()
+        """Return when nothing waits or is being sent, or nothing did at some moment meanwhile."""
+        if self._num_bytes:
+            if self._emptied is None:
+                self._emptied = asyncio.Event()
+            await self._emptied.wait()
 
     def _add(self, item: Outgoing) -> None:
         self._waiting.append(item)
         self._num_bytes += len(item.data)
-        self._emptied.clear()
-        self._filled.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
 
 
 class EventStream:
@@ -146,7 +165,7 @@ class EventStream:
         """Send until cancelled.
 
         Raises:
-            CloseConnectionError: the client takes nothing for two heartbeats.
+            CloseConnectionError: the client takes nothing for two heartbeats, or what `attending` found.
         """
         while True:
             batch = await self._outbox.take()
@@ -158,39 +177,53 @@ class EventStream:
             self._sent.inc(len(batch))
             self._outbox.sent(batch)
 
-    async def beat(self) -> None:
-        """Show that the connection lives, until cancelled."""
-        while True:
-            await self._runtime.clock.sleep(self._runtime.settings.heartbeat_seconds)
-            self.say(Heartbeat())
+    @contextmanager
+    def attending(self, *, has_model_state: bool = True) -> Iterator[None]:
+        """Show that the connection lives, and say the model's state and that this replica drains, meanwhile.
 
-    async def watch_model(self) -> None:
-        """Say the model's state now and on every change, until cancelled."""
-        state = self._runtime.poller.state
-        self.say(state)
-        while True:
-            state = await self._runtime.poller.wait_for_change(state)
-            self.say(state)
+        By callbacks, not by tasks: three of them for each of thousands of idle connections are most of their memory.
+        What stands against saying it ends the connection: `send_all` raises it.
+        """
+        poller, drain = self._runtime.poller, self._runtime.drain
+        self._arm_heartbeat()
+        if has_model_state:
+            self._say_unasked(poller.state)
+            poller.listeners.add(self._say_unasked)
+        drain.listeners.add(self._leave)
+        if drain.is_draining:
+            self._leave()
+        try:
+            yield
+        finally:
+            self._heartbeat.cancel()
+            poller.listeners.discard(self._say_unasked)
+            drain.listeners.discard(self._leave)
 
-    async def watch_drain(self) -> None:
-        """Send the client elsewhere when this replica drains.
+    def _arm_heartbeat(self) -> None:
+        seconds = self._runtime.settings.heartbeat_seconds
+        self._heartbeat = asyncio.get_running_loop().call_later(seconds, self._beat)
+
+    def _beat(self) -> None:
+        self._arm_heartbeat()
+        self._say_unasked(Heartbeat())
+
+    def _leave(self) -> None:
+        """Send the client elsewhere; what was said before that is still sent."""
+        self._say_unasked(GoingAway(reconnect_after_seconds=_RECONNECT_AFTER_SECONDS))
+        self._outbox.end(CloseConnectionError(GOING_AWAY, "draining"))
+
+    def _say_unasked(self, event: ServerEvent) -> None:
+        try:
+            self.say(event)
+        except CloseConnectionError as error:
+            self._outbox.end(error)
+
+    async def watch_credential(self, expires_at: float) -> None:
+        """End the connection when the credential that opened it ends (seconds since 1970).
 
         Raises:
             CloseConnectionError: then.
         """
-        await self._runtime.drain.begun.wait()
-        self.say(GoingAway(reconnect_after_seconds=_RECONNECT_AFTER_SECONDS))
-        await self.flush()
-        raise CloseConnectionError(GOING_AWAY, "draining")
-
-    async def watch_credential(self, expires_at: float | None) -> None:
-        """End the connection when the credential that opened it ends (seconds since 1970; None: never).
-
-        Raises:
-            CloseConnectionError: then.
-        """
-        if expires_at is None:
-            return
         clock = self._runtime.clock
         while (left := expires_at - clock.epoch()) > 0:
             # In steps: the system's clock may be set meanwhile.

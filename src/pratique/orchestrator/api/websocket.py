@@ -18,6 +18,7 @@ from pratique.orchestrator.protocol.events import ErrorEvent, EventError, Hello,
 from pratique.orchestrator.protocol.frames import Cancel, ClientFrame, Message, Ping, Resume, Retry
 from pratique.orchestrator.protocol.parse import parse_frame
 from pratique.orchestrator.sessions.feed import FeedLostError
+from pratique.orchestrator.sockets import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -68,7 +69,8 @@ class WebSocketEndpoint:
         try:
             with bound_contextvars(principal_id=principal.principal_id), runtime.connections.one(principal):
                 refused = functools.partial(self._admission.refused, scope, principal=principal)
-                await _Connection(runtime, principal, receive, send, refused=refused).run()
+                takes_texts = TEXTS in scope.get("extensions", {})
+                await _Connection(runtime, principal, receive, send, refused=refused, takes_texts=takes_texts).run()
         except LimitExceededError as error:
             self._admission.refused(scope, error, principal)
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": error.code})
@@ -86,6 +88,7 @@ class _Connection:
         send: Send,
         *,
         refused: Callable[[PratiqueError], None],
+        takes_texts: bool,
     ) -> None:
         self._runtime = runtime
         self._refused = refused
@@ -94,6 +97,7 @@ class _Connection:
         self._owner = principal.principal_id
         self._receive = receive
         self._send = send
+        self._takes_texts = takes_texts
         self._stream = EventStream(runtime, self._write, transport="websocket")
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._num_tasks = 0
@@ -103,17 +107,13 @@ class _Connection:
         """Serve until either side leaves."""
         closing = CloseConnectionError(_INTERNAL, "internal")
         try:
+            self._stream.say(self._hello())
             async with asyncio.TaskGroup() as tasks:
-                self._stream.say(self._hello())
-                for background in (
-                    self._stream.watch_model(),
-                    self._stream.send_all(),
-                    self._stream.beat(),
-                    self._stream.watch_drain(),
-                    self._stream.watch_credential(self._principal.expires_at),
-                ):
-                    tasks.create_task(background)
-                await self._receive_all(tasks)
+                with self._stream.attending():
+                    tasks.create_task(self._stream.send_all())
+                    if self._principal.expires_at is not None:
+                        tasks.create_task(self._stream.watch_credential(self._principal.expires_at))
+                    await self._receive_all(tasks)
         except* CloseConnectionError as group:
             closing = _first(group)
         except* OSError:
@@ -131,6 +131,9 @@ class _Connection:
         )
 
     async def _write(self, batch: Sequence[Outgoing]) -> None:
+        if self._takes_texts:
+            await self._send({"type": "websocket.send", "texts": [item.data for item in batch]})
+            return
         for item in batch:
             await self._send({"type": "websocket.send", "text": item.data.decode()})
 

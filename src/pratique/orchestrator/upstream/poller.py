@@ -15,7 +15,7 @@ from pratique.core.events import get_logger
 from pratique.orchestrator.protocol.events import ModelReplica, ModelState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pratique.core.clock import Clock
     from pratique.orchestrator.settings import StatusAddress
@@ -58,7 +58,7 @@ class StatusSource:
 
 
 class ModelPoller:
-    """Polls until cancelled; `state` is the newest, `wait_for_change` returns the next that differs."""
+    """Polls until cancelled; `state` is the newest, and `listeners` are called with each that differs."""
 
     def __init__(
         self, source: StatusSource, addresses: Sequence[StatusAddress], *, clock: Clock, poll_seconds: float = 1.0
@@ -67,7 +67,7 @@ class ModelPoller:
         self._addresses = tuple(addresses)
         self._clock = clock
         self._poll_seconds = poll_seconds
-        self._changed = asyncio.Event()
+        self.listeners: set[Callable[[ModelState], None]] = set()
         self.state = ModelState(
             ready=False, replicas=tuple(ModelReplica(name=name, state="unreachable") for name, _ in self._addresses)
         )
@@ -86,12 +86,5 @@ class ModelPoller:
         if state.ready != self.state.ready:
             _logger.info("model_ready" if state.ready else "model_not_ready")
         self.state = state
-        # Wakes all who wait now; whoever waits from now on waits for the next change.
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    async def wait_for_change(self, known: ModelState) -> ModelState:
-        """Return the state as soon as it differs from `known`."""
-        while self.state == known:
-            await self._changed.wait()
-        return self.state
+        for listener in tuple(self.listeners):
+            listener(state)
