@@ -86,6 +86,7 @@ RETRY_ADVICE: Final[Mapping[str, str]] = {
     "store_unavailable": _WAIT,
     "log_unavailable": _WAIT,
     "keys_unavailable": _WAIT,
+    "limits_unavailable": _WAIT,
     "model_unavailable": _RETRY,
     "first_token_timeout": _RETRY,
     "inter_token_timeout": _RETRY,
