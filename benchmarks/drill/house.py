@@ -80,6 +80,10 @@ class House:
         return self.folder / "conversations.db"
 
     @property
+    def logs(self) -> Path:
+        return self._paths.logs
+
+    @property
     def api_key(self) -> str:
         return self._paths.api_key.read_text(encoding="utf-8").strip()
 

@@ -46,7 +46,7 @@ class Results:
     outages: Sequence[Outage]
     summaries: Sequence[Summary]
     notes: Sequence[str] = ()
-    """What the drill itself could not do."""
+    """What the drill itself could not do, and what the parts logged as errors of their own."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs, schema version 1. Seconds since the load began."""
@@ -112,6 +112,7 @@ def render_markdown(results: Results) -> str:
         cells = " | ".join(f"{value:.2f}" for value in _seconds(one))
         text.append(f"| {one.label} | {one.count} | {cells} |")
     text += ["", "## Violations", "", *(f"- {line}" for line in _violations(results))]
+    text += ["", *(f"- note: {note}" for note in results.notes)]
     text += ["", "![What was broken, and when the service did not answer](timeline.svg)", ""]
     return "\n".join(text)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from benchmarks.drill.faults import Fault
     from benchmarks.drill.history import Said
 
-__all__ = ["Drill", "run_drill"]
+__all__ = ["Drill", "find_own_faults", "run_drill"]
 
 _TAIL_SECONDS: Final = 5.0
 """Of load after the last fault, so that its consequences are seen."""
@@ -104,7 +105,10 @@ async def run_drill(drill: Drill, stopping: asyncio.Event, say: Callable[[str], 
         episodes=episodes,
         outages=outages,
         summaries=summarize(episodes),
-        notes=[f"{one.fault.label} of {one.fault.part.name} {one.note}" for one in seen.nemesis.done if one.note],
+        notes=[
+            *(f"{one.fault.label} of {one.fault.part.name} {one.note}" for one in seen.nemesis.done if one.note),
+            *find_own_faults(house.logs),
+        ],
     )
 
 
@@ -179,6 +183,21 @@ async def _read_store(house: House, said: Sequence[Said]) -> dict[str, list[Seen
     finally:
         await store.aclose()
     return stored
+
+
+def find_own_faults(folder: Path) -> list[str]:
+    """Return what orchestrators logged as errors: lost parts are no errors, so these are worth a look."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for file in sorted(folder.glob("orchestrator-*.log")):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            if said.get("level") == "error" or str(said.get("event", "")).startswith("error:"):
+                reason = str(said.get("exception") or said.get("error") or "").strip().rpartition("\n")[2]
+                counts[file.stem, str(said.get("event")), reason[:160]] += 1
+    return [f"{name} logged {event}, {count} times: {reason}" for (name, event, reason), count in counts.items()]
 
 
 def _expected(text: str) -> str:

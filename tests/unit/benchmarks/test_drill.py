@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -13,6 +14,7 @@ from benchmarks.drill.history import History, Said, Silence
 from benchmarks.drill.nemesis import DoneFault
 from benchmarks.drill.outages import Sample, find_outages, make_episodes, summarize
 from benchmarks.drill.report import Results, render_markdown, render_table, render_timeline
+from benchmarks.drill.run import find_own_faults
 from benchmarks.drill.verdict import Verdict, judge
 from benchmarks.history.record import SeenTurn
 
@@ -188,9 +190,23 @@ def test_every_form_of_the_report_says_what_was_broken_and_what_it_came_to() -> 
     assert rows[:2] == ["edge", "no answer: write"]
 
 
-def test_history_is_written_one_message_a_line(tmp_path: Any) -> None:
+def test_history_is_written_one_message_a_line(tmp_path: Path) -> None:
     history = History()
     history.said += [said(), said(number=2)]
     history.write(tmp_path / "history.jsonl")
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == [1, 2]
+
+
+def test_errors_that_a_replica_logged_are_noted_with_their_reason(tmp_path: Path) -> None:
+    lines = [
+        {"level": "info", "event": "generation_ended"},
+        {"level": "error", "event": "producer_failed", "exception": "Traceback\n  …\nValueError: no"},
+        {"event": "error: unexpected ExceptionGroup"},
+    ]
+    text = "\n".join([json.dumps(lines[0]), "no JSON", *(json.dumps(line) for line in [*lines[1:], lines[1]])])
+    (tmp_path / "orchestrator-1.log").write_text(text)
+    assert find_own_faults(tmp_path) == [
+        "orchestrator-1 logged producer_failed, 2 times: ValueError: no",
+        "orchestrator-1 logged error: unexpected ExceptionGroup, 1 times: ",
+    ]
