@@ -78,7 +78,7 @@ class OpenSearchRetriever:
         if not await self._ask(self._client.indices.exists, index=self._index):
             raise RetrievalUnavailableError(
                 f"OpenSearch has no index '{self._index}'.",
-                hint="Build it: `pratique retrieval index SOURCE.jsonl --opensearch URL`.",
+                hint="Build it: `pratique retrieval index SOURCE.jsonl --into URL`.",
             )
 
     async def aclose(self) -> None:

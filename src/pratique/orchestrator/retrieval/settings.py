@@ -18,6 +18,7 @@ class RetrievalSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     """Where passages come from, and how many."""
 
     kind: Literal["none", "embedded", "opensearch"] = "none"
+    """An index in a folder, a cluster, or no retrieval."""
     index: Path | None = None
     """The folder of the embedded index. By default retrieval-index in the state folder."""
     source: Path | None = None
@@ -41,8 +42,9 @@ class RetrievalSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fiel
     """That search the embedded index."""
 
     opensearch_url: str = "http://127.0.0.1:9200"
+    """Without user and password; see opensearch_auth_file."""
     opensearch_index: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,199}$")] = "pratique"
-    """An alias, as `pratique retrieval index --opensearch` makes it, or an index."""
+    """An alias, as `pratique retrieval index --into URL` makes it, or an index."""
     opensearch_auth_file: Path | None = None
     """One line, user:password."""
     opensearch_ca_file: Path | None = None
