@@ -56,7 +56,7 @@ def _load_library() -> _Library:
         from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
     except ImportError as error:
         raise SettingsError(
-            f"The burst lane in Lambda needs aiobotocore: {error}.", hint="pip install 'pratique[dynamodb]'"
+            f"The burst lane in Lambda needs aiobotocore: {error}.", hint="pip install 'pratique[burst]'"
         ) from error
     return _Library(
         create_client=get_session().create_client,
