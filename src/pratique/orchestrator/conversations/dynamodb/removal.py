@@ -57,20 +57,20 @@ class Removal:
         """Make the head a tombstone; False where it changed meanwhile."""
         return await self._gateway.transact(plans.plan_deletion(head, call=call))
 
-    async def clear(self, head: Head, *, messages: MessageIds) -> tuple[int, int]:
+    async def clear(self, owner: PrincipalId, name: ConversationId, *, messages: MessageIds) -> tuple[int, int]:
         """Remove everything of a conversation that has ended; return how many turns and generations there were."""
-        found = await self._gateway.query(keys.conversation_partition(head.conversation_id))
+        found = await self._gateway.query(keys.conversation_partition(name))
         turns = [items.turn_body(item) for item in found if item["sk"]["S"].startswith("T#")]
-        generations = [name for turn in turns for name in turn.generations]
-        known = [keys.message_key(head.owner, name) for turn in turns for name in turn.messages]
-        await self._gateway.delete_all([keys.generation_key(name) for name in generations])
+        generations = [one for turn in turns for one in turn.generations]
+        known = [keys.message_key(owner, one) for turn in turns for one in turn.messages]
+        await self._gateway.delete_all([keys.generation_key(one) for one in generations])
         if messages is MessageIds.REMOVE:
             await self._gateway.delete_all(known)
         elif messages is MessageIds.KEEP_WITHOUT_TEXT:
             await self._update_all(known, "REMOVE digest", None)
         await self._gateway.delete_all([item for item in found if item["sk"]["S"] != keys.HEAD])
-        await self._gateway.delete_all([keys.membership_key(head.owner, head.conversation_id)])
-        await self._gateway.delete_all([keys.head_key(head.conversation_id)])
+        await self._gateway.delete_all([keys.membership_key(owner, name)])
+        await self._gateway.delete_all([keys.head_key(name)])
         return len(turns), len(generations)
 
     async def erase(self, owner: PrincipalId, name: ConversationId, *, call: str) -> Erased:
@@ -78,15 +78,13 @@ class Removal:
         running: tuple[GenerationRecord, ...] = ()
         for _ in range(_ROUNDS):
             item = await self._gateway.get(keys.head_key(name))
-            if item is None:
-                await self._gateway.delete_all([keys.membership_key(owner, name)])
-                return Erased(conversation_ids=(name,))
-            head = items.head_of(item)
-            if head.deleted_by is None:
+            # Without a head, what it left is removed all the same: expiry takes items in any order.
+            head = None if item is None else items.head_of(item)
+            if head is not None and head.deleted_by is None:
                 running = await self._running(head.active)
                 if not await self.end(head, call=call):
                     continue
-            num_turns, num_generations = await self.clear(head, messages=MessageIds.LEAVE)
+            num_turns, num_generations = await self.clear(owner, name, messages=MessageIds.LEAVE)
             return Erased(
                 conversation_ids=(name,), running=running, num_turns=num_turns, num_generations=num_generations
             )
@@ -118,7 +116,7 @@ class Removal:
                 async with self._gateway.deadline("remove a conversation"):
                     if head.deleted_by is None and not await self.end(head, call=call):
                         continue  # It changed: it is not old any more.
-                    await self.clear(head, messages=MessageIds.REMOVE)
+                    await self.clear(head.owner, head.conversation_id, messages=MessageIds.REMOVE)
                 if head.deleted_by is None:
                     gone.append(head.conversation_id)
             self._scan_from = following

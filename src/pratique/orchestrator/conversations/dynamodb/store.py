@@ -312,7 +312,8 @@ class DynamoConversationStore:
             return
         try:
             async with self._gateway.deadline("remove a conversation"):
-                await self._removal.clear(stored.head, messages=MessageIds.KEEP_WITHOUT_TEXT)
+                head = stored.head
+                await self._removal.clear(head.owner, head.conversation_id, messages=MessageIds.KEEP_WITHOUT_TEXT)
         except StoreUnavailableError as error:
             _log.warning(
                 "deleted_conversation_not_cleared", conversation=stored.head.conversation_id, error=error.message
