@@ -12,12 +12,20 @@ from benchmarks.history.checker import Expectations, Finding, check
 from benchmarks.history.record import Kind, Operation, Result, load_history
 from benchmarks.history.replicas import run_on_replicas
 from benchmarks.history.storeclient import StoreSpec
-from benchmarks.history.stores import read_all, run_on_store, stall_sqlite
+from benchmarks.history.stores import read_all, run_on_store, stall_server, stall_sqlite
+
+from pratique.core.clock import SystemClock
+from pratique.core.metrics import Metrics
+from pratique.orchestrator.conversations.dynamodb.connection import Connection, make_table
+from pratique.orchestrator.conversations.settings import StoreSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from benchmarks.history.stores import Stall
+
+    from pratique.testkit.kit import PrivateServer
 
     Store = tuple[StoreSpec, Stall]
 
@@ -33,7 +41,20 @@ def sqlite(tmp_path: Path) -> Store:
     return StoreSpec(database=str(database)), stall_sqlite(database)
 
 
-STORES = ["sqlite"]
+@pytest.fixture
+async def dynamodb_store(
+    pratique_launch: Callable[[str], PrivateServer[Any]], monkeypatch: pytest.MonkeyPatch
+) -> Store:
+    server = pratique_launch("dynamodb")
+    for name, value in server.endpoint.environment().items():
+        monkeypatch.setenv(name, value)
+    table = Connection(table="history", deadline_seconds=20, attempt_seconds=10)
+    await make_table(table, clock=SystemClock(), metrics=Metrics())
+    spec = StoreSpec(settings=StoreSettings(backend="dynamodb", table="history"))
+    return spec, stall_server(server.pause, server.resume)
+
+
+STORES = ["sqlite", "dynamodb_store"]
 """Fixtures: a store of one's own, and what stalls it."""
 
 
