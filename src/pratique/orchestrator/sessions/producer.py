@@ -234,6 +234,10 @@ class Producer:
         except (LogMissingError, LogUnavailableError):
             self._feed.lose()
             return
+        if self._transcript.has_ended and self._writer is not None:
+            # It was we who finished it, and the log was not there when it was to be told: it is there now.
+            await self._writer.settle()
+            return
         if self._transcript.last_seq == 0:
             self._transcript.replay(page.entries)
             self._feed.publish(page.entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import structlog
 from pratique.orchestrator.conversations import Outcome
 from pratique.orchestrator.protocol.events import FinishReason
 from pratique.orchestrator.sessions.feed import FeedLostError
-from pratique.orchestrator.sessions.log.interface import LogEntry
+from pratique.orchestrator.sessions.log.interface import Lease, LogEntry, LogMissingError, WriteReceipt
 from pratique.orchestrator.sessions.takeover import Janitor
 from pratique.orchestrator.sessions.transcript import Transcript
 from pratique.orchestrator.upstream.interface import UpstreamEnd, UpstreamStart, UpstreamToken
@@ -91,6 +92,28 @@ async def test_reply_that_was_stored_but_never_said_to_have_ended(house: House, 
     assert reader.text == "one two three"
     assert reader.ended.turn_id == finished.turn_id
     assert house.upstream.requests == []
+
+
+async def test_log_that_was_gone_for_a_moment_when_the_end_was_told(
+    house: House, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append: Callable[[Lease, Sequence[LogEntry]], Awaitable[WriteReceipt]] = house.log.append
+    lost: list[int] = []
+
+    async def append_later(lease: Lease, entries: Sequence[LogEntry]) -> WriteReceipt:
+        if entries and entries[-1].is_end and not lost:
+            lost.append(entries[-1].seq)
+            raise LogMissingError("It is gone.")
+        return await append(lease, entries)
+
+    monkeypatch.setattr(house.log, "append", append_later)
+    sessions = await house.replica()
+    begun = await house.say()
+    with structlog.testing.capture_logs() as logs:
+        await reader.read(sessions.begin(begun.generation))
+    assert "producer_failed" not in [line["event"] for line in logs]
+    assert lost == [reader.ended.seq]
+    assert (await house.log.read(begun.generation_id, after_seq=0)).has_ended
 
 
 async def test_what_was_said_differs_from_what_is_stored(house: House) -> None:

@@ -160,7 +160,8 @@ class ValkeyLimiter:
         try:
             async with asyncio.timeout(self._settings.store_timeout_seconds):
                 return await call
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+            # RuntimeError: uvloop's, where a pooled connection was reset a moment ago and redis-py still writes to it.
             raise LimitsUnavailableError(
                 f"The store of the limits does not answer: {str(error) or type(error).__name__}."
             ) from error
