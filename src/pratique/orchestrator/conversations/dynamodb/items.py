@@ -27,6 +27,7 @@ __all__ = [
     "chunks_of",
     "generation_item",
     "generation_of",
+    "head_among",
     "head_item",
     "head_of",
     "key_of",
@@ -242,18 +243,26 @@ def membership_item(head: Head, *, expires_at: int | None) -> Item:
     return _expiring(dict(keys.membership_key(head.owner, head.conversation_id)), expires_at)
 
 
+def head_among(found: list[Item]) -> Head | None:
+    """Return the head that is among the items of a partition."""
+    heads = [item for item in found if item["sk"]["S"] == keys.HEAD]
+    return head_of(heads[0]) if heads else None
+
+
 def assemble(found: list[Item]) -> Snapshot | None:
     """Return the conversation that the items of its partition make; None where there is no head.
 
-    A turn that is newer than the head, or older than the head says, shows that a transaction was read half.
+    A turn that is newer than the head, or older than the head says, shows that a transaction was read half. Of a
+    conversation that is being removed only the head is returned: its turns go one by one.
 
     Raises:
         TornReadError.
     """
-    heads = [item for item in found if item["sk"]["S"] == keys.HEAD]
-    if not heads:
+    head = head_among(found)
+    if head is None:
         return None
-    head = head_of(heads[0])
+    if head.deleted_by is not None:
+        return Snapshot(head=head)
     pieces = {item["sk"]["S"]: bytes(item["piece"]["B"]) for item in found if item["sk"]["S"][:_KIND_AT] == "X#"}
     turns = tuple(turn_of(item, pieces) for item in found if item["sk"]["S"][:_KIND_AT] == "T#")
     versions = [one.version for one in turns]

@@ -53,11 +53,18 @@ class Reading:
         self._retention = retention
 
     async def stored(self, conversation_id: ConversationId) -> Snapshot | None:
-        """Return a conversation, also one that is being removed or has outlived its time."""
+        """Return a conversation, or the head of one that is being removed; None where it has outlived its time.
+
+        The head decides before anything is added up: expiry and removal take the other items in any order.
+        """
         partition = keys.conversation_partition(conversation_id)
         for attempt in range(_TORN_READS):
+            found = await self._gateway.query(partition)
+            head = items.head_among(found)
+            if head is not None and head.deleted_by is None and self._retention.is_over(head, self._clock.epoch()):
+                return None
             try:
-                return items.assemble(await self._gateway.query(partition))
+                return items.assemble(found)
             except TornReadError:
                 await asyncio.sleep(faults.backoff_seconds(attempt, draw=random.random()))  # noqa: S311 - jitter
         raise StoreUnavailableError(
@@ -68,9 +75,7 @@ class Reading:
     async def live(self, conversation_id: ConversationId) -> Snapshot | None:
         """Return a conversation; None where there is none for anybody to see."""
         snapshot = await self.stored(conversation_id)
-        if snapshot is None or snapshot.head.deleted_by is not None:
-            return None
-        return None if self._retention.is_over(snapshot.head, self._clock.epoch()) else snapshot
+        return None if snapshot is None or snapshot.head.deleted_by is not None else snapshot
 
     async def snapshot(self, conversation_id: ConversationId) -> Snapshot:
         """Return a conversation, or raise `ConversationNotFoundError`."""

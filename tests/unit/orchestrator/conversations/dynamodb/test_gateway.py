@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError
 
 from pratique.core.clock import ManualClock
 from pratique.core.ids import ConversationId, PrincipalId, SequentialIds
 from pratique.core.metrics import Metrics
-from pratique.orchestrator.conversations import StoreUnavailableError
+from pratique.orchestrator.conversations import ConversationNotFoundError, StoreUnavailableError
 from pratique.orchestrator.conversations.dynamodb import faults, items, keys, plans
 from pratique.orchestrator.conversations.dynamodb import table as tables
 from pratique.orchestrator.conversations.dynamodb.connection import Connection
@@ -150,6 +151,27 @@ class TestTornReads:
         reading = Reading(gateway_of(client), clock=ManualClock(), retention=Retention())
         with pytest.raises(StoreUnavailableError, match="missing"):
             await reading.snapshot(ConversationId("conv_1"))
+
+    async def test_what_removal_left_of_a_deleted_one_is_not_torn_but_gone(self) -> None:
+        head = items.head_of(self._items()[0])
+        (write, _) = plans.plan_deletion(head, call="call")
+        client = Client({"Items": [write.item]})
+        reading = Reading(gateway_of(client), clock=ManualClock(), retention=Retention())
+        stored = await reading.stored(ConversationId("conv_1"))
+        assert stored is not None
+        assert (stored.head.deleted_by, stored.turns) == ("call", ())
+        assert await reading.exported(ConversationId("conv_1")) is None
+        assert len(client.requests) == 2
+
+    async def test_what_expiry_left_of_an_old_one_is_not_torn_but_gone(self) -> None:
+        head = msgspec.structs.replace(items.head_of(self._items()[0]), active=None)
+        client = Client({"Items": [items.head_item(head, expires_at=126)]})
+        clock = ManualClock(epoch_seconds=102.0)
+        reading = Reading(gateway_of(client), clock=clock, retention=Retention(seconds=100.0))
+        assert await reading.exported(ConversationId("conv_1")) is None
+        with pytest.raises(ConversationNotFoundError):
+            await reading.snapshot(ConversationId("conv_1"))
+        assert len(client.requests) == 2
 
 
 class TestTable:
