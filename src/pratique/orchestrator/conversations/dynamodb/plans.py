@@ -61,6 +61,7 @@ __all__ = [
 
 RETRY: Final = "retry"
 """Stands for the digest of a retry; no digest of a text looks like it."""
+_LATE_END_SECONDS: Final = 86_400.0
 
 
 class Names:
@@ -104,6 +105,14 @@ class Retention:
     def expires_at(self, now: float) -> int | None:
         """Return when DynamoDB may remove what is written now, in seconds since 1970."""
         return None if self.seconds is None else int(now + self.seconds + self.slack)
+
+    def membership_expires_at(self, now: float) -> int | None:
+        """Return when DynamoDB may remove the owner's entry, by which an erasure finds what there is.
+
+        Later than anything that is written before the entry is put off again: that is due once the conversation
+        changes more than `slack` from now, and the end of a reply, which puts nothing off, may come a day after.
+        """
+        return None if self.seconds is None else int(now + self.seconds + 2 * self.slack + _LATE_END_SECONDS)
 
     def is_over(self, head: Head, now: float) -> bool:
         """Whether a conversation has outlived its time. One in which a reply is made has not."""
@@ -307,10 +316,10 @@ def plan_finish(
     )
 
 
-def plan_rename(snapshot: Snapshot, title: str, *, now: float, retention: Retention) -> tuple[Write, Snapshot]:
-    """Plan another title."""
+def plan_rename(snapshot: Snapshot, title: str, *, retention: Retention) -> tuple[Write, Snapshot]:
+    """Plan another title. It is no change that prolongs anything: the head expires when it would have."""
     head = msgspec.structs.replace(snapshot.head, title=title, version=snapshot.head.version + 1)
-    expires_at = retention.expires_at(max(now, head.updated_at))
+    expires_at = retention.expires_at(head.updated_at)
     return _head_write(head, before=snapshot.head, expires_at=expires_at), Snapshot(head=head, turns=snapshot.turns)
 
 
@@ -378,7 +387,8 @@ def _begin(
         _if_new(items.message_item(message, expires_at=expires_at)),
     ]
     if snapshot.head.version == 0:
-        writes.append(Write(item=items.membership_item(after.head, expires_at=expires_at)))
+        lasting = retention.membership_expires_at(now)
+        writes.append(Write(item=items.membership_item(after.head, expires_at=lasting)))
     return BeginPlan(writes=writes, turn=changed[0], begun=BegunTurn(generation=record, conversation=after.shown()))
 
 

@@ -32,6 +32,7 @@ __all__ = ["MessageIds", "Removal"]
 _ROUNDS: Final = 16
 _AT_ONCE: Final = 8
 _MESSAGES_AT_ONCE: Final = 1_000
+_PUT_OFF: Final = "SET expires_at = :at"
 
 
 class MessageIds(enum.Enum):
@@ -140,14 +141,15 @@ class Removal:
     async def put_off(self, snapshot: Snapshot, *, now: float) -> None:
         """Give the items of a conversation that goes on another term, where theirs would end before the head's.
 
-        Before the head is given its own: whatever happens in between, nothing goes before the head does.
+        Before the head is given its own: whatever happens in between, nothing goes before the head does. The owner's
+        entry comes first: what it leads to never outlives it.
         """
-        expires_at = self._retention.expires_at(now)
+        expires_at, lasting = self._retention.expires_at(now), self._retention.membership_expires_at(now)
         stale = [one for one in snapshot.turns if self._retention.is_stale(one.expires_at, now)]
         if not stale or expires_at is None:
             return
         head = snapshot.head
-        wanted = [keys.membership_key(head.owner, head.conversation_id)]
+        wanted: list[Item] = []
         for one in stale:
             wanted.append(keys.turn_key(head.conversation_id, one.position))
             wanted += [
@@ -155,7 +157,9 @@ class Removal:
             ]
             wanted += map(keys.generation_key, one.generations)
             wanted += [keys.message_key(head.owner, name) for name in one.messages]
-        await self._update_all(wanted, "SET expires_at = :at", {":at": {"N": str(expires_at)}})
+        membership = keys.membership_key(head.owner, head.conversation_id)
+        await self._update_all([membership], _PUT_OFF, {":at": {"N": str(lasting)}})
+        await self._update_all(wanted, _PUT_OFF, {":at": {"N": str(expires_at)}})
 
     async def _running(self, name: GenerationId | None) -> tuple[GenerationRecord, ...]:
         if name is None:

@@ -177,9 +177,7 @@ class DynamoConversationStore:
         async with self._gateway.deadline("take a title"):
             for _ in range(_ROUNDS):
                 snapshot = plans.require_owned(await self._reading.live(conversation_id), owner, conversation_id)
-                write, renamed = plans.plan_rename(
-                    snapshot, cleaned, now=self._clock.epoch(), retention=self._retention
-                )
+                write, renamed = plans.plan_rename(snapshot, cleaned, retention=self._retention)
                 if await self._gateway.put(write):
                     return renamed.shown()
         raise _contended(f"Conversation '{conversation_id}'")

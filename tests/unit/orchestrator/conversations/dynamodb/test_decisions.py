@@ -232,6 +232,23 @@ class TestRetention:
         assert self.DAY.is_stale(int(NOW) + 86_399, NOW)
         assert not self.DAY.is_stale(self.DAY.expires_at(NOW), NOW)
 
+    def test_the_owners_entry_outlives_all_that_may_be_written_before_it_is_put_off(self) -> None:
+        plan, _ = begun("hello", self.DAY)
+        first, entry = (
+            next(w.item for w in plan.writes if w.item["sk"]["S"].startswith(kind)) for kind in ("T#", "C#")
+        )
+        last = NOW
+        while not self.DAY.is_stale(int(first["expires_at"]["N"]), last + 60):
+            last += 60
+        late_end = self.DAY.expires_at(last + 86_000)
+        assert late_end is not None
+        assert int(entry["expires_at"]["N"]) > late_end
+
+    def test_another_title_does_not_have_the_head_outlive_the_owners_entry(self) -> None:
+        snapshot = Snapshot(head=_head(updated_at=NOW))
+        write, _ = plans.plan_rename(snapshot, "other", retention=self.DAY)
+        assert int(write.item["expires_at"]["N"]) == self.DAY.expires_at(NOW)
+
     def test_a_tombstone_does_not_expire_before_it_is_cleared(self) -> None:
         (write,) = plans.plan_deletion(_head(updated_at=NOW), call="c")
         assert "expires_at" not in write.item

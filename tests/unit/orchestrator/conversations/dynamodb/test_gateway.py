@@ -19,6 +19,7 @@ from pratique.orchestrator.conversations.dynamodb.connection import Connection
 from pratique.orchestrator.conversations.dynamodb.gateway import Gateway
 from pratique.orchestrator.conversations.dynamodb.plans import Names, Request, Retention, Write
 from pratique.orchestrator.conversations.dynamodb.reading import Reading
+from pratique.orchestrator.conversations.dynamodb.removal import Removal
 
 pytestmark = pytest.mark.unit
 
@@ -172,6 +173,20 @@ class TestTornReads:
         with pytest.raises(ConversationNotFoundError):
             await reading.snapshot(ConversationId("conv_1"))
         assert len(client.requests) == 2
+
+
+async def test_what_goes_on_is_put_off_and_the_owners_entry_first_and_for_longest() -> None:
+    retention = Retention(seconds=100.0)
+    request = Request(owner=PrincipalId("usr_ann"), client_message_id="m", conversation_id=None, text="hello")
+    plan = plans.plan_message(request, None, Names(SequentialIds()), now=1.0, retention=retention)
+    snapshot = items.assemble([write.item for write in plan.writes if write.item["pk"]["S"].startswith("C#")])
+    assert snapshot is not None
+    client = Client({})
+    gateway = gateway_of(client)
+    reading = Reading(gateway, clock=ManualClock(), retention=retention)
+    await Removal(gateway, reading, retention=retention).put_off(snapshot, now=60.0)
+    put_off = [(one["Key"]["sk"]["S"][0], one["ExpressionAttributeValues"][":at"]["N"]) for _, one in client.requests]
+    assert put_off == [("C", str(60 + 150 + 86_400)), ("T", "185"), ("G", "185"), ("M", "185")]
 
 
 class TestTable:
