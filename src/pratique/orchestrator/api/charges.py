@@ -8,6 +8,7 @@ settles nothing: the reservation ends by itself.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Charges", "estimate_tokens"]
 
 _CHARACTERS_PER_TOKEN = 3
+_DIGEST_LENGTH = 32
 
 
 def estimate_tokens(text: str, *, max_tokens: int) -> int:
@@ -58,9 +60,19 @@ class Charges:
 
     @asynccontextmanager
     async def reserved(
-        self, principal: Principal, message_id: str, *, text: str = "", max_tokens: int | None = None
-    ) -> AsyncIterator[None]:
+        self,
+        principal: Principal,
+        message_id: str,
+        *,
+        conversation_id: str | None = None,
+        text: str = "",
+        max_tokens: int | None = None,
+    ) -> AsyncIterator[str]:
         """Reserve for the body, which stores the message; give the tokens back where it was refused.
+
+        Yields the reservation's id, which names all that was asked: the same message id with another text is another
+        reservation, so that refusing it gives nothing back of the first one's. A repetition's refusal gives nothing
+        back either, for its reply may be running.
 
         Where it is not known whether it was stored (the store is away, the connection is being closed) they stay
         taken: the message may be answered all the same, and when it is sent again it is not charged again.
@@ -69,29 +81,32 @@ class Charges:
             LimitExceededError, LimitsUnavailableError.
         """
         if self._is_free:
-            yield
+            yield ""
             return
         tokens = estimate_tokens(text, max_tokens=max_tokens or self._max_tokens)
-        await self._limiter.reserve(principal, message_id, tokens=tokens)
+        asked = f"{conversation_id or ''}\0{text}".encode(errors="surrogatepass")
+        reservation_id = f"{message_id}:{hashlib.sha256(asked).hexdigest()[:_DIGEST_LENGTH]}"
+        is_new = await self._limiter.reserve(principal, reservation_id, tokens=tokens)
         try:
-            yield
+            yield reservation_id
         except BaseException as error:
-            tokens_used = 0 if isinstance(error, CallerError | RefusedError) else None
-            await asyncio.shield(self._limiter.settle(principal, message_id, tokens=tokens_used))
+            if is_new:
+                tokens_used = 0 if isinstance(error, CallerError | RefusedError) else None
+                await asyncio.shield(self._limiter.settle(principal, reservation_id, tokens=tokens_used))
             raise
 
-    def settle_at_end(self, principal: Principal, message_id: str, feed: Feed | None) -> None:
+    def settle_at_end(self, principal: Principal, reservation_id: str, feed: Feed | None) -> None:
         """Settle once the reply has ended; no feed: it has, and what it used is not known any more."""
         if self._is_free or self._tasks is None:
             return
-        task = self._tasks.create_task(self._settle(principal, message_id, feed))
+        task = self._tasks.create_task(self._settle(principal, reservation_id, feed))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    async def _settle(self, principal: Principal, message_id: str, feed: Feed | None) -> None:
+    async def _settle(self, principal: Principal, reservation_id: str, feed: Feed | None) -> None:
         if feed is not None:
             await feed.wait_over()
-        await self._limiter.settle(principal, message_id, tokens=_used(feed))
+        await self._limiter.settle(principal, reservation_id, tokens=_used(feed))
 
 
 def _used(feed: Feed | None) -> int | None:

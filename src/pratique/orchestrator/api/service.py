@@ -90,8 +90,12 @@ class ChatService:
         self._models.verify_named(message.model)
         self._sessions.verify_room()
         async with self._charges.reserved(
-            principal, message.client_message_id, text=message.text, max_tokens=message.max_tokens
-        ):
+            principal,
+            message.client_message_id,
+            conversation_id=message.conversation_id,
+            text=message.text,
+            max_tokens=message.max_tokens,
+        ) as reservation_id:
             begun = await self._store.begin_turn(
                 owner=principal.principal_id,
                 conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
@@ -101,18 +105,24 @@ class ChatService:
                     max_tokens=message.max_tokens, temperature=message.temperature, model=message.model
                 ),
             )
-        return await self._begin(begun, message.client_message_id, principal)
+        answer = await self._begin(begun, message.client_message_id)
+        self._charges.settle_at_end(principal, reservation_id, answer.feed)
+        return answer
 
     async def retry(self, principal: Principal, retry: Retry) -> Answer:
         """Begin another reply to the last user turn; raises like `send`, and NothingToRetryError."""
         self._sessions.verify_room()
-        async with self._charges.reserved(principal, retry.client_message_id):
+        async with self._charges.reserved(
+            principal, retry.client_message_id, conversation_id=retry.conversation_id
+        ) as reservation_id:
             begun = await self._store.begin_retry(
                 owner=principal.principal_id,
                 conversation_id=ConversationId(retry.conversation_id),
                 client_message_id=retry.client_message_id,
             )
-        return await self._begin(begun, retry.client_message_id, principal)
+        answer = await self._begin(begun, retry.client_message_id)
+        self._charges.settle_at_end(principal, reservation_id, answer.feed)
+        return answer
 
     async def resume(self, owner: PrincipalId, resume: Resume) -> Resumption:
         """Find what a client missed.
@@ -205,7 +215,7 @@ class ChatService:
             # Its producer finds out when it finishes: there is nothing left to finish.
             return
 
-    async def _begin(self, begun: BegunTurn, client_message_id: str, principal: Principal) -> Answer:
+    async def _begin(self, begun: BegunTurn, client_message_id: str) -> Answer:
         record = begun.generation
         if not begun.duplicate:
             await self._reader.written(begun.conversation)
@@ -221,7 +231,6 @@ class ChatService:
             feed: Feed | None = self._sessions.begin(record)
         else:
             feed = await self._find(record)
-        self._charges.settle_at_end(principal, client_message_id, feed)
         return Answer(accepted, feed)
 
     async def _find(self, record: GenerationRecord) -> Feed | None:

@@ -155,9 +155,9 @@ class _Store:
         self.is_away = False
         self.num_asked = 0
 
-    async def reserve(self, who: Principal, name: str, *, tokens: int) -> None:
+    async def reserve(self, who: Principal, name: str, *, tokens: int) -> bool:
         self._ask()
-        await self.limiter.reserve(who, name, tokens=tokens)
+        return await self.limiter.reserve(who, name, tokens=tokens)
 
     async def settle(self, who: Principal, name: str, *, tokens: int | None) -> None:
         self._ask()
@@ -202,6 +202,14 @@ class TestTheStoresAbsence:
         await limiter.settle(principal(), "a", tokens=1)
         assert store.num_asked == asked
 
+    async def test_what_was_reserved_here_is_known_when_the_store_is_back(self) -> None:
+        limiter, store, clock, _ = self.world(requests_per_minute=0, concurrent=1)
+        store.is_away = True
+        assert await limiter.reserve(principal(), "a", tokens=1)
+        await clock.advance(1)
+        store.is_away = False
+        assert not await limiter.reserve(principal(), "a", tokens=1)
+
     async def test_a_settlement_while_it_is_away_neither_waits_nor_fails(self) -> None:
         limiter, store, _, _ = self.world()
         await limiter.reserve(principal(), "a", tokens=1)
@@ -221,9 +229,9 @@ class TestTheStoresAbsence:
         limiter, store, _, _ = self.world(on_store_loss="open")
         store.is_away = True
         for number in range(20):
-            await limiter.reserve(principal(), f"m{number}", tokens=1)
+            assert not await limiter.reserve(principal(), f"m{number}", tokens=1)
 
 
 async def test_without_limits_everything_passes() -> None:
-    await Unlimited().reserve(principal(), "a", tokens=10**9)
+    assert not await Unlimited().reserve(principal(), "a", tokens=10**9)
     await Unlimited().settle(principal(), "a", tokens=None)

@@ -62,6 +62,38 @@ async def test_a_message_that_was_refused_gives_back_what_one_of_unknown_fate_ke
     assert world.level == level
 
 
+@pytest.mark.parametrize("error", [RefusedError("gone"), EnvironmentFaultError("away"), KeyError()])
+async def test_a_repetition_that_was_refused_leaves_the_running_replys_reservation_alone(
+    world: World, error: Exception
+) -> None:
+    async with world.charges.reserved(WHO, "m", text="one", max_tokens=99) as reservation:
+        pass
+    before = world.level
+    with pytest.raises(type(error)):
+        async with world.charges.reserved(WHO, "m", text="one", max_tokens=99):
+            raise error
+    assert world.limiter.holds(WHO, reservation)
+    assert world.level == before
+
+
+async def test_of_two_texts_under_one_id_the_refused_one_gives_back_only_its_own() -> None:
+    limiter = MemoryLimiter(LimitsSettings(tokens_per_day=1000), clock=ManualClock())
+    charges = Charges(limiter)
+    running: list[str] = []
+
+    async def be_overtaken() -> None:
+        async with charges.reserved(WHO, "m", text="slow", max_tokens=10):
+            # To the store the id is then that of the other one.
+            async with charges.reserved(WHO, "m", text="fast", max_tokens=300) as reservation:
+                running.append(reservation)
+            raise RefusedError("the id was used for another text")
+
+    with pytest.raises(RefusedError):
+        await be_overtaken()
+    assert limiter.holds(WHO, running[0])
+    assert limiter._accounts["usr_1"].levels["day"].level == 302
+
+
 async def test_a_connection_that_closes_while_its_message_is_stored_gets_no_reply_for_free(world: World) -> None:
     async def send() -> None:
         async with world.charges.reserved(WHO, "m", max_tokens=99):
@@ -82,37 +114,37 @@ async def test_a_reply_is_settled_by_its_end_and_one_that_is_lost_keeps_its_esti
 ) -> None:
     feed = Feed(GenerationId("gen_1"))
     async with world.charges.running():
-        async with world.charges.reserved(WHO, "m", max_tokens=99):
+        async with world.charges.reserved(WHO, "m", max_tokens=99) as reservation:
             pass
-        world.charges.settle_at_end(WHO, "m", feed)
+        world.charges.settle_at_end(WHO, reservation, feed)
         await asyncio.sleep(0)
-        assert world.limiter.holds(WHO, "m")
+        assert world.limiter.holds(WHO, reservation)
         if entry is None:
             feed.lose()
         else:
             feed.publish([entry])
         for _ in range(5):
             await asyncio.sleep(0)
-        assert not world.limiter.holds(WHO, "m")
+        assert not world.limiter.holds(WHO, reservation)
     assert world.level == level
 
 
 async def test_a_reply_whose_events_are_gone_keeps_its_estimate(world: World) -> None:
     async with world.charges.running():
-        async with world.charges.reserved(WHO, "m", max_tokens=99):
+        async with world.charges.reserved(WHO, "m", max_tokens=99) as reservation:
             pass
-        world.charges.settle_at_end(WHO, "m", None)
+        world.charges.settle_at_end(WHO, reservation, None)
         await asyncio.sleep(0.01)
     assert world.level == 100
 
 
 async def test_what_has_not_ended_when_the_replica_does_is_left_to_end_by_itself(world: World) -> None:
     async with world.charges.running():
-        async with world.charges.reserved(WHO, "m", max_tokens=99):
+        async with world.charges.reserved(WHO, "m", max_tokens=99) as reservation:
             pass
-        world.charges.settle_at_end(WHO, "m", Feed(GenerationId("gen_1")))
-    assert world.limiter.holds(WHO, "m")
-    world.charges.settle_at_end(WHO, "m", None)
+        world.charges.settle_at_end(WHO, reservation, Feed(GenerationId("gen_1")))
+    assert world.limiter.holds(WHO, reservation)
+    world.charges.settle_at_end(WHO, reservation, None)
 
 
 def test_an_estimate_is_the_text_and_the_most_that_its_reply_may_have() -> None:

@@ -40,9 +40,10 @@ class LimitExceededError(RefusedError):
 class Limiter(Protocol):
     """Counts what principals use. Counts are shared by all replicas where their store is."""
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> None:
-        """Take one request, one stream and so many tokens. Repeating an id that is reserved changes nothing.
+    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
+        """Take one request, one stream and so many tokens; return whether this call took them.
 
+        Repeating an id that is reserved or settled changes nothing and is False: who reserved it settles it.
         A reservation that is never settled ends by itself, and what it took of the tokens stays taken.
 
         Raises:
@@ -62,8 +63,9 @@ class Limiter(Protocol):
 class Unlimited:
     """A `Limiter` that lets everything through."""
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> None:
-        """Do nothing: there is no limit."""
+    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:  # noqa: ARG002 - as all
+        """Do nothing: there is no limit, and nothing to settle."""
+        return False
 
     async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
         """Do nothing: nothing was taken."""

@@ -46,12 +46,12 @@ class MemoryLimiter:
         self._max_principals = max_principals
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> None:
+    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
         now = self._clock.monotonic()
         account = self._account(principal)
         _forget_ended(account, now)
         if reservation_id in account.reserved or reservation_id in account.settled:
-            return
+            return False
         tier = tier_of(self._settings, principal)
         if tier.concurrent and len(account.reserved) >= tier.concurrent:
             raise refusal_of(tier, None, _BUSY_RETRY_SECONDS)
@@ -64,6 +64,7 @@ class MemoryLimiter:
         for bucket in buckets:
             account.levels[bucket.name] = Level(levels[bucket.name] + bucket.cost(tokens), now)
         account.reserved[reservation_id] = (tokens, now + self._settings.reservation_seconds)
+        return True
 
     async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
         now = self._clock.monotonic()

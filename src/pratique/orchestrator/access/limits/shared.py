@@ -45,19 +45,21 @@ class SharedLimiter:
         self._degraded = metrics.gauge(LIMITS_DEGRADED)
         self._ask_at: float | None = None
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> None:
+    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
+        if self._local.holds(principal, reservation_id):
+            return False  # taken here while the store was away
         if self._may_ask():
             try:
-                await self._shared.reserve(principal, reservation_id, tokens=tokens)
+                is_new = await self._shared.reserve(principal, reservation_id, tokens=tokens)
             except LimitsUnavailableError as error:
                 self._lost(error)
             else:
                 self._found()
-                return
+                return is_new
         if self._on_loss == "refuse":
             raise LimitsUnavailableError("Limits cannot be counted now.", hint="Try again in a moment.")
-        if self._on_loss == "local":
-            await self._local.reserve(principal, reservation_id, tokens=tokens)
+        # "open": nothing is taken, so that nothing is there to settle.
+        return self._on_loss == "local" and await self._local.reserve(principal, reservation_id, tokens=tokens)
 
     async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
         if self._local.holds(principal, reservation_id):

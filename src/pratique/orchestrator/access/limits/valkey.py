@@ -121,7 +121,7 @@ class ValkeyLimiter:
         self._reserve = self._client.register_script(_RESERVE)
         self._settle = self._client.register_script(_SETTLE)
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> None:
+    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
         tier = tier_of(self._settings, principal)
         buckets = {bucket.name: bucket for bucket in buckets_of(tier)}
         arguments: list[Any] = [
@@ -139,6 +139,8 @@ class ValkeyLimiter:
             raise refusal_of(tier, None, 1.0)
         if said[0] == b"full":
             raise refusal_of(tier, buckets[said[1].decode()], float(said[2]) / 1000)
+        is_new: bool = said[0] == b"ok"
+        return is_new
 
     async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
         given = "" if tokens is None else max(0, tokens)

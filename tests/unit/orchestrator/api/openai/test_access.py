@@ -36,10 +36,11 @@ class Limiter:
         self.settled: list[tuple[str, str, int | None]] = []
         self.refuses = False
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> None:
+    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
         if self.refuses:
             raise LimitExceededError("Too many requests.", limit="requests", retry_after_seconds=7.5)
         self.reserved.append((principal.principal_id, reservation_id, tokens))
+        return True
 
     async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
         self.settled.append((principal.principal_id, reservation_id, tokens))
