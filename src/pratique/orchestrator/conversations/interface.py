@@ -295,7 +295,8 @@ class ConversationStore(Protocol):
     async def erase(self, *, owner: PrincipalId, limit: int = 100) -> Erased:
         """Remove up to `limit` of the owner's conversations for good, and at last the owner's client message ids.
 
-        Call it until `complete`. Every step is durable; a repetition after an interruption goes on where it was.
+        Call it until `complete`. Every step is durable; a repetition after an interruption goes on where it was. A
+        step that fails in its middle returns what it has done, so that the caller can tell who else has to know.
         """
         ...
 

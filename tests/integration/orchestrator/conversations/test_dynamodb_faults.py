@@ -323,6 +323,11 @@ class TestRemoval:
             if removal == "delete":
                 await store.delete(owner=ANN, conversation_id=begun.conversation_id)
             else:
+                erased = await store.erase(owner=ANN)
+                # It is gone for everybody: the caches have to know, and its reply has to stop.
+                assert erased.conversation_ids == (begun.conversation_id,)
+                assert [one.generation_id for one in erased.running] == [begun.generation_id]
+                assert not erased.complete
                 with pytest.raises(StoreUnavailableError):
                     await store.erase(owner=ANN)
         with pytest.raises(ConversationNotFoundError):
@@ -332,6 +337,26 @@ class TestRemoval:
         assert (await store.list_conversations(owner=ANN, limit=9)).conversations == ()
         assert (await store.erase(owner=ANN)).complete
         assert _scan(dynamodb, connection) == []
+
+    async def test_an_erasure_that_fails_in_the_middle_says_what_is_gone(
+        self, store: DynamoConversationStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun = [await say(store, f"message-{number}") for number in range(3)]
+        clear, cleared = store._removal.clear, list[object]()
+
+        async def fail_later(*given: Any, **more: Any) -> tuple[int, int]:
+            if cleared:
+                raise StoreUnavailableError("the network is gone")
+            cleared.append(given[1])
+            return await clear(*given, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store._removal, "clear", fail_later)
+            first = await store.erase(owner=ANN)
+        assert (len(first.conversation_ids), first.num_turns, first.complete) == (2, 1, False)
+        then = await store.erase(owner=ANN)
+        assert then.complete
+        assert {*first.conversation_ids, *then.conversation_ids} == {one.conversation_id for one in begun}
 
     async def test_purge_goes_on_with_an_interrupted_deletion(
         self,

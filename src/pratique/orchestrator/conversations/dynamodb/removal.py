@@ -74,22 +74,27 @@ class Removal:
         await self._gateway.delete_all([keys.head_key(name)])
         return len(turns), len(generations)
 
-    async def erase(self, owner: PrincipalId, name: ConversationId, *, call: str) -> Erased:
-        """Remove one of the owner's conversations, whatever state it is in."""
-        running: tuple[GenerationRecord, ...] = ()
+    async def erase(self, owner: PrincipalId, name: ConversationId, *, call: str, done: list[Erased]) -> None:
+        """Remove one of the owner's conversations, whatever state it is in.
+
+        What has been done is put into `done` as soon as it is durable: it is known also where the rest fails.
+        """
+        untold: tuple[ConversationId, ...] = (name,)
         for _ in range(_ROUNDS):
             item = await self._gateway.get(keys.head_key(name))
             # Without a head, what it left is removed all the same: expiry takes items in any order.
             head = None if item is None else items.head_of(item)
-            if head is not None and head.deleted_by is None:
-                running = await self._running(head.active)
-                if not await self.end(head, call=call):
-                    continue
-            num_turns, num_generations = await self.clear(owner, name, messages=MessageIds.LEAVE)
-            return Erased(
-                conversation_ids=(name,), running=running, num_turns=num_turns, num_generations=num_generations
-            )
-        raise StoreUnavailableError(f"Conversation '{name}' changed during each of {_ROUNDS} attempts to erase it.")
+            if head is None or head.deleted_by is not None:
+                break
+            running = await self._running(head.active)
+            if await self.end(head, call=call):
+                done.append(Erased(conversation_ids=untold, running=running))
+                untold = ()
+                break
+        else:
+            raise StoreUnavailableError(f"Conversation '{name}' changed during each of {_ROUNDS} attempts to erase it.")
+        num_turns, num_generations = await self.clear(owner, name, messages=MessageIds.LEAVE)
+        done.append(Erased(conversation_ids=untold, num_turns=num_turns, num_generations=num_generations))
 
     async def erase_messages(self, owner: PrincipalId) -> tuple[int, bool]:
         """Remove a bounded number of the owner's client message ids; return how many, and whether none is left."""

@@ -214,23 +214,21 @@ class DynamoConversationStore:
                 yield found
 
     async def erase(self, *, owner: PrincipalId, limit: int = 100) -> Erased:
-        async with self._gateway.deadline("answer"):
-            names = await self._reading.names(owner, limit=limit)
-        call = secrets.token_hex(8)
-        gone: list[Erased] = []
-        for name in names:
-            async with self._gateway.deadline("erase a conversation"):
-                gone.append(await self._removal.erase(owner, name, call=call))
-        num_messages, is_complete = 0, False
-        if len(names) < limit:
-            async with self._gateway.deadline("forget client message ids"):
-                num_messages, is_complete = await self._removal.erase_messages(owner)
+        done: list[Erased] = []
+        try:
+            is_complete = await self._erase(owner, limit=limit, done=done)
+        except StoreUnavailableError as error:
+            if not done:
+                raise
+            # The next step raises it, should it last. What is gone has to be told to the caches all the same.
+            _log.warning("erasure_interrupted", error=error.message)
+            is_complete = False
         return Erased(
-            conversation_ids=tuple(names),
-            running=tuple(record for one in gone for record in one.running),
-            num_turns=sum(one.num_turns for one in gone),
-            num_generations=sum(one.num_generations for one in gone),
-            num_messages=num_messages,
+            conversation_ids=tuple(name for one in done for name in one.conversation_ids),
+            running=tuple(record for one in done for record in one.running),
+            num_turns=sum(one.num_turns for one in done),
+            num_generations=sum(one.num_generations for one in done),
+            num_messages=sum(one.num_messages for one in done),
             complete=is_complete,
         )
 
@@ -243,6 +241,21 @@ class DynamoConversationStore:
 
     async def aclose(self) -> None:
         await self._gateway.aclose()
+
+    async def _erase(self, owner: PrincipalId, *, limit: int, done: list[Erased]) -> bool:
+        """Do a step; return whether it was the last one."""
+        async with self._gateway.deadline("answer"):
+            names = await self._reading.names(owner, limit=limit)
+        call = secrets.token_hex(8)
+        for name in names:
+            async with self._gateway.deadline("erase a conversation"):
+                await self._removal.erase(owner, name, call=call, done=done)
+        if len(names) == limit:
+            return False
+        async with self._gateway.deadline("forget client message ids"):
+            num_messages, is_complete = await self._removal.erase_messages(owner)
+        done.append(Erased(num_messages=num_messages))
+        return is_complete
 
     async def _begin(self, request: Request) -> BegunTurn:
         names = Names(self._ids)
