@@ -187,10 +187,13 @@ class ChatService:
         _verify_owner(stored, owner)
         if stored.conversation.active_generation_id:
             record = await self._store.load_generation(GenerationId(stored.conversation.active_generation_id))
-        await self._store.delete(owner=owner, conversation_id=conversation_id)
-        await self._reader.deleted(conversation_id)
-        if record is not None:
-            await self._stop(record)
+
+        async def on_gone() -> None:
+            await self._reader.deleted(conversation_id)
+            if record is not None:
+                await self._stop(record)
+
+        await self._store.delete(owner=owner, conversation_id=conversation_id, on_gone=on_gone)
 
     async def erase(self, owner: PrincipalId, *, seconds: float) -> ErasedTotals:
         """Erase all of the owner's, for about so long; called again, it goes on. Raises StoreUnavailableError."""

@@ -13,7 +13,7 @@ It does not decide who may read: `load_conversation` and `load_generation` hand 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -271,10 +271,18 @@ class ConversationStore(Protocol):
         """
         ...
 
-    async def delete(self, *, owner: PrincipalId, conversation_id: ConversationId) -> GenerationId | None:
+    async def delete(
+        self,
+        *,
+        owner: PrincipalId,
+        conversation_id: ConversationId,
+        on_gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> GenerationId | None:
         """Delete it with all its turns; return the generation that was running in it, for the caller to cancel.
 
-        Its client message ids stay known: repeating one later is `ConversationNotFoundError`, not a new conversation.
+        `on_gone` is called as soon as it is durably gone for everybody who asks, before what may take longer: it tells
+        the caches. Its client message ids stay known: repeating one later is `ConversationNotFoundError`, not a new
+        conversation.
 
         Raises:
             ConversationNotFoundError: unknown, deleted already, or not the owner's.

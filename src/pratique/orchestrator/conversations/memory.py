@@ -37,7 +37,7 @@ from pratique.orchestrator.conversations.interface import (
 from pratique.orchestrator.protocol.events import Conversation, ConversationSummary, Role, Turn, TurnStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 __all__ = ["MemoryConversationStore"]
 
@@ -186,13 +186,21 @@ class MemoryConversationStore:
         stored.head = msgspec.structs.replace(stored.head, title=cleaned, version=stored.head.version + 1)
         return _snapshot(stored)
 
-    async def delete(self, *, owner: PrincipalId, conversation_id: ConversationId) -> GenerationId | None:
+    async def delete(
+        self,
+        *,
+        owner: PrincipalId,
+        conversation_id: ConversationId,
+        on_gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> GenerationId | None:
         self._require_available()
         active = self._owned(owner, conversation_id).head.active_generation_id
         self._remove(conversation_id)
         for key, message in self._messages.items():
             if message.conversation_id == conversation_id:
                 self._messages[key] = replace(message, digest=None)
+        if on_gone is not None:
+            await on_gone()
         return GenerationId(active) if active else None
 
     async def running_generations(self, *, older_than_seconds: float) -> list[GenerationRecord]:

@@ -33,7 +33,7 @@ from pratique.orchestrator.conversations._writer import GroupWriter
 from pratique.orchestrator.conversations.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from pratique.orchestrator.conversations.interface import (
@@ -163,8 +163,17 @@ class SqliteConversationStore:
         cleaned = rules.check_title(title)
         return await self._writer.write(lambda c: self._transactions.rename(c, owner, conversation_id, cleaned))
 
-    async def delete(self, *, owner: PrincipalId, conversation_id: ConversationId) -> GenerationId | None:
-        return await self._writer.write(lambda c: self._transactions.delete(c, owner, conversation_id))
+    async def delete(
+        self,
+        *,
+        owner: PrincipalId,
+        conversation_id: ConversationId,
+        on_gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> GenerationId | None:
+        active = await self._writer.write(lambda c: self._transactions.delete(c, owner, conversation_id))
+        if on_gone is not None:
+            await on_gone()
+        return active
 
     async def running_generations(self, *, older_than_seconds: float) -> list[GenerationRecord]:
         touched_until = self._clock.epoch() - older_than_seconds

@@ -338,6 +338,18 @@ class TestRemoval:
         assert (await store.erase(owner=ANN)).complete
         assert _scan(dynamodb, connection) == []
 
+    async def test_who_has_to_know_of_a_deletion_is_told_before_it_is_cleared(
+        self, store: DynamoConversationStore, dynamodb: DynamoDBNamespace, connection: Connection
+    ) -> None:
+        begun = await say(store, "message-1")
+        left: list[str] = []
+
+        async def on_gone() -> None:
+            left.extend(item["sk"]["S"][0] for item in _scan(dynamodb, connection))
+
+        await store.delete(owner=ANN, conversation_id=begun.conversation_id, on_gone=on_gone)
+        assert sorted(left) == ["C", "H", "M", "T"]
+
     async def test_an_erasure_that_fails_in_the_middle_says_what_is_gone(
         self, store: DynamoConversationStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from pratique.orchestrator.conversations.memory import MemoryConversationStore
 from pratique.orchestrator.upstream.interface import (
     UpstreamEnd,
     UpstreamRefusedError,
@@ -19,6 +20,9 @@ from pratique.orchestrator.upstream.interface import (
 from pratique.orchestrator.upstream.scripted import Hang, Pause, echo_text
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from pratique.core.ids import ConversationId, GenerationId, PrincipalId
     from pratique.orchestrator.upstream.scripted import Step
 
 pytestmark = pytest.mark.unit
@@ -217,6 +221,40 @@ async def test_list_rename_and_delete(service: Service) -> None:
     for method in ("GET", "DELETE", "PATCH"):
         async with service.http.request(method, url, json={"title": "x"}) as response:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "conversation_not_found")
+
+
+class SlowlyClearing(MemoryConversationStore):
+    """Goes on removing what is gone already, as a store over a network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_clearing, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def delete(
+        self,
+        *,
+        owner: PrincipalId,
+        conversation_id: ConversationId,
+        on_gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> GenerationId | None:
+        active = await super().delete(owner=owner, conversation_id=conversation_id, on_gone=on_gone)
+        self.is_clearing.set()
+        await self.may_end.wait()
+        return active
+
+
+async def test_what_is_deleted_is_shown_no_more_while_it_is_being_removed(service: Service) -> None:
+    store = service.store = SlowlyClearing()
+    await service.start()
+    url = f"/api/conversations/{(await service.post('/api/chat', service.message()))['conversation_id']}"
+    await service.get(url)
+    deleting = asyncio.create_task(service.http.delete(url).__aenter__())
+    async with asyncio.timeout(5):
+        await store.is_clearing.wait()
+    await service.get(url, status=404)
+    assert not deleting.done()
+    store.may_end.set()
+    assert (await deleting).status == 204
 
 
 REFUSALS: list[tuple[str, bytes | None, int, str]] = [

@@ -39,7 +39,7 @@ from pratique.orchestrator.conversations.interface import (
 from pratique.orchestrator.protocol.events import Role
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from pratique.orchestrator.conversations.dynamodb.connection import Connection
     from pratique.orchestrator.conversations.dynamodb.items import KnownMessage, Snapshot, StoredTurn
@@ -182,7 +182,13 @@ class DynamoConversationStore:
                     return renamed.shown()
         raise _contended(f"Conversation '{conversation_id}'")
 
-    async def delete(self, *, owner: PrincipalId, conversation_id: ConversationId) -> GenerationId | None:
+    async def delete(
+        self,
+        *,
+        owner: PrincipalId,
+        conversation_id: ConversationId,
+        on_gone: Callable[[], Awaitable[None]] | None = None,
+    ) -> GenerationId | None:
         call, active = secrets.token_hex(8), None
         async with self._gateway.deadline("take a deletion"):
             for _ in range(_ROUNDS):
@@ -196,6 +202,8 @@ class DynamoConversationStore:
                     break
             else:
                 raise _contended(f"Conversation '{conversation_id}'")
+        if on_gone is not None:
+            await on_gone()
         await self._clear(stored)
         return active
 
