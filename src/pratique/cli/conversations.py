@@ -103,16 +103,18 @@ def purge(
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
-    """Remove conversations that did not change for so long, and what interrupted deletions left."""
+    """Remove conversations that did not change for so long, and what interrupted deletions left.
+
+    Where neither an age nor a retention is set: only what interrupted deletions left.
+    """
     settings = _settings(config, state_dir, table=table, region=region, endpoint_url=endpoint_url)
     days = older_than_days or settings.store.retention_days
-    if not days:
-        raise CallerError(
-            "No retention is set.", hint="Say --older-than-days, or set [orchestrator.store] retention_days."
-        )
+    age = f"conversations without a change for {days:g} days and " if days else ""
     if dry_run:
-        print(f"would remove conversations without a change for {days:g} days", file=sys.stderr)
+        print(f"would remove {age}what interrupted deletions left", file=sys.stderr)
         return
+    if not days:
+        print("no retention and no age is set: removing only what interrupted deletions left", file=sys.stderr)
     count = asyncio.run(_purge(settings, days))
     if as_json:
         print(msgspec.json.encode({"schema_version": 1, "num_conversations": count}).decode())
@@ -209,7 +211,8 @@ async def _erase(settings: OrchestratorSettings, owner: PrincipalId) -> ErasedTo
 
 
 async def _purge(settings: OrchestratorSettings, days: float) -> int:
-    unchanged_since = SystemClock().epoch() - days * _DAY_SECONDS
+    # Nothing changed before 1970: without an age, none is too old.
+    unchanged_since = SystemClock().epoch() - days * _DAY_SECONDS if days else 0.0
     count = 0
     async with _opened(settings) as opened:
         while True:

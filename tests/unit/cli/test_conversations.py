@@ -94,9 +94,15 @@ def test_an_erasure_takes_one_persons_and_nobody_elses(state: Path) -> None:
     assert "erased 1 conversations" in run("erase", "--owner", "bob", "--yes", "--state-dir", str(state))[0]
 
 
-def test_a_purge_needs_an_age(state: Path) -> None:
-    with pytest.raises(CallerError, match="No retention"):
-        run("purge", "--state-dir", str(state))
+def test_a_purge_without_an_age_removes_no_conversation_that_is_there(state: Path) -> None:
+    said = run("purge", "--state-dir", str(state))
+    assert said[0] == "removed 0 conversations\n"
+    assert "only what interrupted deletions left" in said[1]
+    assert run("purge", "--state-dir", str(state), "--dry-run")[1] == "would remove what interrupted deletions left\n"
+    assert len(_titles(run("export", "--owner", "ann", "--state-dir", str(state))[0])) == 2
+
+
+def test_a_purge_removes_what_is_older_than_its_age(state: Path) -> None:
     said = run("purge", "--state-dir", str(state), "--older-than-days", "1", "--dry-run")[1]
     assert "for 1 days" in said
     assert run("purge", "--state-dir", str(state), "--older-than-days", "36500")[0] == "removed 0 conversations\n"
