@@ -113,15 +113,17 @@ class Gateway:
             request["ProjectionExpression"] = "pk, sk"
         return await self._pages(self._client, request, limit=limit)
 
-    async def query_shelf(self, index: str, shelf: str, *, before: str, limit: int, descending: bool) -> list[Item]:
-        """Return up to `limit` items of a shelf that stand before a place. May be a moment old."""
+    async def query_shelf(
+        self, index: str, shelf: str, *, before: str, limit: int, descending: bool, may_be_cached: bool = False
+    ) -> list[Item]:
+        """Return up to `limit` items of a shelf that stand before a place. May be a moment old; cached, minutes."""
         request = {
             "IndexName": index,
             "KeyConditionExpression": "shelf = :shelf AND place < :before",
             "ExpressionAttributeValues": {":shelf": {"S": shelf}, ":before": {"S": before}},
             "ScanIndexForward": not descending,
         }
-        return await self._pages(self._reader, request, limit=limit)
+        return await self._pages(self._reader if may_be_cached else self._client, request, limit=limit)
 
     async def put(self, write: Write) -> bool:
         """Put an item; False where the condition did not hold."""

@@ -116,7 +116,9 @@ class Reading:
         high = keys.place(math.inf, "") if before is None else keys.place(*rules.decode_cursor(before))
         shelves = await asyncio.gather(
             *(
-                self._gateway.query_shelf(keys.INDEX, shelf, before=high, limit=limit + 1, descending=True)
+                self._gateway.query_shelf(
+                    keys.INDEX, shelf, before=high, limit=limit + 1, descending=True, may_be_cached=True
+                )
                 for shelf in keys.list_shelves(owner)
             )
         )
