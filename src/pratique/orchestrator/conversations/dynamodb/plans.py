@@ -120,7 +120,9 @@ class Retention:
 
     def is_stale(self, expires_at: int | None, now: float) -> bool:
         """Whether an item would go before a conversation that changes now."""
-        return self.seconds is not None and (expires_at is None or expires_at < now + self.seconds)
+        if self.seconds is None:
+            return expires_at is not None  # Written while there was a retention.
+        return expires_at is None or expires_at < now + self.seconds
 
 
 @dataclass(frozen=True, kw_only=True)

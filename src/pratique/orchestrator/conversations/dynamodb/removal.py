@@ -32,7 +32,6 @@ __all__ = ["MessageIds", "Removal"]
 _ROUNDS: Final = 16
 _AT_ONCE: Final = 8
 _MESSAGES_AT_ONCE: Final = 1_000
-_PUT_OFF: Final = "SET expires_at = :at"
 
 
 class MessageIds(enum.Enum):
@@ -149,9 +148,8 @@ class Removal:
         Before the head is given its own: whatever happens in between, nothing goes before the head does. The owner's
         entry comes first: what it leads to never outlives it.
         """
-        expires_at, lasting = self._retention.expires_at(now), self._retention.membership_expires_at(now)
         stale = [one for one in snapshot.turns if self._retention.is_stale(one.expires_at, now)]
-        if not stale or expires_at is None:
+        if not stale:
             return
         head = snapshot.head
         wanted: list[Item] = []
@@ -163,8 +161,8 @@ class Removal:
             wanted += map(keys.generation_key, one.generations)
             wanted += [keys.message_key(head.owner, name) for name in one.messages]
         membership = keys.membership_key(head.owner, head.conversation_id)
-        await self._update_all([membership], _PUT_OFF, {":at": {"N": str(lasting)}})
-        await self._update_all(wanted, _PUT_OFF, {":at": {"N": str(expires_at)}})
+        await self._put_off([membership], self._retention.membership_expires_at(now))
+        await self._put_off(wanted, self._retention.expires_at(now))
 
     async def _running(self, name: GenerationId | None) -> tuple[GenerationRecord, ...]:
         if name is None:
@@ -173,6 +171,12 @@ class Removal:
             return ((await self._reading.generation(name)).record,)
         except GenerationNotFoundError:
             return ()
+
+    async def _put_off(self, wanted: Sequence[Item], expires_at: int | None) -> None:
+        if expires_at is None:
+            await self._update_all(wanted, "REMOVE expires_at", None)
+        else:
+            await self._update_all(wanted, "SET expires_at = :at", {":at": {"N": str(expires_at)}})
 
     async def _update_all(
         self, wanted: Sequence[Item], expression: str, values: dict[str, dict[str, str]] | None

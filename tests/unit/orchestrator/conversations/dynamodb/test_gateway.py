@@ -189,6 +189,19 @@ async def test_what_goes_on_is_put_off_and_the_owners_entry_first_and_for_longes
     assert put_off == [("C", str(60 + 150 + 86_400)), ("T", "185"), ("G", "185"), ("M", "185")]
 
 
+async def test_what_goes_on_after_retention_was_turned_off_expires_no_more() -> None:
+    request = Request(owner=PrincipalId("usr_ann"), client_message_id="m", conversation_id=None, text="hello")
+    plan = plans.plan_message(request, None, Names(SequentialIds()), now=1.0, retention=Retention(seconds=100.0))
+    snapshot = items.assemble([write.item for write in plan.writes if write.item["pk"]["S"].startswith("C#")])
+    assert snapshot is not None
+    client = Client({})
+    gateway = gateway_of(client)
+    reading = Reading(gateway, clock=ManualClock(), retention=Retention())
+    await Removal(gateway, reading, retention=Retention()).put_off(snapshot, now=60.0)
+    put_off = [(one["Key"]["sk"]["S"][0], one["UpdateExpression"]) for _, one in client.requests]
+    assert put_off == [(kind, "REMOVE expires_at") for kind in "CTGM"]
+
+
 class TestTable:
     @staticmethod
     def _described(**more: Any) -> dict[str, Any]:
