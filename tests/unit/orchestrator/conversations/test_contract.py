@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -439,20 +438,6 @@ class TestRenameAndDelete:
         with pytest.raises(ConversationNotFoundError):
             await talk.store.begin_retry(owner=talk.ann, conversation_id=there, client_message_id="message-x")
         assert await talk.store.running_generations(older_than_seconds=0) == []
-
-    async def test_who_has_to_know_of_a_deletion_is_told_once_and_when_it_is_so(self, talk: Talk) -> None:
-        begun = await talk.say()
-        told: list[str] = []
-
-        async def on_gone() -> None:
-            with pytest.raises(ConversationNotFoundError):
-                await talk.store.load_conversation(begun.conversation_id)
-            told.append(begun.conversation_id)
-
-        for owner in (talk.bob, talk.ann, talk.ann):
-            with suppress(ConversationNotFoundError):
-                await talk.store.delete(owner=owner, conversation_id=begun.conversation_id, on_gone=on_gone)
-        assert told == [begun.conversation_id]
 
     async def test_deleting_an_idle_conversation_names_no_generation(self, talk: Talk) -> None:
         begun = await talk.say()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -60,6 +61,22 @@ class TestExport:
         first = await anext(exporting)
         await talk.store.delete(owner=talk.ann, conversation_id=begun[1].conversation_id)
         assert [first.title, *[one.title async for one in exporting]] == ["0", "2"]
+
+
+class TestDelete:
+    async def test_who_has_to_know_of_a_deletion_is_told_once_and_when_it_is_so(self, talk: Talk) -> None:
+        begun = await talk.say()
+        told: list[str] = []
+
+        async def on_gone() -> None:
+            with pytest.raises(ConversationNotFoundError):
+                await talk.store.load_conversation(begun.conversation_id)
+            told.append(begun.conversation_id)
+
+        for owner in (talk.bob, talk.ann, talk.ann):
+            with suppress(ConversationNotFoundError):
+                await talk.store.delete(owner=owner, conversation_id=begun.conversation_id, on_gone=on_gone)
+        assert told == [begun.conversation_id]
 
 
 class TestErase:
