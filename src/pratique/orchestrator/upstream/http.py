@@ -36,6 +36,7 @@ __all__ = ["HttpUpstream", "parse_retry_after"]
 _MAX_ERROR_BYTES = 64 * 1024
 _CLOSE_SECONDS = 2.0
 _MAX_RETRY_AFTER_DIGITS = 5
+_FULL_CODE = "overloaded"
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
@@ -183,7 +184,8 @@ def _error_of(status: int, said: _Error, retry_after: float | None) -> Exception
             f"No model server takes the request: {said.message or said.code}.",
             fallback=said.fallback,
             retry_after_seconds=retry_after,
-            is_serving=status == HTTPStatus.TOO_MANY_REQUESTS,
+            # Our own model server says that it is full with 503 and this code, others with 429.
+            is_serving=status == HTTPStatus.TOO_MANY_REQUESTS or said.code == _FULL_CODE,
         )
     if status == HTTPStatus.REQUEST_TIMEOUT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UpstreamInterruptedError(f"The model server failed: {said.message or said.code} ({status}).")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from pratique.orchestrator.upstream.discipline.verdicts import Health, assess_health, was_taken
 from pratique.orchestrator.upstream.http import HttpUpstream
 from pratique.orchestrator.upstream.interface import (
     UpstreamEvent,
@@ -172,6 +173,21 @@ async def test_refusals_say_when_to_come_again(
         with pytest.raises(UpstreamUnavailableError) as refused:
             await collect(upstream, ask())
     assert (refused.value.retry_after_seconds, refused.value.is_serving) == (seconds, is_serving)
+
+
+@pytest.mark.parametrize(
+    ("code", "health", "taken"),
+    [("overloaded", Health.UNKNOWN, True), ("draining", Health.BAD, False), ("not_ready", Health.BAD, False)],
+)
+async def test_our_own_server_that_is_full_is_serving_and_one_that_is_not_ready_is_not(
+    ask: Ask, code: str, health: Health, *, taken: bool
+) -> None:
+    body = b'{"error":{"code":"%s","message":"This model server takes no request now."}}' % code.encode()
+    async with answering(refusing(503, body, "application/json")) as upstream:
+        with pytest.raises(UpstreamUnavailableError) as refused:
+            await collect(upstream, ask())
+    assert assess_health(refused.value, is_cut_short=False) is health
+    assert was_taken(refused.value, took_seconds=0.0, quick_refusal_seconds=2.0) is taken
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
