@@ -106,17 +106,23 @@ class _PooledStream:
         return event
 
     async def _fall_back(self, routed: Routed, error: UpstreamUnavailableError, began: float) -> Routed:
-        """Open the request at another pool; raises the chosen one's error where none takes it."""
+        """Open the request at another pool.
+
+        Where none takes it, raises the chosen one's error, or the first of servers that are there with no room: that is
+        no wait for one that still loads.
+        """
+        told = error
         for name in routed.others:
             try:
-                # For that pool it is a request like any other, with the time that is left.
-                request = replace(self._less(began), is_retry=False, affinity="", adapter="")
+                # A repeat stays one, whoever took the attempts before it: it is work on top for this pool too.
+                request = replace(self._less(began), affinity="", adapter="")
                 self._stream = await self._owner.enter(name, request, routed)
-            except UpstreamUnavailableError:
+            except UpstreamUnavailableError as refused:
+                told = refused if refused.is_serving and not told.is_serving else told
                 continue
             _logger.info("pool_fell_back", pool=routed.pool, instead=name, error=error.message)
             return _instead(routed, name)
-        raise error
+        raise told
 
     def _less(self, began: float) -> UpstreamRequest:
         spent = asyncio.get_running_loop().time() - began

@@ -86,7 +86,7 @@ async def test_pool_that_is_away_is_stood_in_for_and_the_reader_is_told(pools: C
     assert start.route.pool == "small"
     assert start.route.reason == "the default pool; 'large' is unavailable, 'small' answers instead"
     request = two.small.requests[0]
-    assert (request.is_retry, request.affinity, request.adapter) == (False, "", "")
+    assert (request.is_retry, request.affinity, request.adapter) == (True, "", "")
     assert request.first_text_seconds is not None
     assert request.first_text_seconds <= 5.0
     assert two.count("routes_total", pool="small", policy="fixed") == 1
@@ -97,6 +97,22 @@ async def test_where_all_are_away_it_is_the_chosen_ones_error(pools: Callable[..
     with pytest.raises(UpstreamUnavailableError, match="away") as caught:
         await two.ask(ask())
     assert caught.value.retry_after_seconds == 3.0
+
+
+async def test_other_pool_that_is_there_but_full_is_what_is_said(pools: Callable[..., Pools], ask: Ask) -> None:
+    full = UpstreamUnavailableError("full", retry_after_seconds=1.0, is_serving=True)
+    two = pools(large=[[GONE]], small=[[full]])
+    with pytest.raises(UpstreamUnavailableError, match="full") as caught:
+        await two.ask(ask())
+    assert caught.value is full
+
+
+async def test_chosen_pool_that_is_itself_full_is_what_is_said(pools: Callable[..., Pools], ask: Ask) -> None:
+    first, second = (UpstreamUnavailableError(name, is_serving=True) for name in ("first", "second"))
+    two = pools(large=[[first]], small=[[second]])
+    with pytest.raises(UpstreamUnavailableError) as caught:
+        await two.ask(ask())
+    assert caught.value is first
 
 
 @pytest.mark.parametrize("fields", [{"model": "large"}, {"prefix": "said"}])
