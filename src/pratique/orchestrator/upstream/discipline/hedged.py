@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -81,10 +82,12 @@ class _Contender:
 
     async def abort(self) -> None:
         self.speaking.cancel()
-        await asyncio.gather(self.speaking, return_exceptions=True)
-        if self._is_entered:
-            self._is_entered = False
-            await self.stream.__aexit__(None, None, None)
+        try:
+            await asyncio.gather(self.speaking, return_exceptions=True)
+        finally:
+            if self._is_entered:
+                self._is_entered = False
+                await self.stream.__aexit__(None, None, None)
 
 
 class _HedgedStream:
@@ -98,10 +101,11 @@ class _HedgedStream:
     async def __aenter__(self) -> Self:
         try:
             self._winner = await self._race()
+            await self._abort_all(but=self._winner)
         except BaseException:
+            # Nobody leaves what was not entered: the winner too, where this ends while the other is being aborted.
             await self._abort_all(but=None)
             raise
-        await self._abort_all(but=self._winner)
         return self
 
     async def __aexit__(
@@ -160,10 +164,12 @@ class _HedgedStream:
         )
 
     async def _abort_all(self, *, but: _Contender | None) -> None:
-        for contender in self._contenders:
-            if contender is not but:
-                await contender.abort()
+        aborted = [contender for contender in self._contenders if contender is not but]
         self._contenders = [contender for contender in self._contenders if contender is but]
+        async with AsyncExitStack() as stack:
+            # All of them, whatever happens to one on the way.
+            for contender in aborted:
+                stack.push_async_callback(contender.abort)
 
 
 def _result_of(error: BaseException | None) -> str:

@@ -18,7 +18,7 @@ from pratique.orchestrator.upstream.interface import (
     UpstreamToken,
     UpstreamUnavailableError,
 )
-from pratique.orchestrator.upstream.scripted import Hang
+from pratique.orchestrator.upstream.scripted import Hang, _ScriptedStream
 
 pytestmark = pytest.mark.unit
 
@@ -139,6 +139,39 @@ async def test_cancelling_aborts_both(pool: Pool, ask: Ask) -> None:
     await asyncio.gather(asking, return_exceptions=True)
     assert len(pool.script.aborted) == 2
     await hedge.upstream.aclose()
+
+
+async def test_cancelling_while_the_loser_is_aborted_aborts_the_winner_too(
+    pool: Pool, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hedge = Hedge(pool, HUNG, saying("second"))
+    leave, leaving = _ScriptedStream.__aexit__, asyncio.Event()
+
+    async def leave_slowly(stream: _ScriptedStream, *error: Any) -> None:
+        if not stream._request.request_id.endswith("-hedge"):
+            leaving.set()
+            await asyncio.Event().wait()
+        await leave(stream, *error)
+
+    monkeypatch.setattr(_ScriptedStream, "__aexit__", leave_slowly)
+    asking = asyncio.ensure_future(pool.ask(hedge.upstream, ask()))
+    await pool.clock.advance(1.0)
+    async with asyncio.timeout(5):
+        await leaving.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert pool.script.aborted == [pool.script.requests[1].request_id]
+
+
+async def test_cancelling_while_leaving_aborts_all_the_same(pool: Pool, ask: Ask) -> None:
+    stream = Hedge(pool, [UpstreamToken("first"), Hang()]).upstream.open(ask())
+    await stream.__aenter__()
+    leaving = asyncio.ensure_future(stream.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert pool.script.aborted == [pool.script.requests[0].request_id]
 
 
 async def test_stream_that_was_not_entered_says_so(pool: Pool, ask: Ask) -> None:
