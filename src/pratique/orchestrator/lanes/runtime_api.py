@@ -48,7 +48,10 @@ class Desk:
         self._handed: asyncio.Queue[Invocation | None] = asyncio.Queue()
 
     def hand(self, invocation: Invocation) -> None:
-        """Give the worker its next invocation."""
+        """Give the worker its next invocation; one that comes after the desk was closed has failed."""
+        if self.failure:
+            invocation.finish(self.failure)
+            return
         self.current = invocation
         self._handed.put_nowait(invocation)
 

@@ -98,6 +98,15 @@ async def test_desk_that_is_closed_sends_its_worker_away() -> None:
         assert b" 410 " in await asking
 
 
+async def test_invocation_handed_to_a_closed_desk_fails_at_once_instead_of_waiting() -> None:
+    async with serving() as (api, desk):
+        api.close_desk(desk, "ended (exited)")
+        desk.hand(made := invocation())
+        assert made.is_over
+        with pytest.raises(ForwardUnavailableError, match=r"ended \(exited\)"):
+            await made.head()
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
