@@ -39,17 +39,17 @@ async def open_lanes(
     check_lanes(lanes)
     burst = await _open_burst(lanes, stack, inference_url=settings.inference_url, clock=clock, metrics=metrics)
     forwarder = SpillingForwarder(baseline, burst, lanes, clock=clock, metrics=metrics)
-    if burst is not None:
-        sampler = Sampler(
-            forwarder.router,
-            forwarder.window,
-            count=forwarder.count,
-            cpu=_cpu(clock),
-            sample_seconds=lanes.sample_seconds,
-            clock=clock,
-            metrics=metrics,
-        )
-        await stack.enter_async_context(_sampling(sampler))
+    # Without a burst lane too: what it measures is what a deployment is sized by.
+    sampler = Sampler(
+        forwarder.router,
+        forwarder.window,
+        count=forwarder.count,
+        cpu=_cpu(clock),
+        sample_seconds=lanes.sample_seconds,
+        clock=clock,
+        metrics=metrics,
+    )
+    await stack.enter_async_context(_sampling(sampler))
     return forwarder
 
 

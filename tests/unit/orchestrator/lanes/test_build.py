@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pratique.core.clock import ManualClock, SystemClock
+from pratique.core.catalogue.lanes import CPU_SHARE
+from pratique.core.clock import Clock, ManualClock, SystemClock
 from pratique.core.metrics import Metrics
 from pratique.core.settings import SettingsError
 from pratique.orchestrator.forward.interface import Forwarder
@@ -21,13 +22,15 @@ from pratique.orchestrator.settings import OrchestratorSettings
 pytestmark = pytest.mark.unit
 
 
-async def opened(stack: AsyncExitStack, **settings: Any) -> SpillingForwarder:
+async def opened(
+    stack: AsyncExitStack, *, clock: Clock | None = None, metrics: Metrics | None = None, **settings: Any
+) -> SpillingForwarder:
     forwarder: Forwarder = await build.open_lanes(
         OrchestratorSettings(lanes=LaneSettings(**settings)),
         object(),  # type: ignore[arg-type]  # nothing is forwarded here
         stack,
-        clock=SystemClock(),
-        metrics=Metrics(),
+        clock=clock or SystemClock(),
+        metrics=metrics or Metrics(),
     )
     assert isinstance(forwarder, SpillingForwarder)
     return forwarder
@@ -45,6 +48,15 @@ async def test_lane_that_is_asked_for_is_opened_and_closed(settings: dict[str, A
         forwarder = await opened(stack, **settings)
         assert isinstance(forwarder._burst, kind)
         await asyncio.sleep(0)
+
+
+async def test_processors_share_is_measured_without_a_burst_lane_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, metrics = ManualClock(), Metrics()
+    monkeypatch.setattr(build, "_cpu", lambda _: lambda: 0.7)
+    async with AsyncExitStack() as stack:
+        await opened(stack, clock=clock, metrics=metrics)
+        await clock.advance(1.0)
+    assert metrics.registry.get_sample_value(CPU_SHARE.name) == 0.7
 
 
 async def test_contradiction_opens_nothing() -> None:
