@@ -27,16 +27,8 @@ _PATHS: Final = frozenset(
         "/v1/pooling",
     }
 )
-_AFFINITY_HEADERS: Final = frozenset(
-    {
-        "cookie",
-        "x-conversation-id",
-        "x-pratique-conversation",
-        "x-pratique-session",
-        "x-session-affinity",
-        "x-session-id",
-    }
-)
+# Of what the relay passes on: cookies and x-pratique-conversation choose no server on /v1, they end there.
+_AFFINITY_HEADERS: Final = frozenset({"x-conversation-id", "x-pratique-session", "x-session-affinity", "x-session-id"})
 
 
 class _Names(msgspec.Struct, frozen=True, gc=False):

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from pratique.orchestrator.api.openai.relay import _NOT_FORWARDED
 from pratique.orchestrator.forward.interface import ForwardRequest
-from pratique.orchestrator.lanes.eligibility import is_stateless
+from pratique.orchestrator.lanes.eligibility import _AFFINITY_HEADERS, is_stateless
 
 pytestmark = pytest.mark.unit
 
@@ -33,11 +34,13 @@ def test_body_that_names_something_kept_stays(field: str) -> None:
     assert not is_stateless(request(body=body), max_body_bytes=1000)
 
 
-@pytest.mark.parametrize(
-    "name", ["Cookie", "X-Session-Id", "x-session-affinity", "x-pratique-conversation", "X-Conversation-ID"]
-)
+@pytest.mark.parametrize("name", ["X-Session-Id", "x-session-affinity", "x-pratique-session", "X-Conversation-ID"])
 def test_session_header_stays(name: str) -> None:
     assert not is_stateless(request(headers=[(name, "one")]), max_body_bytes=1000)
+
+
+def test_no_header_counts_that_the_relay_has_taken_away_before() -> None:
+    assert not _AFFINITY_HEADERS & _NOT_FORWARDED
 
 
 @pytest.mark.parametrize(
