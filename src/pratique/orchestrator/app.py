@@ -166,7 +166,7 @@ async def _open_runtime(
             StatusSource(http), parse_status_urls(settings), clock=clock, poll_seconds=settings.status_poll_seconds
         ),
         models=models,
-        forwarder=await open_lanes(settings, baseline, stack, clock=clock, metrics=metrics),
+        forwarder=await open_lanes(settings, baseline, stack, models=models, clock=clock, metrics=metrics),
         metrics=metrics,
         instruments=ApiInstruments(metrics),
         clock=clock,

@@ -12,6 +12,7 @@ from pratique.core.settings import SettingsError
 from pratique.orchestrator.lanes.load import CpuMeter, Sampler, cgroup_meter
 from pratique.orchestrator.lanes.settings import check_lanes
 from pratique.orchestrator.lanes.spilling import SpillingForwarder
+from pratique.orchestrator.models.forward import pool_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
     from pratique.orchestrator.forward.interface import Forwarder
     from pratique.orchestrator.lanes.interface import BurstLane
     from pratique.orchestrator.lanes.settings import LaneSettings
+    from pratique.orchestrator.models.catalogue import ModelCatalogue
+    from pratique.orchestrator.models.settings import PoolSettings
     from pratique.orchestrator.settings import OrchestratorSettings
 
 __all__ = ["open_lanes"]
 
 
 async def open_lanes(
-    settings: OrchestratorSettings, baseline: Forwarder, stack: AsyncExitStack, *, clock: Clock, metrics: Metrics
+    settings: OrchestratorSettings,
+    baseline: Forwarder,
+    stack: AsyncExitStack,
+    *,
+    models: ModelCatalogue,
+    clock: Clock,
+    metrics: Metrics,
 ) -> Forwarder:
     """Return what forwards from now on; its workers live as long as the stack.
 
@@ -37,8 +46,16 @@ async def open_lanes(
     """
     lanes = settings.lanes
     check_lanes(lanes)
-    burst = await _open_burst(lanes, stack, inference_url=settings.inference_url, clock=clock, metrics=metrics)
-    forwarder = SpillingForwarder(baseline, burst, lanes, clock=clock, metrics=metrics)
+    pool = _pool_of_burst(lanes, models)
+    burst = await _open_burst(lanes, stack, inference_url=pool.url, clock=clock, metrics=metrics)
+    forwarder = SpillingForwarder(
+        baseline,
+        burst,
+        lanes,
+        is_served=lambda body: pool_of(body, models) == pool.name,
+        clock=clock,
+        metrics=metrics,
+    )
     # Without a burst lane too: what it measures is what a deployment is sized by.
     sampler = Sampler(
         forwarder.router,
@@ -51,6 +68,16 @@ async def open_lanes(
     )
     await stack.enter_async_context(_sampling(sampler))
     return forwarder
+
+
+def _pool_of_burst(settings: LaneSettings, models: ModelCatalogue) -> PoolSettings:
+    name = settings.pool or models.default
+    if name not in models.pools:
+        raise SettingsError(
+            f"[orchestrator.lanes] Expected pool to be one of {', '.join(models.order)}; found '{name}'.",
+            hint="Name one of [[orchestrator.models.pools]], or leave it out for the default one.",
+        )
+    return models.pools[name]
 
 
 async def _open_burst(

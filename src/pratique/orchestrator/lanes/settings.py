@@ -42,7 +42,7 @@ class WorkerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
 
     max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
     inference_url: str = ""
-    """Where workers send requests. Empty: the orchestrator's own inference_url."""
+    """Where workers send requests. Empty: where the pool's own go."""
     max_starting: _Count = 2
     """Workers that start at a time: each needs a tenth of a second of one core, which the service needs too."""
     start_timeout_seconds: _Seconds = 10.0
@@ -61,6 +61,8 @@ class LaneSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     kind: Literal["none", "lambda", "workers"] = "none"
     """The burst lane. "none": everything stays in the baseline lane, which is bounded all the same."""
+    pool: str = ""
+    """The pool that the burst lane serves: requests for other ones stay. Empty: the default pool."""
 
     max_in_flight: _Count = 1024
     """Requests that this replica's baseline lane serves at a time."""

@@ -22,7 +22,7 @@ from pratique.orchestrator.lanes.load import LatencyWindow
 from pratique.orchestrator.lanes.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from prometheus_client import Counter
 
@@ -45,8 +45,16 @@ class SpillingForwarder:
     """A `Forwarder` over a baseline one and, where there is one, a burst lane."""
 
     def __init__(
-        self, baseline: Forwarder, burst: BurstLane | None, settings: LaneSettings, *, clock: Clock, metrics: Metrics
+        self,
+        baseline: Forwarder,
+        burst: BurstLane | None,
+        settings: LaneSettings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        is_served: Callable[[bytes], bool] = lambda _: True,
     ) -> None:
+        """Make it; `is_served` says whether the model servers behind the burst lane are those that a body is for."""
         self.router = LaneRouter(settings)
         self.window = LatencyWindow(
             window_seconds=settings.latency_window_seconds, limit_seconds=settings.latency_slo_seconds
@@ -54,6 +62,7 @@ class SpillingForwarder:
         self._baseline = baseline
         self._burst = burst
         self._settings = settings
+        self._is_served = is_served
         self._clock = clock
         self._places = Places(max_in_flight=settings.max_in_flight, max_wait_seconds=settings.max_wait_seconds)
         self._burst_in_flight = 0
@@ -173,7 +182,11 @@ class SpillingForwarder:
         )
 
     def _is_eligible(self, request: ForwardRequest) -> bool:
-        return self._burst is not None and is_stateless(request, max_body_bytes=self._burst.max_body_bytes)
+        return (
+            self._burst is not None
+            and is_stateless(request, max_body_bytes=self._burst.max_body_bytes)
+            and self._is_served(request.body)
+        )
 
     def _count_decision(self, decision: Decision) -> None:
         # Kept, as finding a label's counter takes longer than all the rest of a decision.

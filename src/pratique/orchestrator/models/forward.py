@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.forward.interface import ForwardAnswer, Forwarder, ForwardRequest
     from pratique.orchestrator.models.catalogue import ModelCatalogue
 
-__all__ = ["PooledForwarder"]
+__all__ = ["PooledForwarder", "pool_of"]
 
 
 class _Body(msgspec.Struct):
@@ -32,15 +32,16 @@ class PooledForwarder:
         self._catalogue = catalogue
 
     def open(self, request: ForwardRequest) -> AbstractAsyncContextManager[ForwardAnswer]:
-        return self._pools[self.pool_of(request.body)].open(request)
+        return self._pools[pool_of(request.body, self._catalogue)].open(request)
 
-    def pool_of(self, body: bytes) -> str:
-        """Return the pool that a body is for."""
-        if len(self._pools) == 1 or not body:
-            return self._catalogue.default
-        try:
-            name = msgspec.json.decode(body, type=_Body).model
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return self._catalogue.default
-        named = self._catalogue.find(name)
-        return named.pool if named else self._catalogue.default
+
+def pool_of(body: bytes, catalogue: ModelCatalogue) -> str:
+    """Return the pool that a body is for."""
+    if len(catalogue.pools) == 1 or not body:
+        return catalogue.default
+    try:
+        name = msgspec.json.decode(body, type=_Body).model
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return catalogue.default
+    named = catalogue.find(name)
+    return named.pool if named else catalogue.default

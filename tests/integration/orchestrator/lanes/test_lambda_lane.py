@@ -18,6 +18,7 @@ from pratique.orchestrator.lanes.interface import BurstFullError
 from pratique.orchestrator.lanes.lambda_lane import LambdaLane
 from pratique.orchestrator.lanes.scripted import ScriptedBurstLane
 from pratique.orchestrator.lanes.settings import LambdaSettings, LaneSettings
+from pratique.orchestrator.models.catalogue import build_catalogue
 from pratique.orchestrator.settings import OrchestratorSettings
 
 pytestmark = pytest.mark.integration
@@ -87,7 +88,8 @@ async def test_settings_open_the_lane_and_the_forwarder_spills_into_it(double: D
     clock, metrics = SystemClock(), Metrics()
     async with AsyncExitStack() as stack:
         replica = OrchestratorSettings(lanes=settings)
-        forwarder = await open_lanes(replica, ScriptedBurstLane(), stack, clock=clock, metrics=metrics)
+        models = build_catalogue(replica.models, inference_url=replica.inference_url)
+        forwarder = await open_lanes(replica, ScriptedBurstLane(), stack, models=models, clock=clock, metrics=metrics)
         async with forwarder.open(ask()), forwarder.open(ask()) as spilled:
             assert spilled.lane == "burst"
             assert b"".join([chunk async for chunk in spilled.chunks()]) == b"data: one\n\ndata: two\n\n"

@@ -18,7 +18,7 @@ from pratique.orchestrator.lanes.settings import LaneSettings
 from pratique.orchestrator.lanes.spilling import SpillingForwarder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from pratique.orchestrator.forward.interface import ForwardAnswer
 
@@ -46,14 +46,19 @@ class Baseline:
 class Lanes:
     """Both lanes, one place in the baseline, one in its line."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, is_served: Callable[[bytes], bool] = lambda _: True, **settings: Any) -> None:
         self.clock = ManualClock()
         self.metrics = Metrics()
         self.baseline = Baseline()
         self.burst = ScriptedBurstLane(capacity=1)
         chosen: dict[str, Any] = {"max_in_flight": 1, "max_waiting": 1, "max_wait_seconds": 5.0, **settings}
         self.forwarder = SpillingForwarder(
-            self.baseline, self.burst, LaneSettings(**chosen), clock=self.clock, metrics=self.metrics
+            self.baseline,
+            self.burst,
+            LaneSettings(**chosen),
+            is_served=is_served,
+            clock=self.clock,
+            metrics=self.metrics,
         )
 
     async def ask(self, **changes: Any) -> str:
@@ -107,6 +112,17 @@ async def test_work_of_a_conversation_waits_instead_of_spilling() -> None:
         assert lanes.gauges() == (1.0, 0.0, 1.0)
     assert await waiting == "baseline"
     assert not lanes.burst.requests
+
+
+async def test_work_of_a_pool_that_burst_does_not_serve_waits_instead_of_spilling() -> None:
+    lanes = Lanes(is_served=lambda body: b"large" not in body)
+    async with lanes.forwarder.open(request()):
+        waiting = asyncio.ensure_future(lanes.ask(body=b'{"model":"large"}'))
+        await asyncio.sleep(0)
+        assert lanes.gauges() == (1.0, 0.0, 1.0)
+        assert await lanes.ask() == "burst"
+    assert await waiting == "baseline"
+    assert [one.body for one in lanes.burst.requests] == [b'{"model":"m"}']
 
 
 async def test_beyond_both_lanes_and_the_line_work_is_shed_with_a_time_to_come_again() -> None:
