@@ -53,6 +53,8 @@ class ForwardRequest:
     affinity: str
     """Requests of one value prefer one server: its prefix cache."""
     timeout_seconds: float
+    is_stream: bool = False
+    """Its answer is to begin long before it is complete."""
 
 
 class ForwardAnswer(Protocol):

@@ -45,7 +45,7 @@ async def open_lanes(
         SettingsError: settings contradict each other, or a package is missing.
     """
     lanes = settings.lanes
-    check_lanes(lanes)
+    check_lanes(lanes, first_token_timeout_seconds=settings.first_token_timeout_seconds)
     pool = _pool_of_burst(lanes, models)
     burst = await _open_burst(lanes, stack, inference_url=pool.url, clock=clock, metrics=metrics)
     forwarder = SpillingForwarder(

@@ -70,6 +70,9 @@ class LaneSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Requests that wait for a place in it; more are shed."""
     max_wait_seconds: _Seconds = 2.0
     """A request that waited so long is shed."""
+    burst_head_seconds: _Seconds = 3.0
+    """A stream that the burst lane has not begun after so long goes to the baseline lane. Less than the orchestrator's
+    `first_token_timeout_seconds`, of which the rest is the baseline's."""
     retry_after_seconds: Annotated[float, Meta(ge=1, le=3600)] = 2.0
     """When a request that was shed may come again."""
 
@@ -100,11 +103,12 @@ class LaneSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The table [orchestrator.lanes.workers]."""
 
 
-def check_lanes(settings: LaneSettings) -> None:
+def check_lanes(settings: LaneSettings, *, first_token_timeout_seconds: float) -> None:
     """Hold settings against each other.
 
     Raises:
-        SettingsError: a way back lies above its way there, or the lane in Lambda has no function.
+        SettingsError: a way back lies above its way there, the burst lane has as long as the client waits, or the lane
+            in Lambda has no function.
     """
     pairs = (
         ("return_depth", settings.return_depth, "spill_depth", settings.spill_depth),
@@ -122,6 +126,12 @@ def check_lanes(settings: LaneSettings) -> None:
                 f"[orchestrator.lanes] Expected {low_name} below {high_name}; found {low} and {high}.",
                 hint="With no distance between them the lanes would be changed all the time.",
             )
+    if settings.kind != "none" and settings.burst_head_seconds >= first_token_timeout_seconds:
+        raise SettingsError(
+            f"[orchestrator.lanes] Expected burst_head_seconds below first_token_timeout_seconds "
+            f"({first_token_timeout_seconds:g}); found {settings.burst_head_seconds:g}.",
+            hint="What the burst lane does not begin in time needs the rest in the baseline lane.",
+        )
     if settings.kind == "lambda" and not settings.aws.function:
         raise SettingsError(
             "[orchestrator.lanes] kind is 'lambda', but no function is named.",

@@ -1,12 +1,13 @@
 """The forwarder over both lanes: takes the router's decisions, keeps the counts they rest on, and carries them out.
 
-A request that the burst lane fails before the head of an answer goes to the baseline lane where there is room, else it
-is shed. Once a byte of an answer was seen nothing is run a second time. Nothing waits without bound: the line before
-the baseline lane is short, and the wait in it too.
+A request that the burst lane fails before the head of an answer, or a stream that it does not begin in time, goes to
+the baseline lane where there is room, else it is shed. Once a byte of an answer was seen nothing is run a second time.
+Nothing waits without bound: the line before the baseline lane is short, and the wait in it too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -37,6 +38,8 @@ __all__ = ["SpillingForwarder"]
 _logger = get_logger("lanes")
 _FAILURES_UNTIL_DOWN: Final = 3
 _NOTHING_SECONDS: Final = 0.001
+_WHOLE_SHARE: Final = 0.9
+"""Of a request's time: one that is given up later had what the lane may take; earlier it says nothing of the lane."""
 _DOWN_SECONDS: Final = 1.0
 _DOWN_MAX_SECONDS: Final = 30.0
 
@@ -114,18 +117,37 @@ class SpillingForwarder:
         """Open it in the burst lane, for as long as the stack; None, and why, where it failed before the head."""
         self._burst_in_flight += 1
         stack.callback(self._left_burst)
+        began = self._clock.monotonic()
         try:
-            answer = await stack.enter_async_context(burst.open(request))
+            async with asyncio.timeout(self._settings.burst_head_seconds if request.is_stream else None):
+                answer = await stack.enter_async_context(burst.open(request))
         except BurstFullError:
             self._failures.labels("full").inc()
+            self._breaker.abandoned()
             return None, Reason.BURST_FULL
-        except ForwardUnavailableError as error:
-            self._failures.labels("before_head").inc()
-            self._breaker.failed()
-            _logger.warning("burst_failed", error=error.message, is_down=self._breaker.is_open)
+        except TimeoutError:
+            self._failed_before_head(f"No head within {self._settings.burst_head_seconds:g} s.")
             return None, Reason.BURST_FAILED
+        except ForwardUnavailableError as error:
+            self._failed_before_head(error.message)
+            return None, Reason.BURST_FAILED
+        except BaseException:
+            # Cancelled, as a rule: its client left, or whoever holds it to its time gave it up.
+            self._given_up(request, self._clock.monotonic() - began)
+            raise
         self._breaker.succeeded()
         return answer, Reason.NORMAL
+
+    def _failed_before_head(self, message: str) -> None:
+        self._failures.labels("before_head").inc()
+        self._breaker.failed()
+        _logger.warning("burst_failed", error=message, is_down=self._breaker.is_open)
+
+    def _given_up(self, request: ForwardRequest, seconds: float) -> None:
+        if seconds >= max(self._settings.burst_head_seconds, _WHOLE_SHARE * request.timeout_seconds):
+            self._failed_before_head("Its time was up before the head.")
+        else:
+            self._breaker.abandoned()
 
     def _left_burst(self) -> None:
         self._burst_in_flight -= 1

@@ -19,13 +19,14 @@ pytestmark = pytest.mark.unit
         {"return_cpu_share": 0.9},
         {"return_latency_seconds": 6.0},
         {"kind": "lambda"},
+        {"kind": "workers", "burst_head_seconds": 6.0},
     ],
 )
 def test_contradiction_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"orchestrator\.lanes"):
-        check_lanes(LaneSettings(**wrong))
+        check_lanes(LaneSettings(**wrong), first_token_timeout_seconds=6.0)
 
 
 def test_defaults_and_a_named_function_hold() -> None:
-    check_lanes(LaneSettings())
-    check_lanes(LaneSettings(kind="lambda", aws=LambdaSettings(function="burst")))
+    check_lanes(LaneSettings(), first_token_timeout_seconds=1.0)
+    check_lanes(LaneSettings(kind="lambda", aws=LambdaSettings(function="burst")), first_token_timeout_seconds=6.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -13,6 +13,7 @@ from pratique.core.clock import ManualClock
 from pratique.core.metrics import Metrics
 from pratique.orchestrator.forward.interface import ForwardRequest, ForwardUnavailableError, ShedError
 from pratique.orchestrator.lanes.decision import Decision, Lane, Reason
+from pratique.orchestrator.lanes.interface import BurstFullError
 from pratique.orchestrator.lanes.scripted import ScriptedAnswer, ScriptedBurstLane
 from pratique.orchestrator.lanes.settings import LaneSettings
 from pratique.orchestrator.lanes.spilling import SpillingForwarder
@@ -90,6 +91,10 @@ def request(**changes: Any) -> ForwardRequest:
         "timeout_seconds": 10.0,
     }
     return ForwardRequest(**{**plain, **changes})
+
+
+def full(_: ForwardRequest) -> NoReturn:
+    raise BurstFullError("throttled")
 
 
 async def test_calm_work_stays_and_full_baseline_spills() -> None:
@@ -209,6 +214,66 @@ async def test_burst_that_keeps_failing_is_left_alone_for_a_while_and_then_tried
     await lanes.clock.advance(1.1)
     lanes.burst.script = ScriptedAnswer()
     assert await lanes.ask() == "burst"
+    assert await lanes.ask() == "burst"
+
+
+async def test_stream_whose_head_does_not_come_from_burst_goes_to_the_baseline_and_counts_as_a_failure() -> None:
+    lanes = Lanes(burst_head_seconds=0.01)
+    lanes.forwarder.router.decide = lambda *_, **__: TO_BURST  # type: ignore[method-assign]  # as when spilling
+    lanes.burst.script = ScriptedAnswer(head_seconds=60.0)
+    for number in range(1, 4):
+        assert not lanes.forwarder._breaker.is_open
+        async with asyncio.timeout(5):
+            assert await lanes.ask(is_stream=True) == "baseline"
+        assert lanes.failed("before_head") == number
+    assert lanes.forwarder._breaker.is_open
+    assert (lanes.burst.num_open, lanes.burst.num_aborted) == (0, 3)
+    assert lanes.decided("baseline", "burst_failed") == 3
+
+
+async def test_answer_in_one_piece_is_waited_for_as_long_as_its_request_says() -> None:
+    lanes = Lanes(burst_head_seconds=0.01)
+    lanes.forwarder.router.decide = lambda *_, **__: TO_BURST  # type: ignore[method-assign]  # as when spilling
+    lanes.burst.script = ScriptedAnswer(head_seconds=0.1)
+    assert await lanes.ask() == "burst"
+
+
+@pytest.mark.parametrize(("seconds", "failures"), [(9.5, 1), (2.0, 0)])
+async def test_giving_up_counts_as_a_failure_only_where_the_time_was_up(seconds: float, failures: int) -> None:
+    lanes = Lanes()
+    lanes.forwarder.router.decide = lambda *_, **__: TO_BURST  # type: ignore[method-assign]  # as when spilling
+    lanes.burst.script = ScriptedAnswer(head_seconds=60.0)
+    asking = asyncio.ensure_future(lanes.ask(timeout_seconds=10.0))
+    await lanes.clock.advance(seconds)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert lanes.failed("before_head") == failures
+    assert lanes.forwarder._breaker._in_a_row == failures
+    assert lanes.forwarder.count() == (0, 0)
+
+
+@pytest.mark.parametrize("end", ["left", "full"])
+async def test_trial_that_says_nothing_of_the_lane_leaves_the_trial_to_the_next(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lanes = Lanes()
+    lanes.forwarder._places.in_flight = 1
+    for _ in range(3):
+        lanes.forwarder._breaker.failed()
+    await lanes.clock.advance(1.1)
+    if end == "full":
+        with monkeypatch.context() as patched:
+            patched.setattr(lanes.burst, "open", full)
+            asking = asyncio.ensure_future(lanes.ask())
+            await asyncio.sleep(0)
+    else:
+        lanes.burst.script = ScriptedAnswer(head_seconds=60.0)
+        asking = asyncio.ensure_future(lanes.ask())
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    lanes.burst.script = ScriptedAnswer()
     assert await lanes.ask() == "burst"
 
 

@@ -149,6 +149,7 @@ class _Request:
             body=body,
             affinity=principal.principal_id,
             timeout_seconds=seconds,
+            is_stream=asked.is_stream,
         )
         async with runtime.forwarder.open(request) as answer:  # 5
             await self._pass_on(answer, asked, vigil)
