@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pratique.orchestrator.sessions.log._together import ScriptTogether
 
@@ -22,6 +23,7 @@ class Server:
         self.knows_script = True
         self.batches: list[list[bytes]] = []
         self.failures: list[Exception] = []
+        self.load_failures: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.num_out = 0
@@ -38,6 +40,8 @@ class Server:
         self.num_cut += 1
 
     async def script_load(self, _: str) -> None:
+        if self.load_failures:
+            raise self.load_failures.pop(0)
         self.knows_script = True
 
     async def send_packed_command(self, commands: list[bytes]) -> None:
@@ -56,8 +60,8 @@ class Server:
         return said
 
 
-def over(server: Any) -> ScriptTogether:
-    return ScriptTogether(server, "return 1")
+def over(server: Any, *, deadline_seconds: float = 5.0) -> ScriptTogether:
+    return ScriptTogether(server, "return 1", deadline_seconds=deadline_seconds)
 
 
 async def test_what_is_asked_at_once_goes_at_once_and_each_gets_its_own() -> None:
@@ -95,6 +99,49 @@ async def test_broken_connection_is_tried_once_more_and_then_said() -> None:
         await together.run([], [b"x"])
     assert (server.num_out, server.num_cut) == (0, 3)
     assert await together.run([], [b"y"]) == b"y"
+
+
+async def test_connection_that_was_reset_under_uvloop_is_tried_once_more_and_fails_nobody_else() -> None:
+    server = Server()
+    together = over(server)
+    reset = RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+    server.failures = [reset]
+    assert await together.run([], [b"x"]) == b"x"
+    server.gate.clear()
+    server.failures = [reset, reset]
+    first = asyncio.ensure_future(together.run([], [b"1"]))
+    await asyncio.sleep(0)
+    later = asyncio.ensure_future(together.run([], [b"2"]))
+    await asyncio.sleep(0)
+    server.gate.set()
+    with pytest.raises(RedisConnectionError, match="the handler is closed"):
+        await first
+    assert await later == b"2"
+    assert (server.num_out, server.num_cut) == (0, 3)
+
+
+async def test_reset_while_the_script_is_loaded_ends_nothing_but_its_own_batch() -> None:
+    server = Server()
+    server.knows_script = False
+    server.load_failures = [RuntimeError("the handler is closed")]
+    together = over(server)
+    with pytest.raises(RedisConnectionError, match="the handler is closed"):
+        await together.run([], [b"x"])
+    assert await together.run([], [b"y"]) == b"y"
+
+
+async def test_connection_that_hangs_is_cut_at_the_deadline_and_the_next_ones_go_on_another() -> None:
+    server = Server()
+    server.gate.clear()
+    together = over(server, deadline_seconds=0.02)
+    first = asyncio.ensure_future(together.run([], [b"1"]))
+    await asyncio.sleep(0)
+    later = asyncio.ensure_future(together.run([], [b"2"]))
+    with pytest.raises(RedisTimeoutError, match=r"within 0\.02 s"):
+        await asyncio.wait_for(first, 2)
+    server.gate.set()
+    assert await asyncio.wait_for(later, 2) == b"2"
+    assert (server.num_out, server.num_cut) == (0, 1)
 
 
 async def test_one_that_is_cancelled_cancels_nobody_else() -> None:

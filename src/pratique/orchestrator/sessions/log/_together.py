@@ -1,19 +1,22 @@
 """Runs one script for many replies in one round trip: what is asked during one round trip goes with the next.
 
-One round trip at a time. Each caller gets its own result or its own error; one that is cancelled cancels nobody else.
+One round trip at a time, and each with a deadline: behind one connection that hangs all replies of a replica wait. Each
+caller gets its own result or its own error; one that is cancelled cancels nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import redis.asyncio
 
@@ -25,9 +28,17 @@ _MOST_AT_ONCE: Final = 256
 class ScriptTogether:
     """A script on a server; safe to run twice with the same arguments, as it may be when a connection breaks."""
 
-    def __init__(self, client: redis.asyncio.Redis, script: str) -> None:
+    def __init__(self, client: redis.asyncio.Redis, script: str, *, deadline_seconds: float) -> None:
+        """Run `script` on `client`'s server.
+
+        Args:
+            client: its pool's connections are used, each for one round trip at a time.
+            script: in Lua.
+            deadline_seconds: for one round trip, with its retry and with loading the script.
+        """
         self._client = client
         self._script = script
+        self._deadline_seconds = deadline_seconds
         self._sha = hashlib.sha1(script.encode()).hexdigest().encode()  # noqa: S324 - EVALSHA's name for it
         self._waiting: list[tuple[bytes, asyncio.Future[Any]]] = []
         self._running: asyncio.Task[None] | None = None
@@ -66,11 +77,12 @@ class ScriptTogether:
             self._waiting.clear()
 
     async def _run(self, batch: Sequence[tuple[bytes, asyncio.Future[Any]]]) -> None:
+        results: Sequence[Any]
         try:
-            results = await self._send_again([command for command, _ in batch])
-            if any(isinstance(result, NoScriptError) for result in results):
-                await self._client.script_load(self._script)
-                results = await self._send([command for command, _ in batch])
+            async with asyncio.timeout(self._deadline_seconds):
+                results = await self._ask([command for command, _ in batch])
+        except TimeoutError:
+            results = [RedisTimeoutError(f"No answer within {self._deadline_seconds:g} s.")] * len(batch)
         except (RedisError, OSError) as error:
             results = [error] * len(batch)
         for (_, found), result in zip(batch, results, strict=True):
@@ -81,26 +93,41 @@ class ScriptTogether:
             else:
                 found.set_result(result)
 
-    async def _send_again(self, commands: Sequence[bytes]) -> list[Any]:
+    async def _ask(self, commands: Sequence[bytes]) -> Sequence[Any]:
         try:
-            return await self._send(commands)
+            results = await self._send(commands)
         except RedisConnectionError:
             # Once more, at once: after a restart of the server every pooled connection has broken.
-            return await self._send(commands)
+            results = await self._send(commands)
+        if any(isinstance(result, NoScriptError) for result in results):
+            with _resets_named():
+                await self._client.script_load(self._script)
+            results = await self._send(commands)
+        return results
 
     async def _send(self, commands: Sequence[bytes]) -> list[Any]:
         """Send all, then read all; an error of one stands in its place. redis-py's pipeline costs twice as much."""
         pool: Any = self._client.connection_pool  # redis-py does not type it
-        connection = await pool.get_connection()
-        try:
-            await connection.send_packed_command(commands)
-            return [await _read(connection) for _ in commands]
-        except BaseException:
-            # What is still to be read would be taken for the answers to what is asked next.
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            await pool.release(connection)
+        with _resets_named():
+            connection = await pool.get_connection()
+            try:
+                await connection.send_packed_command(commands)
+                return [await _read(connection) for _ in commands]
+            except BaseException:
+                # What is still to be read would be taken for the answers to what is asked next.
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await pool.release(connection)
+
+
+@contextmanager
+def _resets_named() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # uvloop's, where a pooled connection was reset a moment ago and redis-py still writes to it.
+        raise RedisConnectionError(f"The connection was reset: {error}.") from error
 
 
 async def _read(connection: Any) -> Any:  # noqa: ANN401 - redis-py has several classes of them

@@ -166,7 +166,8 @@ class ValkeyLog:
         Args:
             url: redis://…, rediss://… or unix://….
             limits: lives of leases and logs.
-            timeout_seconds: for each command; the blocking read has its own on top.
+            timeout_seconds: for each command; the blocking read has its own on top, and writing events or renewing
+                leases has a third of the lease, where that is less.
             ids: names this reader's wake stream.
             namespace: what every key begins with.
         """
@@ -179,7 +180,8 @@ class ValkeyLog:
         self._timeout_seconds = timeout_seconds
         self._client = self._connect(timeout_seconds)
         self._acquire = self._client.register_script(_ACQUIRE)
-        self._append = ScriptTogether(self._client, _APPEND)
+        # A third, as a writer's own time-out: with one hung connection there is time to renew the leases on another.
+        self._append = ScriptTogether(self._client, _APPEND, deadline_seconds=self._limits.lease_seconds / 3)
         self._release = self._client.register_script(_RELEASE)
         self._cancel = self._client.register_script(_CANCEL)
         self._expired = self._client.register_script(_EXPIRED)
