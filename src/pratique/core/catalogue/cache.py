@@ -79,7 +79,11 @@ CACHE_FLIGHTS_JOINED = define_metric(
     )
 )
 CACHE_L2_ERRORS = define_metric(
-    MetricSpec(name="pratique_cache_l2_errors", kind=Kind.COUNTER, help="Calls to Valkey that failed or were too slow.")
+    MetricSpec(
+        name="pratique_cache_l2_errors",
+        kind=Kind.COUNTER,
+        help="Round trips to Valkey that failed or were too slow; reads that shared one count once.",
+    )
 )
 CACHE_L2_REPAIRS_WAITING = define_metric(
     MetricSpec(

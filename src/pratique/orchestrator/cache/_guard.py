@@ -1,6 +1,6 @@
 """L2 made safe to lose: nothing here raises because of it.
 
-- A breaker keeps reads from waiting for a server that does not answer.
+- A breaker keeps reads from waiting for a server that does not answer. It counts round trips, not who waits for them.
 - A write that L2 was not told of is remembered and told as soon as it answers again; until then this replica does not
   believe what L2 says of that conversation.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 from pratique.core.breaker import Breaker
 from pratique.core.events import get_logger
@@ -47,6 +48,7 @@ class GuardedCache:
             pause_seconds=settings.l2_cool_down_seconds,
             max_pause_seconds=settings.l2_cool_down_max_seconds,
         )
+        self._counted: WeakSet[SharedCacheError] = WeakSet()
         self._repairs = Repairs(settings.repairs)
         self._has_repairs = asyncio.Event()
 
@@ -131,12 +133,20 @@ class GuardedCache:
         try:
             answer = await call
         except SharedCacheError as error:
-            self._instruments.failed_l2()
-            self._breaker.failed()
-            if self._breaker.is_open and not was_open:
-                _log.warning("shared_cache_lost", error=error.message)
+            self._failed(error)
             raise
         self._breaker.succeeded()
         if was_open:
             _log.info("shared_cache_back")
         return answer
+
+    def _failed(self, error: SharedCacheError) -> None:
+        # Loads that shared a round trip were given the same error: one slow moment is no row of failures.
+        if error in self._counted:
+            return
+        self._counted.add(error)
+        was_open = self._breaker.is_open
+        self._instruments.failed_l2()
+        self._breaker.failed()
+        if self._breaker.is_open and not was_open:
+            _log.warning("shared_cache_lost", error=error.message)

@@ -64,7 +64,10 @@ class Listener(Protocol):
 
 
 class SharedCache(Protocol):
-    """L2. An older version never replaces a newer one, whoever comes last. Every call raises `SharedCacheError`."""
+    """L2. An older version never replaces a newer one, whoever comes last.
+
+    Every call raises `SharedCacheError`; calls that shared a round trip raise the same object.
+    """
 
     async def load(self, conversation_id: ConversationId) -> StoredConversation | Tombstone | None:
         """Return the entry; None where there is none, or none that can be read."""
