@@ -1,6 +1,7 @@
 """Feeds from the log what another replica produces: one blocking read for all the replies that are followed here.
 
-Where a log is gone although its reply was running, the store knows the end: the feed gets it from there, or is lost.
+Where a log is gone although its reply was running, or none can be asked, the store knows whether the reply has ended:
+then the feed is lost, and its readers are shown what is stored.
 """
 
 from __future__ import annotations
@@ -69,15 +70,38 @@ class Follower:
                 await self._added.wait()
             try:
                 await self._round()
-            except (LogUnavailableError, StoreUnavailableError):
+            except LogUnavailableError:
+                await self._lose_ended_without_log()
+                await self._clock.sleep(_RETRY_SECONDS)
+            except StoreUnavailableError:
                 await self._clock.sleep(_RETRY_SECONDS)
 
     async def _round(self) -> None:
         cursors = {name: feed.last_seq for name, feed in self._feeds.items()}
         self._take(await self._log.wait_for_new(cursors, timeout_seconds=_ROUND_SECONDS))
-        if self._clock.monotonic() >= self._audit_at:
-            self._audit_at = self._clock.monotonic() + _ROUND_SECONDS
-            await self._audit()
+        if self._is_audit_due():
+            self._drop_unread()
+            await self._lose_ended(await self._log.missing(list(self._feeds)))
+
+    async def _lose_ended_without_log(self) -> None:
+        """Let nobody wait for the end of what has ended meanwhile: no log says it here."""
+        if not self._is_audit_due():
+            return
+        self._drop_unread()
+        try:
+            # The log may be back before a slow store has said of all of them.
+            async with asyncio.timeout(_ROUND_SECONDS):
+                await self._lose_ended(list(self._feeds))
+        except (StoreUnavailableError, TimeoutError):
+            # Neither log nor store: the replies go on, and so does the wait.
+            return
+
+    def _is_audit_due(self) -> bool:
+        now = self._clock.monotonic()
+        is_due = now >= self._audit_at
+        if is_due:
+            self._audit_at = now + _ROUND_SECONDS
+        return is_due
 
     def _take(self, found: Mapping[GenerationId, Sequence[LogEntry]]) -> None:
         for generation_id, entries in found.items():
@@ -92,14 +116,17 @@ class Follower:
             if feed.has_ended or feed.is_lost:
                 self.discard(generation_id)
 
-    async def _audit(self) -> None:
-        """Drop what nobody reads; find out about logs that are gone."""
+    def _drop_unread(self) -> None:
+        """Drop what nobody reads, and nobody read a round ago."""
         unread = {name for name, feed in self._feeds.items() if feed.num_readers == 0}
         for generation_id in unread & self._unread:
             self._feeds[generation_id].lose()
             self.discard(generation_id)
         self._unread = unread
-        for generation_id in await self._log.missing(list(self._feeds)):
+
+    async def _lose_ended(self, generation_ids: Sequence[GenerationId]) -> None:
+        """Lose those of them that have ended in the store, or that it does not know."""
+        for generation_id in generation_ids:
             try:
                 record = await self._store.load_generation(generation_id)
             except GenerationNotFoundError:
@@ -108,3 +135,6 @@ class Follower:
                 feed = self._feeds.pop(generation_id, None)
                 if feed is not None:
                     feed.lose()
+            elif generation_id in self._feeds:
+                # To the end: where there is no time for all, the others come first the next time.
+                self._feeds[generation_id] = self._feeds.pop(generation_id)

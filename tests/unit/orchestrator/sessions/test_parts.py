@@ -10,6 +10,7 @@ import pytest
 from pratique.core.clock import SystemClock
 from pratique.core.ids import ConversationId, GenerationId
 from pratique.core.metrics import Metrics
+from pratique.orchestrator.conversations import Outcome
 from pratique.orchestrator.protocol.events import FinishReason
 from pratique.orchestrator.sessions.feed import Feed, FeedLostError
 from pratique.orchestrator.sessions.follower import Follower
@@ -274,6 +275,62 @@ async def test_follower_waits_for_a_log_that_is_away(house: House, monkeypatch: 
     await asyncio.wait_for(feed.wait_for(1), 2)
     assert follower.num_followed == 0
     running.cancel()
+
+
+async def test_follower_loses_what_ended_while_the_log_is_away_and_keeps_what_runs(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pratique.orchestrator.sessions.follower._ROUND_SECONDS", 0.02)
+    monkeypatch.setattr("pratique.orchestrator.sessions.follower._RETRY_SECONDS", 0.005)
+    ended, running = await house.say(), await house.say()
+    for begun in (ended, running):
+        await house.store.claim(begun.generation_id, epoch=1, holder="elsewhere")
+        await house.log.acquire(begun.generation_id, floor=1)
+    follower = Follower(house.log, house.store, clock=house.clock)
+    feeds = [Feed(ended.generation_id), Feed(running.generation_id)]
+    following = asyncio.ensure_future(follower.run())
+    reading = [asyncio.ensure_future(_read(feed)) for feed in feeds]
+    for feed in feeds:
+        await follower.add(feed)
+    house.log.break_down()
+    house.store.unavailable = True
+    await asyncio.sleep(0.05)
+    assert not any(feed.is_lost for feed in feeds)
+    house.store.unavailable = False
+    outcome = Outcome(text="hi", finish_reason=FinishReason.STOP)
+    await house.store.finish(ended.generation_id, epoch=1, outcome=outcome)
+    with pytest.raises(FeedLostError):
+        await asyncio.wait_for(reading[0], 2)
+    await asyncio.sleep(0.05)
+    assert (feeds[1].is_lost, follower.num_followed) == (False, 1)
+    for task in (following, reading[1]):
+        task.cancel()
+
+
+async def test_follower_waits_no_longer_than_a_round_for_a_store_that_hangs(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pratique.orchestrator.sessions.follower._ROUND_SECONDS", 0.02)
+    monkeypatch.setattr("pratique.orchestrator.sessions.follower._RETRY_SECONDS", 0.005)
+    asked = asyncio.Event()
+
+    async def hang(_: GenerationId) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(house.store, "load_generation", hang)
+    lease = await house.log.acquire(REPLY, floor=1)
+    follower = Follower(house.log, house.store, clock=house.clock)
+    following = asyncio.ensure_future(follower.run())
+    feed = Feed(REPLY)
+    reading = asyncio.ensure_future(_read(feed))
+    await follower.add(feed)
+    house.log.break_down()
+    await asyncio.wait_for(asked.wait(), 2)
+    house.log.break_down(is_down=False)
+    await house.log.append(lease, [LogEntry(1, b"{}", is_end=True)])
+    await asyncio.wait_for(reading, 2)
+    following.cancel()
 
 
 async def test_follower_loses_a_feed_that_went_on_differently(house: House) -> None:
