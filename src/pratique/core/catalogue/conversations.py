@@ -33,7 +33,7 @@ STORE_FAILURES = define_metric(
     MetricSpec(
         name="pratique_store_failures",
         kind=Kind.COUNTER,
-        help="Transactions of the conversation store that failed as a whole.",
+        help="Transactions of SQLite that failed as a whole; calls of DynamoDB, reads too, that failed.",
     )
 )
 STORE_RETRIES = define_metric(

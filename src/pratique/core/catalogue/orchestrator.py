@@ -67,7 +67,7 @@ LOG_WRITES: Final = define_metric(
     MetricSpec(
         name="pratique_orchestrator_generation_log_writes_total",
         kind=Kind.COUNTER,
-        help="Round trips that wrote to the generation log or renewed a lease.",
+        help="Writes of one reply to the generation log, its lease's renewals included; many share a round trip.",
     )
 )
 LOG_FAILURES: Final = define_metric(
