@@ -252,6 +252,7 @@ def _reply_settings(settings: OrchestratorSettings) -> ReplySettings:
 def _sessions_settings(settings: OrchestratorSettings) -> SessionsSettings:
     return SessionsSettings(
         max_running=settings.max_running_generations,
+        hand_over_seconds=max(5.0, settings.store.deadline_seconds + 1),
         janitor=JanitorSettings(
             scan_seconds=settings.takeover_scan_seconds,
             store_scan_seconds=5 * settings.takeover_scan_seconds,

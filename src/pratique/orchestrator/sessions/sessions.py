@@ -50,6 +50,8 @@ class SessionsSettings:
     max_running: int = 512
     max_kept_bytes: int = 32 * 2**20
     """Of ended replies, kept in memory for readers that come back soon."""
+    hand_over_seconds: float = 5.0
+    """That a drain waits for replies to be handed over; more than one call of the store takes."""
     janitor: JanitorSettings = field(default_factory=JanitorSettings)
 
 
@@ -156,7 +158,11 @@ class Sessions:
         return True
 
     async def drain(self, *, seconds: float) -> None:
-        """Begin no more replies; let those that run end, and hand over what has not ended in time."""
+        """Begin no more replies; let those that run end, and hand over what has not ended in time.
+
+        Returns within `seconds` and `hand_over_seconds`, whatever hangs: what is not handed over by then is taken over
+        when its lease has run out.
+        """
         self._is_draining = True
         try:
             async with asyncio.timeout(seconds):
@@ -165,8 +171,14 @@ class Sessions:
             _logger.info("handing_over_replies", num_running=len(self._producers))
             for producer in self._producers.values():
                 producer.stop(StopReason.HANDED_OVER)
-            async with asyncio.timeout(5.0):
+            await self._wait_handed_over()
+
+    async def _wait_handed_over(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.hand_over_seconds):
                 await self._all_done.wait()
+        except TimeoutError:
+            _logger.warning("replies_not_handed_over", num_running=len(self._producers))
 
     def _new_feed(self, record: GenerationRecord) -> Feed:
         def ended() -> None:

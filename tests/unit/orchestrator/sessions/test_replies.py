@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 
 from pratique.core.ids import ConversationId
 from pratique.orchestrator.conversations import (
@@ -380,6 +382,24 @@ async def test_drain_hands_over_what_does_not(house: House, reader: Reader) -> N
     await reader.read(feed, seconds=5)
     assert reader.kinds == ["Started", "Token", "Continued", "Token", "Ended"]
     assert reader.text == WHOLE == await stored_text(house, begun)
+
+
+async def test_drain_returns_where_a_store_that_hangs_keeps_a_reply(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object, **__: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    asked = asyncio.Event()
+    monkeypatch.setattr(house.store, "claim", hang)
+    sessions = await house.replica()
+    sessions._settings = replace(sessions._settings, hand_over_seconds=0.02)
+    sessions.begin((await house.say()).generation)
+    await asyncio.wait_for(asked.wait(), 2)
+    with structlog.testing.capture_logs() as logs:
+        await asyncio.wait_for(sessions.drain(seconds=0.01), 2)
+    assert [(entry["event"], entry["num_running"]) for entry in logs][-1] == ("replies_not_handed_over", 1)
 
 
 async def test_finished_reply_whose_log_cannot_be_read(house: House) -> None:
