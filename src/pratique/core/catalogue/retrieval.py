@@ -28,7 +28,8 @@ RETRIEVAL_FAILURES: Final = define_metric(
     MetricSpec(
         name="pratique_retrieval_failures_total",
         kind=Kind.COUNTER,
-        help="Searches that failed, by reason (timeout, unavailable, overloaded); replies went on without passages.",
+        help="Searches that failed, by reason (timeout, unavailable, fault, overloaded); replies went on without "
+        "passages.",
         labels=("reason",),
     )
 )

@@ -1,7 +1,8 @@
 """What holds for every retriever: small talk is not looked for, questions are cut, searches are counted and end.
 
 A search that came to nothing in time is not waited for; the threads of the embedded index and the connections to
-OpenSearch bound how many of them can still run. So many callers wait at most; more are refused at once.
+OpenSearch bound how many of them can still run. So many callers wait at most; more are refused at once. A fault inside
+is told as an index that cannot be asked: it costs a reply its passages, not more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from pratique.core.catalogue import retrieval as catalogue
+from pratique.core.events import get_logger
 from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
 from pratique.orchestrator.retrieval.smalltalk import without_small_talk
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GuardedRetriever"]
 
+_logger = get_logger("retrieval")
 _MAX_WAITING: Final = 64
 
 
@@ -85,5 +88,10 @@ class GuardedRetriever:
         except RetrievalUnavailableError:
             self._failures.labels(reason="unavailable").inc()
             raise
+        except Exception as error:
+            # Whatever it is, it must not end the reply; the traceback is for us.
+            _logger.exception("retrieval_failed_inside")
+            self._failures.labels(reason="fault").inc()
+            raise RetrievalUnavailableError(f"The search failed inside: {type(error).__name__}: {error}.") from error
         finally:
             self._waiting -= 1

@@ -238,3 +238,20 @@ async def test_what_the_engine_raises_is_translated(
     monkeypatch.setattr(IndexReader, "search", fails)
     with pytest.raises(RetrievalUnavailableError, match="a file is corrupted"):
         await retriever.search("harbour", limit=4)
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException: no Exception."""
+
+
+async def test_a_panic_inside_the_index_is_an_index_that_cannot_be_asked(
+    retriever: EmbeddedRetriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic() -> None:
+        raise Panic("index out of bounds")
+
+    monkeypatch.setattr(retriever, "_current", panic)
+    with pytest.raises(RetrievalUnavailableError, match="Panic: index out of bounds"):
+        await retriever.check()
+    with pytest.raises(RetrievalUnavailableError, match="Panic: index out of bounds"):
+        await retriever.search("lamp", limit=1)

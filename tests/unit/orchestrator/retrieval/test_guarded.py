@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from pratique.core.clock import ManualClock
 from pratique.core.metrics import Metrics
@@ -91,6 +92,15 @@ async def test_a_failure_is_counted_and_told() -> None:
     with pytest.raises(RetrievalUnavailableError, match="gone"):
         await guarded.check()
     assert count(metrics, 'pratique_retrieval_failures_total{reason="unavailable"}') == 1
+
+
+async def test_a_fault_inside_is_told_as_an_index_that_cannot_be_asked() -> None:
+    guarded, metrics = guard(Scripted(ZeroDivisionError("division by zero")))
+    with structlog.testing.capture_logs() as logs, pytest.raises(RetrievalUnavailableError, match="ZeroDivisionError"):
+        await guarded.search("lighthouse", limit=4)
+    assert [(entry["event"], entry["exc_info"]) for entry in logs] == [("retrieval_failed_inside", True)]
+    assert count(metrics, 'pratique_retrieval_failures_total{reason="fault"}') == 1
+    assert count(metrics, 'pratique_retrieval_searches_total{result="failed"}') == 1
 
 
 async def test_more_than_so_many_searches_at_a_time_are_refused_at_once() -> None:

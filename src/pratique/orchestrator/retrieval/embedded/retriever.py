@@ -63,7 +63,7 @@ class EmbeddedRetriever:
         if self._is_closed:
             raise RetrievalUnavailableError("The index is closed.")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, _contained, work)
         except (OSError, ValueError) as error:  # what tantivy raises for files that it cannot read
             raise RetrievalUnavailableError(f"The index in {self._folder} cannot be searched: {error}.") from error
 
@@ -96,3 +96,14 @@ class EmbeddedRetriever:
             return
         if replaced is not None:
             _logger.info("index_replaced", generation=generation, num_passages=manifest.num_passages)
+
+
+def _contained(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except Exception:
+        raise
+    except BaseException as error:
+        # A panic in tantivy or Sudachi: pyo3's PanicException is no Exception, and would end the whole replica.
+        _logger.exception("index_panicked")
+        raise RetrievalUnavailableError(f"The index failed inside: {type(error).__name__}: {error}.") from error
