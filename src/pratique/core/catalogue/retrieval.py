@@ -6,7 +6,13 @@ from typing import Final
 
 from pratique.core.metrics import Kind, MetricSpec, define_metric
 
-__all__ = ["RETRIEVAL_FAILURES", "RETRIEVAL_PASSAGES", "RETRIEVAL_SEARCHES", "RETRIEVAL_SECONDS"]
+__all__ = [
+    "RETRIEVAL_BREAKER_STATE",
+    "RETRIEVAL_FAILURES",
+    "RETRIEVAL_PASSAGES",
+    "RETRIEVAL_SEARCHES",
+    "RETRIEVAL_SECONDS",
+]
 
 RETRIEVAL_SEARCHES: Final = define_metric(
     MetricSpec(
@@ -28,9 +34,16 @@ RETRIEVAL_FAILURES: Final = define_metric(
     MetricSpec(
         name="pratique_retrieval_failures_total",
         kind=Kind.COUNTER,
-        help="Searches that failed, by reason (timeout, unavailable, fault, overloaded); replies went on without "
-        "passages.",
+        help="Searches that failed, by reason (timeout, unavailable, fault, overloaded, breaker_open); replies went on "
+        "without passages.",
         labels=("reason",),
+    )
+)
+RETRIEVAL_BREAKER_STATE: Final = define_metric(
+    MetricSpec(
+        name="pratique_retrieval_breaker_state",
+        kind=Kind.GAUGE,
+        help="State of the circuit breaker before the index: 0 closed, 1 half-open, 2 open.",
     )
 )
 RETRIEVAL_PASSAGES: Final = define_metric(

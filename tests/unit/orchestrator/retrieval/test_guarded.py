@@ -23,31 +23,31 @@ class Scripted:
     def __init__(self, error: Exception | None = None, *, hangs: bool = False) -> None:
         self.queries: list[str] = []
         self.is_closed = False
-        self._error = error
-        self._hangs = hangs
+        self.error = error
+        self.hangs = hangs
 
     async def search(self, query: str, *, limit: int) -> tuple[Passage, ...]:
         self.queries.append(query)
-        if self._hangs:
+        if self.hangs:
             await asyncio.Event().wait()
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
         return (PASSAGE,) if limit else ()
 
     async def check(self) -> None:
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
 
     async def aclose(self) -> None:
         self.is_closed = True
 
 
-def guard(inner: Scripted, **bounds: float) -> tuple[GuardedRetriever, Metrics]:
+def guard(inner: Scripted, *, clock: ManualClock | None = None, **bounds: float) -> tuple[GuardedRetriever, Metrics]:
     metrics = Metrics()
     characters = int(bounds.get("query_characters", 2000))
     guarded = GuardedRetriever(
         inner,
-        clock=ManualClock(),
+        clock=clock or ManualClock(),
         metrics=metrics,
         deadline_seconds=bounds.get("deadline_seconds", 5.0),
         query_characters=characters,
@@ -125,3 +125,78 @@ async def test_what_was_found_is_given_and_counted() -> None:
     assert count(metrics, 'pratique_retrieval_searches_total{result="found"}') == 1
     assert count(metrics, "pratique_retrieval_passages_total") == 1
     assert count(metrics, "pratique_retrieval_seconds_count") == 1
+
+
+def state(metrics: Metrics) -> float:
+    return count(metrics, "pratique_retrieval_breaker_state")
+
+
+async def fail(guarded: GuardedRetriever, reason: str) -> None:
+    with pytest.raises(RetrievalUnavailableError, match=reason):
+        await guarded.search("lighthouse", limit=4)
+
+
+async def test_an_index_that_hangs_is_not_waited_for_by_every_reply() -> None:
+    clock, inner = ManualClock(), Scripted(hangs=True)
+    guarded, metrics = guard(inner, clock=clock, deadline_seconds=0.01)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await fail(guarded, "did not answer")
+        for _ in range(5):
+            await fail(guarded, r"not asked for 0\.5 seconds")
+    assert [entry["event"] for entry in logs] == ["retrieval_lost"]
+    assert (len(inner.queries), state(metrics)) == (3, 2)
+    assert count(metrics, 'pratique_retrieval_failures_total{reason="breaker_open"}') == 5
+    assert count(metrics, "pratique_retrieval_seconds_count") == 3
+    await clock.advance(0.5)
+    assert state(metrics) == 1
+    await fail(guarded, "did not answer")  # the trial
+    await fail(guarded, r"not asked for 1\.0 seconds")
+    for _ in range(10):
+        await clock.advance(8)
+        await fail(guarded, "did not answer")
+    await fail(guarded, r"not asked for 8\.0 seconds")
+
+
+async def test_an_index_that_is_back_is_asked_by_everybody_again() -> None:
+    clock, inner = ManualClock(), Scripted(RetrievalUnavailableError("gone"))
+    guarded, metrics = guard(inner, clock=clock)
+    for _ in range(3):
+        await fail(guarded, "gone")
+    inner.error = None
+    await fail(guarded, "not asked")
+    await clock.advance(0.5)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(4):
+            assert await guarded.search("lighthouse", limit=4) == (PASSAGE,)
+    assert [entry["event"] for entry in logs] == ["retrieval_back"]
+    assert state(metrics) == 0
+
+
+async def test_a_trial_whose_reply_ended_leaves_the_trial_to_the_next() -> None:
+    clock, inner = ManualClock(), Scripted(RetrievalUnavailableError("gone"))
+    guarded, _ = guard(inner, clock=clock)
+    for _ in range(3):
+        await fail(guarded, "gone")
+    await clock.advance(0.5)
+    inner.hangs = True
+    trial = asyncio.ensure_future(guarded.search("lighthouse", limit=4))
+    await asyncio.sleep(0)
+    await fail(guarded, "not asked")
+    trial.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await trial
+    inner.hangs, inner.error = False, None
+    assert await guarded.search("lighthouse", limit=4) == (PASSAGE,)
+
+
+async def test_small_talk_and_refused_searches_say_nothing_about_the_index() -> None:
+    inner = Scripted(RetrievalUnavailableError("gone"))
+    guarded, metrics = guard(inner)
+    for _ in range(2):
+        await fail(guarded, "gone")
+    for _ in range(5):
+        await guarded.search("Hello!", limit=4)
+    assert state(metrics) == 0
+    await fail(guarded, "gone")
+    assert state(metrics) == 2
