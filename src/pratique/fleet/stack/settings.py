@@ -44,7 +44,7 @@ class StackSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Of Valkey: cached conversations and the logs of running replies."""
     start_deadline_seconds: _Seconds = 1800.0
     """Until the first model server takes traffic, the model's import included."""
-    orchestrator_grace_seconds: _Seconds = 15.0
+    orchestrator_grace_seconds: _Seconds = 25.0
     inference_grace_seconds: _Seconds = 25.0
 
 
