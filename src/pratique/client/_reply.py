@@ -105,6 +105,8 @@ class ReplyState:
             self.last_seq = opening.last_seq
         self._pieces: list[str] = []
         self._begins_anew = False
+        self._shown_seq = 0
+        """The last number before it was to begin anew; it counts again where the stored turn ends the reply instead."""
         self._knows_beginning = self.last_seq == 0
 
     @property
@@ -173,7 +175,7 @@ class ReplyState:
             raise GapError(f"event {event.seq} came after event {self.last_seq}")
         news: tuple[ReplyEvent, ...] = (event,)
         if self._begins_anew:
-            self._begins_anew, self._knows_beginning = False, True
+            self._begins_anew, self._knows_beginning, self._shown_seq = False, True, 0
             self._pieces.clear()
             news = (Replaced(text=""), event)
         self.last_seq = event.seq
@@ -218,7 +220,8 @@ class ReplyState:
             return self._end_as_stored(answer)
         if event.conversation.active_generation_id == self.generation_id:
             # Whoever goes on with it does not know all that was shown here: its numbers mean something else from there.
-            self._begins_anew, self.last_seq = self._begins_anew or self.last_seq > 0, 0
+            self._shown_seq = max(self._shown_seq, self.last_seq)
+            self._begins_anew, self.last_seq = self._shown_seq > 0, 0
             raise StillRunningError("the log of the reply is gone while it is being given")
         if not turns:
             raise self._lost(event.conversation_id)
@@ -232,7 +235,7 @@ class ReplyState:
         )
 
     def _end_as_stored(self, turn: wire.Turn) -> tuple[ReplyEvent, ...]:
-        self._begins_anew = False
+        self._begins_anew, self.last_seq = False, max(self.last_seq, self._shown_seq)
         news: tuple[ReplyEvent, ...] = ()
         self.details = turn.details
         if not (self._knows_beginning and turn.text.startswith(self.text)):

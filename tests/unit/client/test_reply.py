@@ -163,6 +163,21 @@ def test_the_details_of_a_reply_whose_log_is_gone_are_those_of_its_turn(state: R
     assert state.details == DETAILS
 
 
+def test_reply_that_ended_before_it_could_be_followed_again_goes_on_counting(state: ReplyState) -> None:
+    state.take(accepted())
+    state.take(token(1, "shown "))
+    state.take(token(2, "before"))
+    with pytest.raises(StillRunningError):
+        state.take(snapshot(active="gen_1"))
+    with pytest.raises(StillRunningError):
+        state.take(snapshot(active="gen_1"))
+    last, ended = state.take(snapshot(answer("shown before and after")))
+    assert isinstance(last, wire.Token)
+    assert isinstance(ended, wire.Ended)
+    assert ((last.seq, last.text), ended.seq) == ((3, " and after"), 4)
+    assert state.text == "shown before and after"
+
+
 def test_running_reply_that_cannot_be_resumed_is_followed_again_from_its_beginning(state: ReplyState) -> None:
     state.take(accepted())
     state.take(token(1, "shown by one "))
