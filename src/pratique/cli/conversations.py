@@ -240,18 +240,17 @@ async def _count(settings: OrchestratorSettings, owner: PrincipalId) -> int:
 def _settings(
     config: Path | None, state_dir: Path | None, *, table: str | None, region: str | None, endpoint_url: str | None
 ) -> OrchestratorSettings:
-    settings = load_settings(
-        OrchestratorSettings,
-        part="orchestrator",
-        file=config,
-        environment=os.environ,
-        overrides={"state_dir": state_dir},
-    )
-    given = {"table": table, "region": region, "endpoint_url": endpoint_url}
-    if table is not None:
-        given["backend"] = "dynamodb"
-    store = msgspec.structs.asdict(settings.store) | {name: value for name, value in given.items() if value is not None}
-    return msgspec.structs.replace(settings, store=msgspec.convert(store, type(settings.store)))
+    def load(**overrides: object) -> OrchestratorSettings:
+        flags = {"state_dir": state_dir, **overrides}
+        return load_settings(
+            OrchestratorSettings, part="orchestrator", file=config, environment=os.environ, overrides=flags
+        )
+
+    settings = load()
+    flags = {"table": table, "region": region, "endpoint_url": endpoint_url, "backend": table and "dynamodb"}
+    given = {name: value for name, value in flags.items() if value is not None}
+    # A table of settings is overridden as a whole: what is not given here stays as the other sources have it.
+    return load(store=msgspec.structs.asdict(settings.store) | given) if given else settings
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pratique.cli.conversations import app
 from pratique.core.clock import ManualClock
 from pratique.core.errors import CallerError
 from pratique.core.ids import PrincipalId
+from pratique.core.settings import SettingsError
 from pratique.orchestrator.conversations import GenerationOptions, Outcome
 from pratique.orchestrator.conversations.sqlite import SqliteConversationStore
 from pratique.orchestrator.protocol.events import FinishReason
@@ -68,6 +69,18 @@ def test_an_erasure_wants_to_be_meant(state: Path) -> None:
 def test_without_a_store_there_is_nothing_to_export() -> None:
     with pytest.raises(CallerError, match="No store is named"):
         run("export", "--owner", "ann")
+
+
+def test_a_table_that_cannot_be_one_is_refused_by_its_name() -> None:
+    with pytest.raises(SettingsError, match=r"store\.table.*given explicitly"):
+        run("purge", "--table", "a b", "--dry-run")
+
+
+def test_flags_change_what_they_name_and_leave_the_rest_of_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "pratique.toml"
+    config.write_text("[orchestrator.store]\nregion = 'eu-central-1'\nretention_days = 30\n")
+    asked = run("purge", "--table", "talk", "--config", str(config), "--dry-run")[1]
+    assert "for 30 days" in asked
 
 
 def test_an_export_goes_to_a_new_file_of_ones_own(state: Path) -> None:
