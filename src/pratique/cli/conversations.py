@@ -32,7 +32,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Export, erase and purge conversations; make their table.", no_args_is_help=True)
 
-_PURGE_BATCH = 100
 _DAY_SECONDS = 86_400.0
 
 _Config = Annotated[Path | None, typer.Option(help="TOML file with a table \\[orchestrator], as the replicas have it.")]
@@ -211,17 +210,13 @@ async def _erase(settings: OrchestratorSettings, owner: PrincipalId) -> ErasedTo
 
 
 async def _purge(settings: OrchestratorSettings, days: float) -> int:
+    from pratique.orchestrator.conversations.retention import purge_old
+
+    clock = SystemClock()
     # Nothing changed before 1970: without an age, none is too old.
-    unchanged_since = SystemClock().epoch() - days * _DAY_SECONDS if days else 0.0
-    count = 0
+    unchanged_since = clock.epoch() - days * _DAY_SECONDS if days else 0.0
     async with _opened(settings) as opened:
-        while True:
-            names = await opened.store.purge(unchanged_since=unchanged_since, limit=_PURGE_BATCH)
-            for name in names:
-                await opened.deleted(name)
-            count += len(names)
-            if len(names) < _PURGE_BATCH:
-                break
+        count = await purge_old(opened.store, unchanged_since=unchanged_since, deleted=opened.deleted, clock=clock)
         _tell_of_caches(opened)
     return count
 

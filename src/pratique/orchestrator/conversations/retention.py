@@ -19,13 +19,36 @@ if TYPE_CHECKING:
     from pratique.core.ids import ConversationId
     from pratique.orchestrator.conversations.interface import ConversationStore
 
-__all__ = ["Purger"]
+__all__ = ["Purger", "purge_old"]
 
 _BATCH: Final = 50
 _PAUSE_SECONDS: Final = 0.2
 """Between two batches, so that writes of people come in between."""
 
 _log = get_logger("conversations")
+
+
+async def purge_old(
+    store: ConversationStore,
+    *,
+    unchanged_since: float,
+    deleted: Callable[[ConversationId], Awaitable[None]],
+    clock: Clock,
+) -> int:
+    """Remove every conversation last changed before then (epoch seconds); return how many. `deleted` tells the caches.
+
+    Raises:
+        StoreUnavailableError: what was removed before stays removed.
+    """
+    count = 0
+    while names := await store.purge(unchanged_since=unchanged_since, limit=_BATCH):
+        for name in names:
+            await deleted(name)
+        count += len(names)
+        if len(names) < _BATCH:
+            break
+        await clock.sleep(_PAUSE_SECONDS)
+    return count
 
 
 class Purger:
@@ -52,16 +75,12 @@ class Purger:
         Raises:
             StoreUnavailableError.
         """
-        unchanged_since = self._clock.epoch() - self._retention_seconds
-        count = 0
-        while names := await self._store.purge(unchanged_since=unchanged_since, limit=_BATCH):
-            for name in names:
-                await self._deleted(name)
-            count += len(names)
-            if len(names) < _BATCH:
-                break
-            await self._clock.sleep(_PAUSE_SECONDS)
-        return count
+        return await purge_old(
+            self._store,
+            unchanged_since=self._clock.epoch() - self._retention_seconds,
+            deleted=self._deleted,
+            clock=self._clock,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
