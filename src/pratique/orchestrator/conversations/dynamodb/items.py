@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pratique.core.ids import ConversationId, GenerationId, PrincipalId
+from pratique.orchestrator.conversations import rules
 from pratique.orchestrator.conversations.dynamodb import keys
 from pratique.orchestrator.conversations.dynamodb.keys import Item
 from pratique.orchestrator.conversations.interface import GenerationRecord, GenerationStatus, StoredConversation
@@ -206,9 +207,7 @@ def turn_body(item: Item) -> StoredTurn:
 
 
 def generation_item(stored: StoredGeneration, *, expires_at: int | None) -> Item:
-    record = stored.record
-    if record.outcome is not None:
-        record = msgspec.structs.replace(record, outcome=msgspec.structs.replace(record.outcome, text=""))
+    record = rules.without_text(stored.record)
     item = {
         **keys.generation_key(record.generation_id),
         "epoch": _number(record.epoch),
