@@ -43,7 +43,6 @@ __all__ = [
 INLINE_BYTES: Final = 64 * 1024
 """A longer text goes into pieces: in a transaction each KB costs two write units, of 1,000 a second in a partition."""
 CHUNK_BYTES: Final = 256 * 1024
-_KIND_AT: Final = 2
 
 T = TypeVar("T")
 
@@ -191,7 +190,7 @@ def turn_of(item: Item, pieces: dict[str, bytes]) -> StoredTurn:
     stored = _body(item, StoredTurn)
     expires_at = int(item["expires_at"]["N"]) if "expires_at" in item else None
     if stored.num_chunks:
-        wanted = [f"X#{stored.turn.turn_id}#{number:06d}" for number in range(stored.num_chunks)]
+        wanted = [keys.chunk_name(stored.turn.turn_id, number) for number in range(stored.num_chunks)]
         if any(name not in pieces for name in wanted):
             raise TornReadError
         text = b"".join(pieces[name] for name in wanted).decode()
@@ -262,8 +261,8 @@ def assemble(found: list[Item]) -> Snapshot | None:
         return None
     if head.deleted_by is not None:
         return Snapshot(head=head)
-    pieces = {item["sk"]["S"]: bytes(item["piece"]["B"]) for item in found if item["sk"]["S"][:_KIND_AT] == "X#"}
-    turns = tuple(turn_of(item, pieces) for item in found if item["sk"]["S"][:_KIND_AT] == "T#")
+    pieces = {item["sk"]["S"]: bytes(item["piece"]["B"]) for item in found if item["sk"]["S"].startswith(keys.CHUNK)}
+    turns = tuple(turn_of(item, pieces) for item in found if item["sk"]["S"].startswith(keys.TURN))
     versions = [one.version for one in turns]
     if sum(versions) != head.seal or max(versions, default=0) > head.version:
         raise TornReadError

@@ -10,12 +10,18 @@ if TYPE_CHECKING:
     from pratique.core.ids import ConversationId, GenerationId, PrincipalId
 
 __all__ = [
+    "CHUNK",
     "HEAD",
     "INDEX",
+    "MEMBERSHIP",
+    "MESSAGE",
     "OWNER_SHARDS",
     "RUNNING_SHARDS",
+    "TURN",
     "Item",
     "chunk_key",
+    "chunk_name",
+    "chunks_prefix",
     "conversation_partition",
     "generation_key",
     "head_key",
@@ -35,6 +41,12 @@ Item: TypeAlias = dict[str, dict[str, Any]]
 
 INDEX: Final = "by_shelf"
 HEAD: Final = "HEAD"
+TURN: Final = "T#"
+"""How the sort keys of a conversation's turns begin; so do those below."""
+CHUNK: Final = "X#"
+MEMBERSHIP: Final = "C#"
+"""In an owner's partition."""
+MESSAGE: Final = "M#"
 OWNER_SHARDS: Final = 4
 """A partition takes 1,000 write units a second, a transactional write costs two: about 2,000 messages a second each."""
 RUNNING_SHARDS: Final = 8
@@ -50,11 +62,21 @@ def head_key(conversation_id: str) -> Item:
 
 
 def turn_key(conversation_id: str, position: int) -> Item:
-    return _key(conversation_partition(conversation_id), f"T#{position:010d}")
+    return _key(conversation_partition(conversation_id), f"{TURN}{position:010d}")
 
 
 def chunk_key(conversation_id: str, turn_id: str, number: int) -> Item:
-    return _key(conversation_partition(conversation_id), f"X#{turn_id}#{number:06d}")
+    return _key(conversation_partition(conversation_id), chunk_name(turn_id, number))
+
+
+def chunk_name(turn_id: str, number: int) -> str:
+    """Return the sort key of a piece of a turn's text."""
+    return f"{chunks_prefix(turn_id)}{number:06d}"
+
+
+def chunks_prefix(turn_id: str) -> str:
+    """Return how the sort keys of all pieces of a turn's text begin."""
+    return f"{CHUNK}{turn_id}#"
 
 
 def generation_key(generation_id: str) -> Item:
@@ -62,11 +84,11 @@ def generation_key(generation_id: str) -> Item:
 
 
 def membership_key(owner: PrincipalId, conversation_id: ConversationId) -> Item:
-    return _key(_owner_partition(owner, _shard(conversation_id, OWNER_SHARDS)), f"C#{conversation_id}")
+    return _key(_owner_partition(owner, _shard(conversation_id, OWNER_SHARDS)), f"{MEMBERSHIP}{conversation_id}")
 
 
 def message_key(owner: PrincipalId, client_message_id: str) -> Item:
-    return _key(_owner_partition(owner, _shard(client_message_id, OWNER_SHARDS)), f"M#{client_message_id}")
+    return _key(_owner_partition(owner, _shard(client_message_id, OWNER_SHARDS)), f"{MESSAGE}{client_message_id}")
 
 
 def owner_partitions(owner: PrincipalId) -> list[str]:

@@ -154,7 +154,7 @@ class Reading:
         """Return the owner's conversations, in the order of their ids; a tenth of a KB each."""
         found: list[ConversationId] = []
         for partition in keys.owner_partitions(owner):
-            members = await self._gateway.query(partition, prefix="C#", limit=limit, keys_only=True)
+            members = await self._gateway.query(partition, prefix=keys.MEMBERSHIP, limit=limit, keys_only=True)
             found += [_name(item) for item in members]
         return sorted(found)[:limit]
 
@@ -183,7 +183,7 @@ class Reading:
         if "text" in item:
             return {}
         partition = keys.conversation_partition(record.conversation_id)
-        found = await self._gateway.query(partition, prefix=f"X#{record.turn_id}#")
+        found = await self._gateway.query(partition, prefix=keys.chunks_prefix(record.turn_id or ""))
         return {one["sk"]["S"]: bytes(one["piece"]["B"]) for one in found}
 
 
@@ -193,4 +193,4 @@ def _place(item: Item) -> str:
 
 
 def _name(item: Item) -> ConversationId:
-    return ConversationId(item["sk"]["S"].removeprefix("C#"))
+    return ConversationId(item["sk"]["S"].removeprefix(keys.MEMBERSHIP))

@@ -60,7 +60,7 @@ class Removal:
     async def clear(self, owner: PrincipalId, name: ConversationId, *, messages: MessageIds) -> tuple[int, int]:
         """Remove everything of a conversation that has ended; return how many turns and generations there were."""
         found = await self._gateway.query(keys.conversation_partition(name))
-        turns = [items.turn_body(item) for item in found if item["sk"]["S"].startswith("T#")]
+        turns = [items.turn_body(item) for item in found if item["sk"]["S"].startswith(keys.TURN)]
         generations = [one for turn in turns for one in turn.generations]
         known = [keys.message_key(owner, one) for turn in turns for one in turn.messages]
         await self._gateway.delete_all([keys.generation_key(one) for one in generations])
@@ -99,7 +99,7 @@ class Removal:
         """Remove a bounded number of the owner's client message ids; return how many, and whether none is left."""
         count = 0
         for partition in keys.owner_partitions(owner):
-            found = await self._gateway.query(partition, prefix="M#", limit=_MESSAGES_AT_ONCE, keys_only=True)
+            found = await self._gateway.query(partition, prefix=keys.MESSAGE, limit=_MESSAGES_AT_ONCE, keys_only=True)
             await self._gateway.delete_all(found)
             count += len(found)
             if len(found) == _MESSAGES_AT_ONCE:
