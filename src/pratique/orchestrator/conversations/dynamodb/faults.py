@@ -1,7 +1,7 @@
 """What an error of DynamoDB, or of the way to it, means: a condition that did not hold, worth another try, or the end.
 
-Pure: the names are those of the DynamoDB API reference ("Error handling with DynamoDB", "TransactWriteItems"). What is
-not known here is not retried.
+Pure: the names are those of the DynamoDB API reference ("Error handling with DynamoDB", "TransactWriteItems"). An
+answer that is not known here is not retried; an unknown failure on the way to an answer is.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ _ENDED: Final = {
     "PartialCredentialsError": ("credentials", _CREDENTIALS),
     "CredentialRetrievalError": ("credentials", _CREDENTIALS),
     "TokenRetrievalError": ("credentials", _CREDENTIALS),
+    "ParamValidationError": ("refused", None),
     "NoRegionError": ("no_region", "Set the region: [orchestrator.store] region, or AWS_REGION."),
 }
 _CONDITION: Final = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})

@@ -13,7 +13,7 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from pratique.core.catalogue.conversations import STORE_COMMIT_SECONDS, STORE_FAILURES, STORE_RETRIES
 from pratique.orchestrator.conversations.dynamodb import faults
@@ -196,7 +196,7 @@ class Gateway:
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 answer: dict[str, Any] = await getattr(client, operation)(**request)
-            except (ClientError, BotoCoreError, HTTPClientError) as error:
+            except (ClientError, BotoCoreError) as error:
                 fault = _assess(error)
                 if fault.kind is Kind.CONDITION:
                     raise _ConditionFailedError from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError
+from botocore.exceptions import ClientError, ConnectTimeoutError, NoCredentialsError, ParamValidationError
 
 from pratique.core.clock import ManualClock
 from pratique.core.ids import ConversationId, PrincipalId, SequentialIds
@@ -75,7 +75,15 @@ async def test_a_failed_condition_is_an_answer_and_not_repeated() -> None:
     assert not await gateway_of(Client(refused("ConditionalCheckFailedException"))).put(Write(item=KEY))
 
 
-@pytest.mark.parametrize("error", [refused("AccessDeniedException"), NoCredentialsError(), refused("NeverHeardOf")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused("AccessDeniedException"),
+        refused("NeverHeardOf"),
+        NoCredentialsError(),
+        ParamValidationError(report="a request that the client does not even send"),
+    ],
+)
 async def test_what_repeating_does_not_help_is_told_at_once(error: Exception) -> None:
     client = Client(error)
     with pytest.raises(StoreUnavailableError, match="'talk' cannot be used"):
@@ -234,7 +242,3 @@ class TestTable:
             "describe_table",
             "update_time_to_live",
         ]
-
-
-def test_an_item_without_its_conversation_is_none() -> None:
-    assert items.assemble([]) is None
