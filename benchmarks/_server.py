@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from typing import Any, Self
 
 import psutil
 
-__all__ = ["Server", "machine"]
+__all__ = ["Server", "free_port", "machine"]
 
 _START_SECONDS = 300.0
 _ANSWER_SECONDS = 120.0
@@ -36,6 +37,14 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2),
     }
+
+
+def free_port() -> int:
+    """Return a port that was free a moment ago, for programs that take no socket and know no port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Server:

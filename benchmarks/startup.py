@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from benchmarks._server import free_port
 
 from pratique.inference.artifacts.store import default_model_root, import_small_model
 
@@ -105,7 +105,7 @@ def subjects(folder: Path) -> list[Subject]:
 
 def measure(subject: Subject, log: Path) -> Start:
     """Start it once, ask it twice, end it."""
-    port = _free_port()
+    port = free_port()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
     load_average = os.getloadavg()[0]
     began = time.monotonic()
@@ -202,12 +202,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     _, alive = psutil.wait_procs(children, timeout=5)
     for child in alive:
         child.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _report(starts: list[Start]) -> dict[str, object]:

@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 from benchmarks._gateway.environments import program
 from benchmarks._gateway.load import Address
-from benchmarks._gateway.processes import Measured, free_port, running, wait_for_http
+from benchmarks._gateway.processes import Measured, running, wait_for_http
+from benchmarks._server import free_port
 
 from pratique.fleet import edge
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Measured", "free_port", "running", "wait_for_http"]
+__all__ = ["Measured", "running", "wait_for_http"]
 
 _START_SECONDS = 120.0
 _END_SECONDS = 15.0
@@ -93,14 +92,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     for child in psutil.wait_procs(children, timeout=2)[1]:
         child.kill()
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago: these programs take no socket and know no port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_http(measured: Measured, url: str) -> None:

@@ -1,13 +1,14 @@
-"""Two orchestrator replicas on one store and one Valkey, before a scripted model server: processes that can be hurt."""
+"""Processes that can be hurt: orchestrator replicas, Valkey, and whatever else a history needs."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import signal
-import socket
 import sys
 from pathlib import Path
+
+from benchmarks._server import free_port
 
 __all__ = ["ROOT", "Process", "Replica", "Valkey"]
 
@@ -17,6 +18,9 @@ _START_SECONDS = 60.0
 
 class Process:
     """A process of ours that is killed, paused and started again; it ends with us at the latest."""
+
+    _is_read = False
+    """Whether its standard output is for us, and not for its log."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -32,11 +36,12 @@ class Process:
         """Start it; return when it answers."""
         self.life += 1
         with (self._folder / f"{self.name}.log").open("ab") as log:
+            output = asyncio.subprocess.PIPE if self._is_read else log
             self._process = await asyncio.create_subprocess_exec(
-                *self._words(), cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=log, preexec_fn=_die_with_parent
+                *self._words(), cwd=ROOT, stdout=output, stderr=log, preexec_fn=_die_with_parent
             )
         async with asyncio.timeout(_START_SECONDS):
-            await self._wait_ready(self._process)
+            await self._wait_ready()
 
     async def kill(self) -> None:
         """End it as a crash would."""
@@ -60,7 +65,7 @@ class Process:
     def _words(self) -> list[str]:
         raise NotImplementedError
 
-    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait_ready(self) -> None:
         raise NotImplementedError
 
     def _log(self) -> str:
@@ -70,11 +75,13 @@ class Process:
 class Replica(Process):
     """`pratique serve orchestrator`."""
 
+    _is_read = True
+
     def __init__(self, name: str, folder: Path, flags: list[str]) -> None:
         super().__init__(name, folder)
         self.url = ""
         self._flags = flags
-        self._port = _free_port()
+        self._port = free_port()
 
     @property
     def source(self) -> str:
@@ -85,10 +92,10 @@ class Replica(Process):
         command = [sys.executable, "-m", "pratique.cli.main", "serve", "orchestrator"]
         return [*command, "--name", self.name, "--port", str(self._port), *self._flags]
 
-    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
-        if process.stdout is None:
-            raise RuntimeError("Its output is piped.")
-        line = (await process.stdout.readline()).decode()
+    async def _wait_ready(self) -> None:
+        if self._process is None or self._process.stdout is None:
+            raise RuntimeError("It is started, and its output is read.")
+        line = (await self._process.stdout.readline()).decode()
         if not line.startswith("listening on "):
             raise RuntimeError(f"{self.name} did not start:\n{self._log()}")
         self.url = line.removeprefix("listening on ").strip()
@@ -99,7 +106,7 @@ class Valkey(Process):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("valkey", folder)
-        self._port = _free_port()
+        self._port = free_port()
         self.url = f"redis://127.0.0.1:{self._port}"
 
     def _words(self) -> list[str]:
@@ -108,23 +115,16 @@ class Valkey(Process):
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self._folder)]
         return [str(get_binary_path()), "--port", str(self._port), "--loglevel", "warning", *options]
 
-    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait_ready(self) -> None:
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", self._port)
             except OSError:
-                if process.returncode is not None:
-                    raise RuntimeError(f"Valkey did not start:\n{self._log()}") from None
+                self.require_alive()
                 await asyncio.sleep(0.02)
             else:
                 writer.close()
                 return
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _die_with_parent() -> None:

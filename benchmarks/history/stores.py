@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import sqlite3
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+from benchmarks.history.house import Process
 from benchmarks.history.record import Operation, Recorder, load_history
 from benchmarks.history.storeclient import OWNER, StoreSpec, open_spec, read_into
 
@@ -24,9 +24,7 @@ __all__ = ["Stall", "read_all", "run_on_store", "stall_server", "stall_sqlite"]
 Stall: TypeAlias = Callable[[float], Awaitable[None]]
 """Keeps the store from answering for so many seconds."""
 
-_ROOT = Path(__file__).resolve().parents[2]
 _PROCESSES = 3
-_START_SECONDS = 60.0
 _PAUSE_SECONDS = (0.3, 1.2)
 _STALL_SECONDS = (0.05, 0.8)
 
@@ -37,14 +35,10 @@ async def run_on_store(
     """Let clients loose on the store, with faults all the while; return their history and the faults by kind."""
     draw = random.Random(seed)  # noqa: S311 - dice
     text = msgspec.json.encode(spec).decode()
-    workers = [_Worker(text, folder / f"w{number}.jsonl", f"w{number}", seed) for number in range(_PROCESSES)]
+    workers = [_Worker(f"w{number}", folder, text, seed) for number in range(_PROCESSES)]
     faults = {"kill": 0, "pause": 0, "stall": 0}
     try:
-        for worker in workers:
-            await worker.start()
-        async with asyncio.timeout(_START_SECONDS):
-            while not all(_has_begun(worker.path) for worker in workers):  # noqa: ASYNC110 - other processes, no event
-                await asyncio.sleep(0.02)
+        await asyncio.gather(*(worker.start() for worker in workers))
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(draw.uniform(0.2, 1.5))
@@ -90,39 +84,21 @@ def stall_server(pause: Callable[[], object], resume: Callable[[], object]) -> S
     return hold
 
 
-class _Worker:
-    """A process of clients, and its lives."""
+class _Worker(Process):
+    """A process of clients, and its lives. Ready: it has recorded something, in this life or an earlier one."""
 
-    def __init__(self, spec: str, path: Path, name: str, seed: str) -> None:
-        self.path = path
-        self._words = [sys.executable, "-m", "benchmarks.history.storeclient", spec, str(path), name, seed]
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, name: str, folder: Path, spec: str, seed: str) -> None:
+        super().__init__(name, folder)
+        self.path = folder / f"{name}.jsonl"
+        self._arguments = [spec, str(self.path), name, seed]
 
-    async def start(self) -> None:
-        with self.path.with_suffix(".log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*self._words, cwd=_ROOT, stdout=log, stderr=log)
+    def _words(self) -> list[str]:
+        return [sys.executable, "-m", "benchmarks.history.storeclient", *self._arguments]
 
-    async def kill(self) -> None:
-        """End it as a crash would."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
-
-    def require_alive(self) -> None:
-        """Raise where it ended by itself, which is no fault of ours."""
-        if self._process is None or self._process.returncode is not None:
-            raise RuntimeError(f"A worker ended by itself:\n{self.path.with_suffix('.log').read_text()[-3000:]}")
-
-    async def pause(self, seconds: float) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        self._process.send_signal(signal.SIGCONT)
-
-
-def _has_begun(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    async def _wait_ready(self) -> None:
+        while not (self.path.exists() and self.path.stat().st_size):
+            self.require_alive()
+            await asyncio.sleep(0.02)
 
 
 async def read_all(spec: StoreSpec, path: Path, history: list[Operation]) -> None:
