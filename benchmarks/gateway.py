@@ -15,6 +15,7 @@ import json
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -90,6 +91,7 @@ def _upstream(folder: Path) -> Iterator[tuple[Measured, int]]:
     with running(command, folder=folder, PYTHONPATH=str(root)) as measured:
         while not (said := measured.log.read_text(encoding="utf-8").strip()):
             measured.check()
+            time.sleep(0.01)
         yield measured, int(said)
 
 

@@ -175,7 +175,7 @@ async def _ask(http: aiohttp.ClientSession, key: str, at: float, asked: list[Ask
                 outcome = "shed"
             elif response.status != 200 or not content.endswith(b"data: [DONE]\n\n"):
                 outcome, detail = "error", f"{response.status} {content[-200:]!r}"
-    except aiohttp.ClientError as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         outcome, detail = "error", repr(error)
     whole = time.perf_counter() - began
     asked.append(Asked(at=at, outcome=outcome, head_seconds=head, whole_seconds=whole, detail=detail))

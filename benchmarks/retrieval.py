@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import sqlite3
 import statistics
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from benchmarks._server import machine
 
 from pratique.orchestrator.retrieval.documents import load_documents
 from pratique.orchestrator.retrieval.embedded.build import build_index
@@ -85,7 +85,7 @@ def main() -> None:
         searchers = {"ours": ours, "blanks + BM25": _blanks(source), "FTS5 trigram": _trigrams(source)}
         results = [_measure(name, search, questions, options.repetitions) for name, search in searchers.items()]
     about = {
-        "python": platform.python_version(),
+        "machine": machine(),
         "packages": {name: version(name) for name in ("tantivy", "sudachipy", "sudachidict-small")},
         "documents": len(source.documents),
         "questions": sum(bool(each.expected) for each in questions),

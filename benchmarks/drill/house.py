@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from pratique.fleet.edge import EdgeConfig, Pool
     from pratique.fleet.stack.plan import Plan, PlannedService
 
-__all__ = ["House", "drill_settings"]
+__all__ = ["REPLY_TOKENS", "House", "drill_settings"]
 
+REPLY_TOKENS: Final = 60
+"""Of the simulated engine's replies."""
 _START_SECONDS: Final = 120.0
 _VALKEY_URL: Final = "PRATIQUE_ORCHESTRATOR_VALKEY_URL"
 
@@ -176,7 +178,7 @@ def _environment(settings: StackSettings) -> dict[str, str]:
     # The services run in a folder of their own: a relative path would lead elsewhere there.
     kept["PYTHONPATH"] = str(Path(pratique.__file__).resolve().parents[1])
     if settings.engine == "simulated":
-        kept["PRATIQUE_INFERENCE_SIMULATED"] = json.dumps({"token_seconds": 0.03, "reply_tokens": 60})
+        kept["PRATIQUE_INFERENCE_SIMULATED"] = json.dumps({"token_seconds": 0.03, "reply_tokens": REPLY_TOKENS})
     return kept
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks._server import machine
 from benchmarks.drill.faults import draw_faults, parts_of
 from benchmarks.drill.history import History
-from benchmarks.drill.house import House, drill_settings
+from benchmarks.drill.house import REPLY_TOKENS, House, drill_settings
 from benchmarks.drill.nemesis import Nemesis
 from benchmarks.drill.outages import find_outages, make_episodes, summarize
 from benchmarks.drill.people import PATIENCE_SECONDS, Scene
@@ -30,7 +30,7 @@ from benchmarks.drill.prober import Prober
 from benchmarks.drill.report import Results
 from benchmarks.drill.speakers import make_people
 from benchmarks.drill.verdict import judge
-from benchmarks.history.record import SeenTurn
+from benchmarks.history.storeclient import seen_turns
 
 from pratique.core.ids import ConversationId
 from pratique.inference.engines.simulated import simulated_reply
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from benchmarks.drill.faults import Fault
     from benchmarks.drill.history import Said
+    from benchmarks.history.record import SeenTurn
 
 __all__ = ["Drill", "find_own_faults", "run_drill"]
 
@@ -49,7 +50,6 @@ _TAIL_SECONDS: Final = 5.0
 """Of load after the last fault, so that its consequences are seen."""
 _QUIET_SECONDS: Final = 40.0
 """Until nothing may be running any more: a lease, a scan, and a whole reply."""
-_REPLY_TOKENS: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,23 +163,15 @@ async def _wait_until_quiet(house: House) -> list[str]:
         await store.aclose()
 
 
-async def _read_store(house: House, said: Sequence[Said]) -> dict[str, list[SeenTurn]]:
+async def _read_store(house: House, said: Sequence[Said]) -> dict[str, tuple[SeenTurn, ...]]:
     """Return the turns of every conversation that people know of."""
     store = await SqliteConversationStore.open(house.database)
-    stored: dict[str, list[SeenTurn]] = {}
+    stored: dict[str, tuple[SeenTurn, ...]] = {}
     try:
         for conversation_id in {message.conversation_id for message in said if message.conversation_id}:
             with contextlib.suppress(ConversationNotFoundError):
                 found = await store.load_conversation(ConversationId(conversation_id))
-                stored[conversation_id] = [
-                    SeenTurn(
-                        turn_id=turn.turn_id,
-                        role=turn.role.value,
-                        text=turn.text,
-                        generation_id=turn.generation_id or "",
-                    )
-                    for turn in found.conversation.turns
-                ]
+                stored[conversation_id] = seen_turns(found)
     finally:
         await store.aclose()
     return stored
@@ -201,7 +193,7 @@ def find_own_faults(folder: Path) -> list[str]:
 
 
 def _expected(text: str) -> str:
-    return simulated_reply(text, num_tokens=_REPLY_TOKENS)
+    return simulated_reply(text, num_tokens=REPLY_TOKENS)
 
 
 def _count(said: Sequence[Said], prober: Prober) -> dict[str, int]:

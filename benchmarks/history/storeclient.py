@@ -25,7 +25,7 @@ from pratique.orchestrator.conversations.build import open_store
 from pratique.orchestrator.conversations.settings import StoreSettings
 from pratique.orchestrator.protocol.events import FinishReason
 
-__all__ = ["OWNER", "StoreSpec", "open_spec", "read_into"]
+__all__ = ["OWNER", "StoreSpec", "open_spec", "read_into", "seen_turns"]
 
 OWNER = PrincipalId("usr_history")
 _CLIENTS = 4
@@ -67,12 +67,17 @@ async def read_into(
         Result.OK,
         version=shown.version,
         active_generation_id=shown.active_generation_id or "",
-        turns=tuple(
-            SeenTurn(turn_id=turn.turn_id, role=turn.role.value, text=turn.text, generation_id=turn.generation_id or "")
-            for turn in shown.turns
-        ),
+        turns=seen_turns(found),
     )
     return found
+
+
+def seen_turns(stored: StoredConversation) -> tuple[SeenTurn, ...]:
+    """Return what a read of the store shows."""
+    return tuple(
+        SeenTurn(turn_id=turn.turn_id, role=turn.role.value, text=turn.text, generation_id=turn.generation_id or "")
+        for turn in stored.conversation.turns
+    )
 
 
 class _Clients:
