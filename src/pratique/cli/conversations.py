@@ -148,19 +148,26 @@ def create_table(
     print(f"made the table '{store.table}'")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Open:
     """The store, and the cache that replicas share."""
 
     store: ConversationStore
     shared: SharedCache | None
+    untold: str = ""
+    """Why replicas do not hear of what is gone; empty: they do."""
 
     async def deleted(self, conversation_id: ConversationId) -> None:
-        """Have every replica forget it."""
-        from pratique.orchestrator.cache.interface import DELETED
+        """Have every replica forget it. A cache that does not answer keeps nothing from being removed."""
+        from pratique.orchestrator.cache.interface import DELETED, SharedCacheError
 
-        if self.shared is not None:
+        if self.shared is None:
+            return
+        try:
             await self.shared.outdate(conversation_id, DELETED)
+        except SharedCacheError as error:
+            # Asked no more: each of many would wait as long.
+            self.shared, self.untold = None, error.message
 
 
 @asynccontextmanager
@@ -180,10 +187,11 @@ async def _opened(settings: OrchestratorSettings) -> AsyncIterator[_Open]:
                 "No store is named: conversations in memory are gone with their replica.",
                 hint="Say --state-dir, --table or --config.",
             )
-        shared = None
-        if settings.valkey_url:
-            shared = ValkeySharedCache(settings.valkey_url, origin="pratique-conversations", settings=settings.cache)
-            stack.push_async_callback(shared.aclose)
+        if not settings.valkey_url:
+            yield _Open(store, None, untold="no valkey_url is set")
+            return
+        shared = ValkeySharedCache(settings.valkey_url, origin="pratique-conversations", settings=settings.cache)
+        stack.push_async_callback(shared.aclose)
         yield _Open(store, shared)
 
 
@@ -264,5 +272,5 @@ def _destination(output: Path | None) -> Iterator[Callable[[bytes], object]]:
 
 
 def _tell_of_caches(opened: _Open) -> None:
-    if opened.shared is None:
-        print("running replicas may show it from their caches for some minutes (no valkey_url is set)", file=sys.stderr)
+    if opened.untold:
+        print(f"running replicas may show it from their caches for some minutes ({opened.untold})", file=sys.stderr)

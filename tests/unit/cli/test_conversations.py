@@ -107,6 +107,18 @@ def test_an_erasure_takes_one_persons_and_nobody_elses(state: Path) -> None:
     assert "erased 1 conversations" in run("erase", "--owner", "bob", "--yes", "--state-dir", str(state))[0]
 
 
+@pytest.mark.parametrize("command", [("erase", "--owner", "ann", "--yes"), ("purge", "--older-than-days", "1")])
+def test_caches_that_cannot_be_told_are_said_and_keep_nothing_from_being_removed(
+    state: Path, command: tuple[str, ...]
+) -> None:
+    config = state / "pratique.toml"
+    config.write_text(f"[orchestrator]\nvalkey_url = 'unix://{state}/nobody.sock'\n")
+    said = run(*command, "--state-dir", str(state), "--config", str(config))
+    assert "may show it from their caches" in said[1]
+    assert "does not answer" in said[1]
+    assert _titles(run("export", "--owner", "ann", "--state-dir", str(state))[0]) == []
+
+
 def test_a_purge_without_an_age_removes_no_conversation_that_is_there(state: Path) -> None:
     said = run("purge", "--state-dir", str(state))
     assert said[0] == "removed 0 conversations\n"
