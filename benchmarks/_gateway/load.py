@@ -88,7 +88,6 @@ class StreamTally:
     num_asked: int = 0
     num_frames: int = 0
     """Chunks that came in their place."""
-    num_failed: int = 0
     error: str = ""
     first_seconds: list[float] = field(default_factory=list)
 
@@ -138,7 +137,6 @@ async def stream_many(
         task.cancel()
     results = await asyncio.gather(*reading, return_exceptions=True)
     failed = [error for error in results if error is not None]
-    tally.num_failed = len(failed)
     if failed:
         tally.error = repr(failed[0]) or "late"
     for connection in connections:

@@ -89,11 +89,6 @@ class House:
     def api_key(self) -> str:
         return self._paths.api_key.read_text(encoding="utf-8").strip()
 
-    @property
-    def replica_urls(self) -> tuple[str, ...]:
-        """Every orchestrator, past the edge and past the proxies."""
-        return tuple(found.address for found in self._stack.status().services if found.kind == "orchestrator")
-
     def pid(self, name: str) -> int | None:
         """Return the process of a service, which leads a process group; None while it has none."""
         return next((found.pid for found in self._stack.status().services if found.name == name), None)
