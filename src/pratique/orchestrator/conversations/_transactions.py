@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BeginRetry", "BeginTurn", "Transactions"]
 
-_RETRY = "retry"
-"""Stands in the digest column of a retry; no digest of a text looks like it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class BeginTurn:
@@ -105,7 +102,7 @@ class Transactions:
     def begin_retry(self, connection: sqlite3.Connection, request: BeginRetry) -> BegunTurn:
         if (known := _known_message(connection, request)) is not None:
             stored_digest, _, conversation_id, generation_id = known
-            if conversation_id != request.conversation_id or stored_digest not in {None, _RETRY}:
+            if conversation_id != request.conversation_id or stored_digest not in {None, rules.RETRY_DIGEST}:
                 raise ClientMessageConflictError(request.client_message_id)
             return _begun_before(connection, conversation_id, generation_id)
         now = self._clock.epoch()
@@ -126,7 +123,7 @@ class Transactions:
             "UPDATE turns SET generation_id = ?, finish_reason = NULL, error = NULL WHERE turn_id = ?",
             (record.generation_id, asked.turn_id),
         )
-        return _begun(connection, request, record, digest=_RETRY, now=now)
+        return _begun(connection, request, record, digest=rules.RETRY_DIGEST, now=now)
 
     def claim(
         self, connection: sqlite3.Connection, generation_id: GenerationId, epoch: int, holder: str

@@ -91,7 +91,7 @@ class MemoryConversationStore:
         known = self._messages.get((owner, client_message_id))
         if known is not None:
             same = known.digest in {None, rules.digest(text)} and _same_target(known, conversation_id)
-            return self._begun_before(known, client_message_id, same=same and not self._is_retry(known))
+            return self._begun_before(known, client_message_id, same=same)
         now = self._clock.epoch()
         stored = self._new(owner, text, now) if conversation_id is None else self._idle(owner, conversation_id)
         turn = Turn(
@@ -114,7 +114,7 @@ class MemoryConversationStore:
         self._require_available()
         known = self._messages.get((owner, client_message_id))
         if known is not None:
-            same = known.conversation_id == conversation_id and (known.digest is None or self._is_retry(known))
+            same = known.conversation_id == conversation_id and known.digest in {None, rules.RETRY_DIGEST}
             return self._begun_before(known, client_message_id, same=same)
         stored = self._idle(owner, conversation_id)
         turns = stored.head.turns
@@ -125,7 +125,7 @@ class MemoryConversationStore:
         turn = turns[-1]
         options = self._generations[GenerationId(turn.generation_id or "")].record.options
         stored.head = msgspec.structs.replace(stored.head, turns=turns[:-1])
-        begun = self._begin(stored, turn, options, message=(client_message_id, _RETRY, False))
+        begun = self._begin(stored, turn, options, message=(client_message_id, rules.RETRY_DIGEST, False))
         if reply:
             stored.superseded.append(ExportedTurn(turn=reply, superseded_by=begun.generation_id))
         return begun
@@ -366,13 +366,6 @@ class MemoryConversationStore:
             conversation=_snapshot(self._conversations[known.conversation_id]),
             duplicate=True,
         )
-
-    @staticmethod
-    def _is_retry(known: _Message) -> bool:
-        return known.digest == _RETRY
-
-
-_RETRY = "retry"
 
 
 def _same_target(known: _Message, conversation_id: ConversationId | None) -> bool:

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_PAGE",
     "MAX_RUNNING",
     "MAX_TITLE_CHARACTERS",
+    "RETRY_DIGEST",
     "TITLE_CHARACTERS",
     "assistant_turn",
     "check_claim",
@@ -45,6 +46,8 @@ __all__ = [
     "without_text",
 ]
 
+RETRY_DIGEST: Final = "retry"
+"""Stands for the digest of a retry, which has no text; no digest of a text looks like it."""
 TITLE_CHARACTERS: Final = 60
 MAX_TITLE_CHARACTERS: Final = 200
 MAX_PAGE: Final = 200

@@ -59,8 +59,6 @@ __all__ = [
     "require_owned",
 ]
 
-RETRY: Final = "retry"
-"""Stands for the digest of a retry; no digest of a text looks like it."""
 _LATE_END_SECONDS: Final = 86_400.0
 
 
@@ -137,7 +135,7 @@ class Request:
 
     @property
     def digest(self) -> str:
-        return RETRY if self.text is None else rules.digest(self.text)
+        return rules.RETRY_DIGEST if self.text is None else rules.digest(self.text)
 
 
 @dataclass(frozen=True, kw_only=True)
