@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -11,11 +11,8 @@ from typer.testing import CliRunner, Result
 from pratique.cli.retrieval import app
 from pratique.core.errors import CallerError
 from pratique.core.settings import SettingsError
-from pratique.orchestrator.retrieval.embedded.manifest import IndexMissingError
+from pratique.orchestrator.retrieval.embedded.manifest import IndexDamagedError, IndexMissingError
 from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.unit
 
@@ -67,6 +64,10 @@ def test_a_whole_index_is_verified_and_a_damaged_one_is_not(index: str, tmp_path
     assert (shown["schema_version"], shown["num_documents"]) == (1, 2)
     with pytest.raises(IndexMissingError):
         run("verify", str(tmp_path))
+    (damaged,) = Path(index).glob("*/*.store")
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    with pytest.raises(IndexDamagedError, match=f"{damaged.name} is not what the manifest says"):
+        run("verify", index)
 
 
 def test_wrong_arguments_are_told(source: Path, tmp_path: Path) -> None:
