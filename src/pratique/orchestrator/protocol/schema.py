@@ -33,6 +33,7 @@ CLOSE_CODES: Mapping[int, str] = {
     1011: "Something failed inside the service: reconnect, resume.",
     1013: "The reader was too slow, or the replica has as many connections as it may: reconnect later, resume.",
     4400: "Too many malformed frames in a row: the client is broken.",
+    4401: "The token that opened it has ended: get a new one, reconnect, resume.",
 }
 """Of the WebSocket, with what a client does then."""
 

@@ -14,12 +14,20 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pratique.client.errors import TRANSIENT_CODES, WIRE_ERRORS
+from pratique.orchestrator.api import stream, websocket
 from pratique.orchestrator.protocol import events, frames
 from pratique.orchestrator.protocol.encode import encode_event
 from pratique.orchestrator.protocol.examples import EVENT_EXAMPLES, FRAME_EXAMPLES, example_of
 from pratique.orchestrator.protocol.meanings import RETRY_ADVICE
 from pratique.orchestrator.protocol.parse import parse_frame
-from pratique.orchestrator.protocol.schema import SCHEMAS, asyncapi, event_schema, frame_schema, openapi
+from pratique.orchestrator.protocol.schema import (
+    CLOSE_CODES,
+    SCHEMAS,
+    asyncapi,
+    event_schema,
+    frame_schema,
+    openapi,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -103,6 +111,13 @@ def test_asyncapi_names_every_frame_and_event() -> None:
     for operation in document["operations"].values():
         assert operation["action"] in {"send", "receive"}
         assert operation["channel"] == {"$ref": "#/channels/chat"}
+
+
+def test_every_close_code_that_is_sent_is_published() -> None:
+    sent = {stream.GOING_AWAY, stream.TRY_AGAIN_LATER, stream.CREDENTIAL_EXPIRED}
+    sent |= {websocket.POLICY, websocket.TOO_MANY_BAD_FRAMES, websocket._INTERNAL}
+    assert sent <= set(CLOSE_CODES)
+    assert all(f"{code}: " in asyncapi()["info"]["description"] for code in sent)
 
 
 def test_openapi_has_the_shape_of_its_version() -> None:
