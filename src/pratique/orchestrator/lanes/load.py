@@ -40,12 +40,18 @@ class CpuMeter:
         self._read_seconds = read_seconds
         self._cores = cores
         self._last = (clock.monotonic(), read_seconds())
+        self._share = 0.0
 
     def read(self) -> float:
-        """Return the share since the last reading, 0 to 1."""
-        now, used = self._clock.monotonic(), self._read_seconds()
+        """Return the share since the last reading, 0 to 1; the last known one where it cannot be read now."""
+        try:
+            now, used = self._clock.monotonic(), self._read_seconds()
+        except OSError:
+            # Out of descriptors, as a rule: under the very load that is measured here, which must not end the replica.
+            return self._share
         (then, before), self._last = self._last, (now, used)
-        return min(1.0, (used - before) / (now - then) / self._cores) if now > then else 0.0
+        self._share = min(1.0, (used - before) / (now - then) / self._cores) if now > then else 0.0
+        return self._share
 
 
 def cgroup_meter(clock: Clock, root: Path = _CGROUP) -> CpuMeter | None:

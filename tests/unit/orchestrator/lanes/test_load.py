@@ -53,6 +53,23 @@ async def test_share_of_a_quota_is_read_from_the_cgroup(tmp_path: Path) -> None:
     assert meter.read() == pytest.approx(0.8)
 
 
+async def test_share_that_cannot_be_read_for_a_while_is_the_last_known_one(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    (tmp_path / "cpu.stat").write_text("usage_usec 0\n")
+    clock = ManualClock()
+    meter = cgroup_meter(clock, tmp_path)
+    assert meter is not None
+    await clock.advance(1.0)
+    (tmp_path / "cpu.stat").write_text("usage_usec 400000\n")
+    assert meter.read() == pytest.approx(0.8)
+    (tmp_path / "cpu.stat").unlink()
+    await clock.advance(1.0)
+    assert meter.read() == pytest.approx(0.8)
+    (tmp_path / "cpu.stat").write_text("usage_usec 500000\n")
+    await clock.advance(1.0)
+    assert meter.read() == pytest.approx(0.1)
+
+
 def window() -> LatencyWindow:
     return LatencyWindow(window_seconds=10.0, limit_seconds=1.0)
 
