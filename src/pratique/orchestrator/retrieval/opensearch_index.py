@@ -66,7 +66,8 @@ async def fill_index(
     """Build an index of the documents and make the alias mean it. The client stays open.
 
     Raises:
-        EnvironmentFaultError: the cluster cannot be asked, or refuses; the alias then means what it did.
+        EnvironmentFaultError: the cluster cannot be asked, or refuses. The alias then means what it did, unless only
+            the answer to its move was lost.
     """
     errors = import_extra("opensearchpy.exceptions", extra="opensearch")
     index = f"{alias}-{source.digest[:12]}-{secrets.token_hex(4)}"
@@ -76,10 +77,11 @@ async def fill_index(
         try:
             num_passages = await _fill(client, index, source, cut or Cut())
             await client.indices.refresh(index=index)
-            await _switch(client, alias, index)
         except BaseException:
             await client.indices.delete(index=index, params={"ignore_unavailable": "true"})
             raise
+        # From here on the new index is never removed: where the answer is lost, it may be the only one there is.
+        await _switch(client, alias, index)
     except errors.OpenSearchException as error:
         raise EnvironmentFaultError(f"OpenSearch did not take the index: {error}.") from error
     return FilledIndex(

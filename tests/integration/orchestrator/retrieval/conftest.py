@@ -31,6 +31,8 @@ class FakeOpenSearch:
         self.plugins: list[str] = []
         self.searches: list[dict[str, Any]] = []
         self.refuses_bulk = False
+        self.loses_moves = False
+        """Aliases are moved, and nobody is told."""
 
     def application(self) -> web.Application:
         application = web.Application()
@@ -79,6 +81,8 @@ class FakeOpenSearch:
                     self._remove(what["index"])
                 else:
                     self.aliases.setdefault(what["alias"], set()).add(what["index"])
+        if self.loses_moves and request.transport is not None:
+            request.transport.close()
         return web.json_response({"acknowledged": True})
 
     async def _bulk(self, request: web.Request) -> web.Response:

@@ -66,6 +66,14 @@ async def test_documents_that_are_refused_leave_the_old_index(fake: Any, client:
     assert set(fake.indices) == {first.index}
 
 
+async def test_a_switch_whose_answer_is_lost_costs_no_index(fake: Any, client: AsyncOpenSearch) -> None:
+    await fill_index(client, "books", source("Harbour"))
+    fake.loses_moves = True
+    with pytest.raises(EnvironmentFaultError, match="did not take the index"):
+        await fill_index(client, "books", source("Volcano", "1"))
+    assert [each.title for each in await OpenSearchRetriever(client, "books").search("volcano", limit=4)] == ["Volcano"]
+
+
 async def test_the_question_is_text_and_the_cutoff_is_the_clusters(fake: Any, client: AsyncOpenSearch) -> None:
     await fill_index(client, "books", source("Harbour"))
     retriever = OpenSearchRetriever(client, "books", Cutoffs(min_coverage=0.5, relative_score=0.0))
