@@ -166,7 +166,7 @@ class ReplyDetails(_Value, frozen=True, kw_only=True):
     """How a reply came about.
 
     `notice` is what the model server tells of what it left out, `degraded` what the reply had to do without
-    ("retrieval", "reduced_context").
+    ("retrieval", "reduced_context", "routing").
     """
 
     route: Route | None = None

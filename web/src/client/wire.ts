@@ -89,7 +89,7 @@ export interface ReplyDetails {
   readonly sources: readonly Source[];
   /** What the model server tells of what it left out of the prompt. */
   readonly notice: string | null;
-  /** What the reply had to do without: "retrieval", "reduced_context". */
+  /** What the reply had to do without: "retrieval", "reduced_context", "routing". */
   readonly degraded: readonly string[];
 }
 

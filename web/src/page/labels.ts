@@ -90,6 +90,7 @@ export function cutLabel({ turnsDropped, details }: Entry): string {
 const WITHOUT: Readonly<Record<string, string>> = {
   retrieval: "Written without looking anything up: the search did not answer.",
   reduced_context: "Written with less of the conversation than usual, because memory is short.",
+  routing: "Written by the default model: the rule that chooses one failed.",
 };
 
 /** What a reply had to do without. */

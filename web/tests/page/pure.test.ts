@@ -259,6 +259,7 @@ describe("what a reply was made of", () => {
   it("says what it had to do without, also what this page does not know", () => {
     expect(degradedLabel("retrieval")).toMatch(/search did not answer/);
     expect(degradedLabel("reduced_context")).toMatch(/memory is short/);
+    expect(degradedLabel("routing")).toMatch(/default model/);
     expect(degradedLabel("spell_check")).toBe("Written without: spell check.");
   });
 

@@ -121,7 +121,7 @@ class ReplyDetails(_Value, frozen=True, kw_only=True):
     notice: str | None = None
     """What the model server tells the reader of the prompt: what was left out of it."""
     degraded: tuple[str, ...] = ()
-    """What the reply had to do without: "retrieval", "reduced_context"."""
+    """What the reply had to do without: "retrieval", "reduced_context", "routing"."""
 
 
 class Turn(_Value, frozen=True, kw_only=True):
