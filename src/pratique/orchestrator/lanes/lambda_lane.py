@@ -86,7 +86,7 @@ class LambdaLane:
 
     @property
     def num_free(self) -> int:
-        """None for a while after Lambda refused an invocation: it knows of other invokers, this process does not."""
+        """0 for a while after Lambda throttled an invocation: it knows of other invokers, this process does not."""
         if self._clock.monotonic() < self._full_until:
             return 0
         return self._settings.max_concurrency - self._num_open

@@ -60,7 +60,7 @@ _JAPANESE: Final = (
 )
 _EDGE: Final = r"(?:^|(?<=[\s,.!?、。]))"
 _PHRASES: Final = re.compile(
-    rf"{_EDGE}(?:{'|'.join(_ENGLISH)})(?=$|[\s,.!?])|{_EDGE}(?:{'|'.join(_JAPANESE)})(?=$|[^\w]|$)", re.IGNORECASE
+    rf"{_EDGE}(?:{'|'.join(_ENGLISH)})(?=$|[\s,.!?])|{_EDGE}(?:{'|'.join(_JAPANESE)})(?=$|[^\w])", re.IGNORECASE
 )
 _WORD: Final = re.compile(r"[^\W_]")
 

@@ -78,7 +78,7 @@ def ensure_index(source: Source, folder: Path, cut: Cut) -> tuple[Manifest, bool
     with _locked(folder):
         try:
             manifest = load_manifest(folder)
-        except (IndexMissingError, IndexVersionError, IndexDamagedError):
+        except (IndexMissingError, IndexDamagedError):
             manifest = None
         if manifest is not None and is_current(manifest, source, cut):
             return manifest, False

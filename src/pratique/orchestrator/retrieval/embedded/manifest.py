@@ -104,7 +104,6 @@ def load_manifest(folder: Path) -> Manifest:
 
     Raises:
         IndexMissingError: there is none.
-        IndexVersionError: its format is another one.
         IndexDamagedError: it cannot be read.
     """
     path = folder / _MANIFEST
