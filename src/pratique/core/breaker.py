@@ -28,12 +28,12 @@ _SLICES: Final = 10
 
 
 class BreakerState(enum.Enum):
-    """Who may ask."""
+    """Who may ask. The values are what metrics show."""
 
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
+    CLOSED = 0
+    HALF_OPEN = 1
     """The pause is over: the next caller is the trial, or it is out already."""
+    OPEN = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from pratique.core.breaker import Breaker, BreakerState
+from pratique.core.breaker import Breaker
 from pratique.core.catalogue import retrieval as catalogue
 from pratique.core.events import get_logger
 from pratique.orchestrator.retrieval.interface import RetrievalUnavailableError
@@ -29,7 +29,6 @@ _MAX_WAITING: Final = 64
 _FAILURES: Final = 3
 _PAUSE_SECONDS: Final = 0.5
 _MAX_PAUSE_SECONDS: Final = 8.0
-_STATES: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 
 
 class GuardedRetriever:
@@ -57,7 +56,7 @@ class GuardedRetriever:
             # One trial at a time: by then it has answered or failed.
             trial_seconds=deadline_seconds,
         )
-        metrics.gauge(catalogue.RETRIEVAL_BREAKER_STATE).set_function(lambda: _STATES[self._breaker.state])
+        metrics.gauge(catalogue.RETRIEVAL_BREAKER_STATE).set_function(lambda: self._breaker.state.value)
         self._searches = metrics.counter(catalogue.RETRIEVAL_SEARCHES)
         self._seconds = metrics.histogram(catalogue.RETRIEVAL_SECONDS)
         self._failures = metrics.counter(catalogue.RETRIEVAL_FAILURES)

@@ -6,9 +6,9 @@ It never tries again by itself: who makes the reply does, in one place, and mark
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
-from pratique.core.breaker import Breaker, BreakerState, FailureShare
+from pratique.core.breaker import Breaker, FailureShare
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
 from pratique.orchestrator.upstream.discipline.retries import RetryBudget
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["DisciplinedUpstream"]
 
 _logger = get_logger("upstream")
-_STATES: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _LEAST_PAUSE_SECONDS = 0.05
 
 
@@ -69,7 +68,7 @@ class DisciplinedUpstream:
             floor_per_second=settings.retry_floor_per_second,
             burst=settings.retry_burst,
         )
-        instruments.breaker_state.labels(pool=pool).set_function(lambda: _STATES[self.breaker.state])
+        instruments.breaker_state.labels(pool=pool).set_function(lambda: self.breaker.state.value)
         instruments.retry_budget.labels(pool=pool).set_function(lambda: self.budget.balance)
 
     def open(self, request: UpstreamRequest) -> UpstreamStream:
