@@ -71,7 +71,7 @@ class ModelCatalogue:
         if len(self.pools) == 1:
             return state.ready
         replicas = [one for one in state.replicas if one.name.split("/")[0] == pool]
-        return any(one.state == "traffic_ready" for one in replicas) if replicas else None
+        return any(one.takes_traffic for one in replicas) if replicas else None
 
 
 def build_catalogue(settings: ModelsSettings, *, inference_url: str) -> ModelCatalogue:

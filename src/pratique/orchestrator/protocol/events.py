@@ -177,6 +177,10 @@ class ModelReplica(_Value, frozen=True, kw_only=True):
     """0…1 within the state, where it is known."""
     eta_seconds: float | None = None
 
+    @property
+    def takes_traffic(self) -> bool:
+        return self.state == "traffic_ready"
+
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Base of every server event."""

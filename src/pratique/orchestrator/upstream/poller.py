@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["ModelPoller", "StatusSource"]
 
 _logger = get_logger("upstream")
-_READY_STATES = frozenset({"traffic_ready"})
 _MAX_STATUS_BYTES = 256 * 1024
 _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
@@ -80,7 +79,7 @@ class ModelPoller:
     async def poll(self) -> None:
         """Ask everybody once."""
         replicas = await asyncio.gather(*(self._source.fetch(name, url) for name, url in self._addresses))
-        state = ModelState(ready=any(one.state in _READY_STATES for one in replicas), replicas=tuple(replicas))
+        state = ModelState(ready=any(one.takes_traffic for one in replicas), replicas=tuple(replicas))
         if state == self.state:
             return
         if state.ready != self.state.ready:
