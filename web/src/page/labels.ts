@@ -105,7 +105,7 @@ export function routeLabel({ pool, model }: Route): string {
 
 /** Why that model: the rule and its words. */
 export function reasonLabel({ policy, reason }: Route): string {
-  if (policy === "named") return reason || "It was chosen for this message.";
+  if (policy === "named") return "It was chosen for this message.";
   return reason ? `Chosen by the rule “${policy}”: ${reason}.` : `Chosen by the rule “${policy}”.`;
 }
 

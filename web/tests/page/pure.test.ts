@@ -241,8 +241,8 @@ describe("what a reply was made of", () => {
     expect(routeLabel({ ...route, model: "chatbot-ja" })).toBe("small, as chatbot-ja");
     expect(reasonLabel(route)).toBe("Chosen by the rule “length”: short question.");
     expect(reasonLabel({ ...route, reason: "" })).toBe("Chosen by the rule “length”.");
-    expect(reasonLabel({ ...route, policy: "named", reason: "" })).toBe("It was chosen for this message.");
-    expect(reasonLabel({ ...route, policy: "named", reason: "You asked for it." })).toBe("You asked for it.");
+    const asked = { ...route, policy: "named", reason: "the message asks for 'chatbot-ja'" };
+    expect(reasonLabel(asked)).toBe("It was chosen for this message.");
   });
 
   it("names each source once, with an address of the web or none", () => {
