@@ -68,7 +68,7 @@ export interface Usage {
 /** Which model answers, and why. */
 export interface Route {
   readonly pool: string;
-  /** The model or adapter that was asked for; "" for the pool's own. */
+  /** The adapter that answers; "" for the pool's own model. */
   readonly model: string;
   /** Which rule decided. */
   readonly policy: string;

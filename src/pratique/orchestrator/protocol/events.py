@@ -98,11 +98,11 @@ class Route(_Value, frozen=True, kw_only=True):
 
     pool: str
     model: str
-    """The model or adapter that was asked for; "" for the pool's own."""
+    """The adapter that answers; "" for the pool's own model."""
     policy: str
     """Which rule decided: "named" where the message named a model, else the policy's name."""
     reason: str
-    """For people: "short question, no code"."""
+    """For people: "simple question (1 of 2): long"."""
 
 
 class Source(_Value, frozen=True, kw_only=True):

@@ -22,10 +22,11 @@ _GENERATION: Final = "gen_01m8aj22ajbch3wskgxj80sxmw"
 _USER_TURN: Final = "turn_01m8aj22ajfc5ggppsty7zpmeb"
 _TURN: Final = "turn_01m8aj25qq5hkf7r7bzbkstk9y"
 _MESSAGE: Final = "msg_7f3a9c51"
+_MODEL: Final = "chatbot-en"
 _QUESTION: Final = "Which manga should a beginner read?"
 
 _DETAILS: Final = events.ReplyDetails(
-    route=events.Route(pool="small", model="", policy="length", reason="short question, no code"),
+    route=events.Route(pool="small", model=_MODEL, policy="named", reason=f"the message asks for '{_MODEL}'"),
     sources=(events.Source(source_id="catalogue/yotsuba", title="Yotsuba&!", url="https://shop.example/yotsuba"),),
     degraded=(),
 )
@@ -59,7 +60,7 @@ _CONVERSED: Final = events.Conversation(
 
 FRAME_EXAMPLES: Final[tuple[ClientFrame, ...]] = (
     frames.Message(
-        client_message_id=_MESSAGE, text=_QUESTION, conversation_id=_CONVERSATION, max_tokens=256, model="chatbot-en"
+        client_message_id=_MESSAGE, text=_QUESTION, conversation_id=_CONVERSATION, max_tokens=256, model=_MODEL
     ),
     frames.Retry(conversation_id=_CONVERSATION, client_message_id="msg_7f3a9c52"),
     frames.Resume(conversation_id=_CONVERSATION, generation_id=_GENERATION, last_seq=17),

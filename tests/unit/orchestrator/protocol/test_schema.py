@@ -54,8 +54,8 @@ def test_every_frame_has_an_example_that_the_schema_and_the_parser_take() -> Non
 
 
 def test_the_examples_show_the_fields_that_came_last() -> None:
-    assert example_of(frames.Message)["model"]
-    assert example_of(events.Started)["details"]["route"]["reason"]
+    named, route = example_of(frames.Message)["model"], example_of(events.Started)["details"]["route"]
+    assert (route["model"], route["policy"], route["reason"]) == (named, "named", f"the message asks for '{named}'")
     assert example_of(events.NotResumable)["conversation"]["turns"][1]["details"]["sources"]
 
 
