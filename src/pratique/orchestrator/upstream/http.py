@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
-__all__ = ["HttpUpstream", "parse_retry_after"]
+__all__ = ["HttpUpstream", "parse_retry_after", "read_at_most"]
 
 _MAX_ERROR_BYTES = 64 * 1024
 _CLOSE_SECONDS = 2.0
@@ -151,7 +151,7 @@ class _HttpStream:
     async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
-                raw = await response.content.read(_MAX_ERROR_BYTES)
+                raw = await read_at_most(response, _MAX_ERROR_BYTES)
         except (aiohttp.ClientError, OSError, TimeoutError):
             raw = b""
         finally:
@@ -162,6 +162,16 @@ class _HttpStream:
         except msgspec.MsgspecError:
             return _error_of_edge(response.status, raw, retry_after)
         return _error_of(response.status, said, retry_after)
+
+
+async def read_at_most(response: aiohttp.ClientResponse, num_bytes: int) -> bytes:
+    """Return a body, cut after so many bytes. aiohttp's own `read(n)` returns what has come by then, not the body."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) >= num_bytes:
+            break
+    return bytes(body[:num_bytes])
 
 
 def parse_retry_after(value: str | None) -> float | None:

@@ -13,6 +13,7 @@ import msgspec
 
 from pratique.core.events import get_logger
 from pratique.orchestrator.protocol.events import ModelReplica, ModelState
+from pratique.orchestrator.upstream.http import read_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class StatusSource:
         """Return what the server says of itself; "unreachable" where it says nothing that can be read."""
         try:
             async with self._session.get(f"{url}/status", timeout=self._timeout) as response:
-                raw = await response.content.read(_MAX_STATUS_BYTES)
+                raw = await read_at_most(response, _MAX_STATUS_BYTES)
             said = msgspec.json.decode(raw, type=_Status)
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
             return ModelReplica(name=name, state="unreachable")

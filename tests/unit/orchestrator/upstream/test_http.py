@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -36,19 +37,28 @@ END = b'event: end\ndata: {"finish_reason":"stop","prompt_tokens":1,"completion_
 
 
 @asynccontextmanager
-async def answering(raw: bytes) -> AsyncIterator[HttpUpstream]:
-    """An upstream whose server says exactly these bytes, and hangs up."""
+async def answering(*raw: bytes) -> AsyncIterator[HttpUpstream]:
+    """An upstream whose server says exactly these bytes, each piece for itself, and hangs up."""
+    writers: list[asyncio.StreamWriter] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(raw)
-        await writer.drain()
+        with contextlib.suppress(ConnectionError):  # nobody wants the rest
+            for piece in raw:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01 * (len(raw) > 1))
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, aiohttp.ClientSession() as session:
         yield HttpUpstream(session, f"http://127.0.0.1:{port}/")
+    for writer in writers:
+        writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def collect(upstream: HttpUpstream, request: UpstreamRequest) -> list[UpstreamEvent]:
@@ -95,6 +105,21 @@ async def test_wrong_answer_is_the_right_error(ask: Ask, raw: bytes, expected: t
         with pytest.raises(expected) as raised:
             await collect(upstream, ask())
     assert type(raised.value) is expected
+
+
+async def test_refusal_that_comes_in_pieces_is_read_whole(ask: Ask) -> None:
+    whole = refusing(503, b'{"error":{"code":"overloaded","message":"Full.","fallback":"Later."}}', "application/json")
+    async with answering(whole[:-20], whole[-20:]) as upstream:
+        with pytest.raises(UpstreamUnavailableError) as raised:
+            await collect(upstream, ask())
+    assert (raised.value.is_serving, raised.value.fallback) == (True, "Later.")
+
+
+async def test_refusal_that_is_longer_than_any_of_ours_is_not_read_to_its_end(ask: Ask) -> None:
+    body = b'{"error":{"code":"overloaded","message":"' + b"x" * 100_000 + b'"}}'
+    async with answering(refusing(503, body, "application/json")) as upstream:
+        with pytest.raises(UpstreamUnavailableError, match="the edge says 503"):
+            await collect(upstream, ask())
 
 
 async def test_nobody_listens(ask: Ask) -> None:

@@ -51,6 +51,23 @@ async def test_status_that_cannot_be_read_is_unreachable(body: bytes) -> None:
     assert found == ModelReplica(name="a", state="unreachable")
 
 
+async def test_status_that_comes_in_pieces_is_read_whole() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{"state":"traffic_')
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.write(b'ready"}')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await StatusSource(session).fetch("a", url)
+    assert found == ModelReplica(name="a", state="traffic_ready")
+
+
 async def test_server_that_hangs_is_unreachable() -> None:
     released = asyncio.Event()
 
