@@ -188,6 +188,7 @@ class WorkerPool:
         worker = Worker(process, desk, started=began, idle_since=began)
         if self._tasks is None:
             process.kill()
+            await process.wait()
             raise ForwardUnavailableError("The burst lane is closed.")
         self._workers.add(worker)
         self._count.set(len(self._workers))

@@ -144,6 +144,26 @@ async def test_start_that_takes_too_long_is_given_up(upstream: Any, ask: Any) ->
         await until(lambda: made.ended("start_failed") == 1)
 
 
+async def test_worker_that_was_starting_as_the_pool_closed_is_gone_too(
+    upstream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def start_slowly(*arguments: Any, **more: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*arguments, **more))
+        await asyncio.sleep(0.05)
+        return started[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
+    async with pool(upstream.url) as made:
+        taking = asyncio.ensure_future(made.lane.pool.take(asyncio.get_running_loop().time() + 5))
+        await until(lambda: bool(started))
+    with pytest.raises(ForwardUnavailableError, match="closed"):
+        await taking
+    assert started[0].returncode is not None
+
+
 async def test_runtime_api_answers_nobody_without_a_workers_path(upstream: Any, ask: Any) -> None:
     async with pool(upstream.url) as made, aiohttp.ClientSession() as http:
         await read(made.lane, ask())
