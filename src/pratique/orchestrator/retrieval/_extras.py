@@ -15,6 +15,12 @@ class ExtraMissingError(EnvironmentFaultError):
 
     code = "missing_part"
 
+    def __init__(self, package: str, *, extra: str = "retrieval") -> None:
+        super().__init__(
+            f"Retrieval needs the package '{package}', which is not installed.",
+            hint=f"pip install 'pratique[{extra}]', or `make up` in a checkout.",
+        )
+
 
 def import_extra(module: str, *, extra: str = "retrieval") -> Any:  # noqa: ANN401 - any module
     """Import a module of an extra.
@@ -25,7 +31,4 @@ def import_extra(module: str, *, extra: str = "retrieval") -> Any:  # noqa: ANN4
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ExtraMissingError(
-            f"Retrieval needs the package '{module}', which is not installed.",
-            hint=f"pip install 'pratique[{extra}]', or `make up` in a checkout.",
-        ) from error
+        raise ExtraMissingError(module, extra=extra) from error

@@ -93,10 +93,7 @@ def made_by() -> dict[str, str]:
     try:
         return {name: version(name) for name in _PACKAGES} | {"words": str(WORDS_VERSION)}
     except PackageNotFoundError as error:
-        raise ExtraMissingError(
-            f"Retrieval needs the package '{error.name}', which is not installed.",
-            hint="pip install 'pratique[retrieval]', or `make up` in a checkout.",
-        ) from error
+        raise ExtraMissingError(error.name) from error
 
 
 def load_manifest(folder: Path) -> Manifest:
