@@ -1,7 +1,8 @@
 """uvicorn's protocols, with the bounds that it leaves open: heads and frames that never end, pongs that nobody reads.
 
 A request's head has a deadline and a bound in bytes, from its first byte on, also of the second one on a connection;
-so has each message on a WebSocket. What passes is checked further by the application, see `access.wire`.
+so has each message on a WebSocket. So have trailers, and the rest of a request that was answered before its end. What
+passes is checked further by the application, see `access.wire`.
 """
 
 from __future__ import annotations
@@ -15,20 +16,29 @@ from pratique.orchestrator.sockets import LeanWebSocketProtocol
 if TYPE_CHECKING:
     from asyncio import TimerHandle
 
-__all__ = ["HEAD_SECONDS", "MAX_HEAD_BYTES", "MESSAGE_SECONDS", "HttpProtocol", "WebSocketProtocol"]
+__all__ = ["HEAD_SECONDS", "LINGER_SECONDS", "MAX_HEAD_BYTES", "MESSAGE_SECONDS", "HttpProtocol", "WebSocketProtocol"]
 
 HEAD_SECONDS: Final = 15.0
+LINGER_SECONDS: Final = 2.0
 MAX_HEAD_BYTES: Final = 65_536
 MESSAGE_SECONDS: Final = 15.0
 _TRY_AGAIN_LATER: Final = 1013
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1, with bounds on the head."""
+    """HTTP/1.1, with bounds on the head and on what else is no body; one request at a time.
+
+    What passes for headers behind the head (trailers, RFC 9110 6.5) is dropped: nothing here asks for any.
+    """
 
     _head_timer: TimerHandle | None = None
-    _num_head_bytes = 0
-    _has_begun = False
+    _linger_timer: TimerHandle | None = None
+    _num_bytes = 0
+    """Since a message or a piece of a body began."""
+    _has_moved = False
+    _is_request_open = False
+    """Its head is there, its end is not."""
+    _is_refusing = False
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn's own signature is narrower than asyncio's
         super().connection_made(transport)
@@ -36,29 +46,80 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
+        self._forget_end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._has_begun = False
+        if self._is_refusing:
+            return
+        self._has_moved = False
         super().data_received(data)
-        # What came with the end of something else is not counted: it is one read, and bounded as that.
-        if self._head_timer is not None and not self._has_begun:
-            self._num_head_bytes += len(data)
-            if self._num_head_bytes > MAX_HEAD_BYTES:
-                self._end_with(431, "The head of the request is too large.")
+        if self._has_moved:
+            # What came with the end of something else is not counted: it is one read, and bounded as that.
+            self._num_bytes = 0
+            return
+        if self._head_timer is None and not self._is_request_open and self._is_idle():
+            self._expect_head()  # empty lines, RFC 9112 2.2
+        self._num_bytes += len(data)
+        if self._num_bytes > MAX_HEAD_BYTES:
+            self._end_with(431, "The head of the request is too large.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._has_begun = True
+        self._has_moved = True
+        self._unset_keepalive_if_required()
         if self._head_timer is None:
             self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_request_open:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._forget_head()
-        super().on_headers_complete()
+        self._has_moved = True
+        self._is_request_open = True
+        if self._is_idle():
+            super().on_headers_complete()
+            return
+        # A second request before the answer to the first. uvicorn would queue it, and no longer see that the client of
+        # the first one leaves: it gets its answer, then the connection ends (RFC 9112 9.3.2, 9.6).
+        self._is_refusing = True
+        self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._has_moved = True
+        if not self._is_refusing:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_request_open = False
+        if self._is_refusing:
+            return
+        if self._linger_timer is not None:
+            # Now the connection rests, as it would have after the answer.
+            self._forget_end()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_request_open and not self.transport.is_closing():
+            # Answered early. The client may still be sending, and is to see the answer rather than a reset.
+            self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def handle_websocket_upgrade(self) -> None:
+        if not self._is_refusing:
+            super().handle_websocket_upgrade()
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr]  # uvicorn hides the None
 
     def _expect_head(self) -> None:
-        self._num_head_bytes = 0
+        self._num_bytes = 0
         self._head_timer = self.loop.call_later(
             HEAD_SECONDS, self._end_with, 408, "The head of the request did not come."
         )
@@ -68,12 +129,17 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _forget_end(self) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+
     def _end_with(self, status: int, text: str) -> None:
         self._forget_head()
         if self.transport.is_closing():
             return
-        # Not in the middle of an answer to the request before it.
-        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # uvicorn hides the None
+        # Not in the middle of an answer to the request before it, nor behind the answer to this one.
+        if self._is_idle() and not self._is_request_open:
             body = text.encode()
             head = b"content-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + head + body)

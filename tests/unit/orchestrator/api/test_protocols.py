@@ -140,6 +140,121 @@ async def test_a_connection_that_says_nothing_is_not_kept(service: Service, monk
     writer.close()
 
 
+def chat(service: Service, *, max_tokens: int, headers: bytes = b"", chunked: bool = False) -> bytes:
+    """Return a request of the OpenAI API that streams; with `chunked` up to its last chunk, which is not there."""
+    body = b'{"model":"scripted","messages":[],"stream":true,"max_tokens":%d}' % max_tokens
+    head = b"POST /v1/chat/completions HTTP/1.1\r\n%bAuthorization: Bearer %b\r\n" % (HOST, service.key.encode())
+    if chunked:
+        return head + headers + CHUNKED + b"\r\n\r\n%x\r\n%b\r\n" % (len(body), body)
+    return head + headers + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", [b"/api/chat", b"/v1/chat/completions"])
+async def test_trailers_without_end_are_cut_by_their_size(service: Service, path: bytes) -> None:
+    await service.start()
+    reader, writer = await connect(service)
+    key = b"Authorization: Bearer " + service.key.encode() + b"\r\n"
+    writer.write(b"POST " + path + b" HTTP/1.1\r\n" + HOST + key + CHUNKED + b"\r\n\r\n2\r\n{}\r\n")
+    await asyncio.sleep(0.05)
+    writer.write(b"0\r\n")
+    num_bytes, reading = 0, asyncio.ensure_future(reader.read())
+    async with asyncio.timeout(5):
+        while not reading.done() and num_bytes < 2**20:
+            writer.write(b"x-a: b\r\n" * 512)
+            num_bytes += 4096
+            await asyncio.sleep(0.001)
+        await asyncio.gather(reading, return_exceptions=True)
+    writer.close()
+    assert num_bytes < 2**20
+
+
+async def test_trailers_are_not_read_as_headers(service: Service) -> None:
+    await service.start()
+    trailer = b"0\r\nx-request-id: from-a-trailer\r\nAuthorization: Bearer x\r\n\r\n"
+    answer = await ask(service, chat(service, max_tokens=1, chunked=True) + trailer)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"from-a-trailer" not in answer
+    without_key = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n\r\n"
+    late_key = b"0\r\nAuthorization: Bearer " + service.key.encode() + b"\r\n\r\n"
+    assert (await ask(service, without_key + late_key)).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_a_client_that_asks_twice_at_once_is_still_seen_to_leave(service: Service) -> None:
+    await service.start()
+    reader, writer = await connect(service)
+    writer.write(chat(service, max_tokens=100_000))
+    async with asyncio.timeout(5):
+        await reader.readuntil(b"word-0")
+    writer.write(chat(service, max_tokens=100_000))
+    await asyncio.sleep(0.05)
+    assert service.model.num_open == 1
+    writer.close()
+    await until(lambda: service.model.num_open == 0)
+
+
+async def test_of_two_requests_at_once_the_first_is_answered_and_the_connection_ends(service: Service) -> None:
+    await service.start()
+    upgrade = b"GET /api/ws HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    for second in (chat(service, max_tokens=2), upgrade):
+        reader, writer = await connect(service)
+        writer.write(chat(service, max_tokens=2) + second)
+        async with asyncio.timeout(5):
+            answers = await reader.read()
+        writer.close()
+        assert answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200 ") == 1
+        assert answers.endswith(b"0\r\n\r\n")
+
+
+async def test_a_request_that_goes_on_after_its_answer_is_cut(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pratique.orchestrator.protocols.LINGER_SECONDS", 0.2)
+    await service.start()
+    reader, writer = await connect(service)
+    writer.write(post(b"Content-Length: 1000000"))
+    async with asyncio.timeout(5):
+        dribbling = asyncio.create_task(_dribble(writer, b"b"))
+        [answers] = await asyncio.gather(reader.read(), return_exceptions=True)
+        dribbling.cancel()
+    writer.close()
+    assert isinstance(answers, OSError) or (isinstance(answers, bytes) and answers.count(b"HTTP/1.1 401 ") == 1)
+
+
+async def test_a_request_that_ends_soon_after_its_answer_keeps_its_connection(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pratique.orchestrator.protocols.LINGER_SECONDS", 0.2)
+    await service.start()
+    reader, writer = await connect(service)
+    writer.write(post(b"Content-Length: 2"))
+    async with asyncio.timeout(5):
+        await reader.readuntil(b"HTTP/1.1 401 ")
+        writer.write(b"{}")
+        await asyncio.sleep(0.4)
+        writer.write(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+        await reader.readuntil(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_empty_lines_do_not_hold_a_connection(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pratique.orchestrator.protocols.HEAD_SECONDS", 0.2)
+    await service.start()
+    reader, writer = await connect(service)
+    writer.write(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+    async with asyncio.timeout(5):
+        await reader.readuntil(b"HTTP/1.1 200 ")
+        dribbling = asyncio.create_task(_dribble(writer, b"\r\n"))
+        await asyncio.gather(reader.read(), return_exceptions=True)
+        dribbling.cancel()
+    writer.close()
+
+
 class RawSocket:
     """A WebSocket whose frames are made by hand."""
 
