@@ -376,10 +376,10 @@ async def test_two_credentials_on_a_socket_are_refused(service: Service) -> None
 
 async def test_headers_that_only_our_parts_may_send_do_not_reach_a_model_server(service: Service) -> None:
     await service.start()
-    headers = {"authorization": f"Bearer {service.key}", "x-pratique-budget": "9", "x-other": "1"}
+    headers = {"authorization": f"Bearer {service.key}", "x-pratique-budget": "9", "openai-project": "1"}
     body = {"model": "scripted", "messages": [], "stream": True, "max_tokens": 1}
     async with service.http.post("/v1/chat/completions", json=body, headers=headers) as response:
         await response.read()
     seen = service.model.headers_seen[-1]
-    assert seen["x-other"] == "1"
+    assert seen["openai-project"] == "1"
     assert "x-pratique-budget" not in seen

@@ -46,13 +46,17 @@ _BODY_SECONDS: Final = 30.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _ERROR: Final = 400
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-# Of one hop only (RFC 9110 7.6.1), what the next hop sets itself, our credentials, which are not the engine's, what
-# chooses the server, which is not the client's to say, and what is said anew here.
-_NOT_FORWARDED: Final = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer transfer-encoding "
-    b"upgrade host content-length authorization cookie expect accept-encoding x-pratique-conversation "
-    b"x-pratique-timeout-seconds x-request-id".decode().split()
+# A list of what passes, not of what does not: proxies and servers have headers that nobody here thought of, by which
+# the one who asks says who he is, how often to try, or which server to take. The last three choose the lane.
+_FORWARDED: Final = frozenset(
+    {
+        *("accept", "content-type", "user-agent", "traceparent", "tracestate"),
+        *("x-conversation-id", "x-session-affinity", "x-session-id"),
+    }
 )
+_FORWARDED_PREFIXES: Final = ("openai-", "x-stainless-")
+# A page of another origin is let in by our settings, not by the engine's.
+_NOT_RETURNED_PREFIX: Final = b"access-control-"
 
 
 class OpenAiApi:
@@ -249,12 +253,12 @@ class _Request:
         return min(seconds, self._runtime.settings.first_token_timeout_seconds) if asked.is_stream else seconds
 
     def _forwarded(self, seconds: float) -> list[tuple[str, str]]:
-        dropped = _NOT_FORWARDED
+        headers = [pair for pair in self._pairs if pair[0] in _FORWARDED or pair[0].startswith(_FORWARDED_PREFIXES)]
         connection = self._headers.get("connection", "").lower()
         if connection not in {"", "keep-alive", "close"}:
-            # It names further headers that are of this hop only.
-            dropped = dropped | {token.strip() for token in connection.split(",")}
-        headers = [pair for pair in self._pairs if pair[0] not in dropped]
+            # It names further headers that are of this hop only (RFC 9110 7.6.1).
+            dropped = {token.strip() for token in connection.split(",")}
+            headers = [pair for pair in headers if pair[0] not in dropped]
         headers += [("x-request-id", self.request_id), ("x-pratique-timeout-seconds", f"{seconds:.3f}")]
         return headers
 
@@ -263,7 +267,7 @@ class _Request:
         for header in headers:
             if header[0] == b"content-type":
                 self._is_event_stream = header[1].startswith(b"text/event-stream")
-            if header[0] != b"x-request-id":
+            if header[0] != b"x-request-id" and not header[0].startswith(_NOT_RETURNED_PREFIX):
                 kept.append(header)
         return kept + self._own_headers()
 

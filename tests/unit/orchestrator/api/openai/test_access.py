@@ -115,7 +115,7 @@ async def test_bodies_pass_byte_for_byte_and_usage_is_settled(service: Service) 
         b'{"messages":[ ],  "max_tokens":100,"tools":[{"type":"function"}],"response_format":{"type":"json_object"}}'
     )
     async with before(service, answer(told, b"x-own: 1", b"x-request-id: theirs")) as (model, limiter, _):
-        headers = key(service, **{"content-type": "application/json", "x-request-id": "mine-1", "x-custom": "2"})
+        headers = key(service, **{"content-type": "application/json", "x-request-id": "mine-1", "x-stainless-os": "2"})
         async with service.http.post("/v1/chat/completions?a=b", data=asked, headers=headers) as response:
             assert await response.read() == told
             assert response.headers["x-own"] == "1"
@@ -126,11 +126,38 @@ async def test_bodies_pass_byte_for_byte_and_usage_is_settled(service: Service) 
     assert body == asked
     assert head.startswith(b"POST /v1/chat/completions?a=b HTTP/1.1\r\n")
     assert b"\r\nx-request-id: mine-1\r\n" in head
-    assert b"\r\nx-custom: 2\r\n" in head
+    assert b"\r\nx-stainless-os: 2\r\n" in head
     assert b"\r\nx-pratique-timeout-seconds: 10.000\r\n" in head
     (_, reserved_id, tokens), (principal_id, settled_id, used) = limiter.reserved[0], limiter.settled[0]
     assert (principal_id, settled_id, used) == ("key_test", reserved_id, 17)
     assert tokens == len(asked) // 4 + 100
+
+
+async def test_headers_that_speak_to_proxies_and_pages_do_not_pass(service: Service) -> None:
+    asked = (
+        *("accept", "user-agent", "traceparent", "tracestate", "x-session-id"),
+        *(
+            "x-envoy-retry-on",
+            "x-envoy-upstream-rq-timeout-ms",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "forwarded",
+            "via",
+        ),
+        *("x-real-ip", "x-http-method-override", "x-original-url", "referer", "connection"),
+    )
+    told = answer(b"{}", b"access-control-allow-origin: *", b"access-control-allow-credentials: true", b"x-own: 1")
+    async with before(service, told) as (model, _, _):
+        headers = key(service, origin=service.url, **dict.fromkeys(asked, "tracestate"))
+        async with service.http.post("/v1/completions", data=b"{}", headers=headers) as response:
+            assert response.status == 200
+            assert response.headers["x-own"] == "1"
+            assert not [name for name in response.headers if name.lower().startswith("access-control-")]
+        lines = model.heads[0].decode().lower().split("\r\n")[1:]
+    names = {line.partition(":")[0] for line in lines if line}
+    given = {"accept", "content-type", "user-agent", "traceparent", "x-session-id"}
+    ours = {"host", "accept-encoding", "content-length", "x-pratique-conversation", "x-pratique-timeout-seconds"}
+    assert names == given | ours | {"x-request-id"}
 
 
 async def test_request_without_an_id_gets_one(service: Service) -> None:
