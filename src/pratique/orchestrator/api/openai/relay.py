@@ -25,7 +25,12 @@ from pratique.orchestrator.api.openai.routes import find_route
 from pratique.orchestrator.api.openai.usage import Asked, read_asked, tally_of
 from pratique.orchestrator.api.openai.vigil import ClientLeftError, ClientStalledError, SilentModelError, Vigil
 from pratique.orchestrator.api.requests import BodyTimeoutError
-from pratique.orchestrator.forward.interface import ForwardRequest
+from pratique.orchestrator.forward.interface import (
+    ForwardRequest,
+    ForwardTimeoutError,
+    ForwardUnavailableError,
+    ShedError,
+)
 from pratique.orchestrator.protocol.errors import FrameTooLargeError
 
 if TYPE_CHECKING:
@@ -45,6 +50,7 @@ _logger = get_logger("api")
 _BODY_SECONDS: Final = 30.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _ERROR: Final = 400
+_GATEWAY_TIMEOUT: Final = 504
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 # A list of what passes, not of what does not: proxies and servers have headers that nobody here thought of, by which
 # the one who asks says who he is, how often to try, or which server to take. The last three choose the lane.
@@ -126,6 +132,7 @@ class _Request:
         self.request_id = self._reservation_id
         self._principal: Principal | None = None
         self._is_reserved = False
+        self._is_sent = False
         self._tally: JsonTally | StreamTally | None = None
         self._status = 0
         self._is_event_stream = False
@@ -155,8 +162,15 @@ class _Request:
             timeout_seconds=seconds,
             is_stream=asked.is_stream,
         )
-        async with runtime.forwarder.open(request) as answer:  # 5
-            await self._pass_on(answer, asked, vigil)
+        exchange = runtime.forwarder.open(request)  # 5
+        self._is_sent = True
+        try:
+            async with exchange as answer:
+                await self._pass_on(answer, asked, vigil)
+        except (ForwardUnavailableError, ShedError) as error:
+            # Where nobody took it, it cost nothing.
+            self._is_sent = isinstance(error, ForwardTimeoutError)
+            raise
 
     async def _admit(self) -> Principal:
         self._read_head()
@@ -210,8 +224,14 @@ class _Request:
         """Give back what it did not take."""  # 6
         if self._principal is None or not self._is_reserved:
             return
-        is_refused = self._tally is None or self._status >= _ERROR
-        tokens = 0 if is_refused or self._tally is None else self._tally.tokens()
+        tokens: int | None
+        if self._tally is None:
+            # Given up before its answer began: the engine worked, for how long is not known.
+            tokens = None if self._is_sent else 0
+        elif self._status >= _ERROR:
+            tokens = None if self._status == _GATEWAY_TIMEOUT else 0
+        else:
+            tokens = self._tally.tokens()
         await self._runtime.limiter.settle(self._principal, self._reservation_id, tokens=tokens)
 
     async def _read(self, vigil: Vigil) -> bytes:

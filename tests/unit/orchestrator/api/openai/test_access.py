@@ -14,6 +14,7 @@ from openai import APIError, AsyncOpenAI, RateLimitError
 from pratique.orchestrator.access.limits.interface import LimitExceededError
 from pratique.orchestrator.api.openai.routes import ROUTES
 from pratique.orchestrator.api.openai.settings import OpenAiSettings
+from pratique.orchestrator.forward.http import HttpForwarder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -222,6 +223,8 @@ async def test_client_that_leaves_ends_the_request_on_every_route(service: Servi
         await until(lambda: model.num_left)
         await until(lambda: limiter.settled)
         assert len(model.heads) == 1
+        # It was worked on, for how long is not known: what was reserved stays taken.
+        assert stream or limiter.settled[0][2] is None
 
 
 async def test_silent_model_is_a_timeout_in_openai_shape(service: Service) -> None:
@@ -232,7 +235,24 @@ async def test_silent_model_is_a_timeout_in_openai_shape(service: Service) -> No
                 error = (await response.json())["error"]
                 assert (response.status, error["code"], error["type"]) == (504, "timeout", "server_error")
         await until(lambda: model.num_left == 2)
-        assert [used for _, _, used in limiter.settled] == [0, 0]
+        assert [used for _, _, used in limiter.settled] == [None, None]
+
+
+async def test_request_that_the_engine_gave_up_is_not_free(service: Service) -> None:
+    async with before(service, answer(b"{}").replace(b"200 OK", b"504 x")) as (_, limiter, _):
+        async with service.http.post("/v1/completions", json={}, headers=key(service)) as response:
+            assert response.status == 504
+        await until(lambda: limiter.settled)
+        assert limiter.settled[0][2] is None
+
+
+async def test_request_that_nobody_took_costs_nothing(service: Service) -> None:
+    async with before(service) as (_, limiter, _):
+        service.replica.runtime.forwarder = HttpForwarder("http://127.0.0.1:9", connect_timeout_seconds=1)
+        async with service.http.post("/v1/completions", json={}, headers=key(service)) as response:
+            assert response.status == 503
+        await until(lambda: limiter.settled)
+        assert limiter.settled[0][2] == 0
 
 
 async def test_first_byte_of_a_stream_has_its_own_deadline(service: Service) -> None:
