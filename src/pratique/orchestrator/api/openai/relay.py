@@ -49,6 +49,8 @@ __all__ = ["OpenAiApi"]
 _logger = get_logger("api")
 _BODY_SECONDS: Final = 30.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# By their path: of what type a body says it is does not keep an engine from reading it as JSON.
+_NOT_JSON: Final = "/v1/audio/"
 _ERROR: Final = 400
 _GATEWAY_TIMEOUT: Final = 504
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -145,7 +147,7 @@ class _Request:
         body = await self._read(vigil)  # 3
         asked = read_asked(
             body,
-            is_json="json" in self._headers.get("content-type", "json"),
+            is_json=not path.startswith(_NOT_JSON),
             default_max_tokens=runtime.settings.max_tokens if body else 0,
         )
         seconds = self._deadline_seconds(asked)

@@ -1,36 +1,41 @@
 """How many tokens a request may take, and how many it took, as far as that is seen without reading every chunk. Pure.
 
-What is asked for is read from the body, leniently: what the engine would refuse is left for it to refuse. What was
-used is what the engine says at the end of its answer; where it does not, streamed events are counted: an engine sends
-at most one token more often than one event.
+What is asked for is read from the body, each field for itself and never as less than an engine could read there; what
+is no number here is refused, since an engine might find one in it. What was used is what the engine says at the end of
+its answer; where it does not, streamed events are counted: an engine sends at most one token more often than one event.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+
+from pratique.core.errors import CallerError
 
 __all__ = ["Asked", "JsonTally", "StreamTally", "read_asked", "tally_of"]
 
 _BYTES_PER_TOKEN: Final = 4
 _MAX_TOKENS: Final = 2**31
-_MAX_JSON_BYTES: Final = 2**20
 _TAIL_BYTES: Final = 8192
 # In a text of the model the quotes would be escaped, so this is only ever the engine's.
 _TOTAL: Final = re.compile(rb'"total_tokens": ?(\d{1,10})\b')
 
 
 class _Body(msgspec.Struct):
-    stream: bool | None = None
-    n: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
+    stream: Any = None
+    n: Any = None
+    best_of: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    prompt: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_decoder = msgspec.json.Decoder(_Body, strict=False)
+_decoder = msgspec.json.Decoder(_Body)
+_items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,42 +53,63 @@ def read_asked(body: bytes, *, is_json: bool, default_max_tokens: int) -> Asked:
 
     Args:
         body: as it came.
-        is_json: by its content type; others (audio) are not looked into.
+        is_json: whether the path takes JSON; others (audio) are not looked into.
         default_max_tokens: counted where the request names no limit.
+
+    Raises:
+        CallerError: it is no JSON object, or one of the numbers is none.
     """
-    fields = _Body()
-    if is_json:
-        try:
-            fields = _decoder.decode(body)
-        except msgspec.MsgspecError:
-            fields = _Body()
-    limits = (fields.max_completion_tokens, fields.max_output_tokens, fields.max_tokens)
-    limit = next((found for found in limits if found is not None), default_max_tokens)
-    prompt_tokens = len(body) // _BYTES_PER_TOKEN if is_json else 0
-    tokens = prompt_tokens + max(1, fields.n or 1) * max(0, limit)
-    return Asked(is_stream=bool(fields.stream), prompt_tokens=prompt_tokens, tokens=min(tokens, _MAX_TOKENS))
+    if not is_json or not body:
+        return Asked(is_stream=False, prompt_tokens=0, tokens=default_max_tokens)
+    try:
+        fields = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CallerError(f"Expected a JSON object as the body: {error}.") from error
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    # Which of several counts, and what 0 means, is the engine's affair: the most that it could be is reserved.
+    limit = max(_number(fields, name) for name in names) or default_max_tokens
+    num_answers = max(1, _number(fields, "n"), _number(fields, "best_of")) * _num_prompts(fields.prompt)
+    prompt_tokens = len(body) // _BYTES_PER_TOKEN
+    tokens = min(prompt_tokens + num_answers * limit, _MAX_TOKENS)
+    return Asked(is_stream=fields.stream in (True, "true", "1"), prompt_tokens=prompt_tokens, tokens=tokens)
+
+
+def _number(fields: _Body, name: str) -> int:
+    """Return a number that is not negative, 0 where there is none."""
+    value = getattr(fields, name)
+    if value is None:
+        return 0
+    try:
+        # As lenient as pydantic, by which engines read them.
+        return min(_MAX_TOKENS, max(0, value if isinstance(value, int) else math.ceil(float(value))))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CallerError(f"Expected a number in '{name}'.") from error
+
+
+def _num_prompts(raw: msgspec.Raw) -> int:
+    """Return how many there are: of texts or lists of tokens several, of tokens one."""
+    if _first(raw) != b"[":
+        return 1
+    items = _items.decode(raw)
+    return len(items) if items and _first(items[0]) in {b'"', b"["} else 1
+
+
+def _first(raw: msgspec.Raw) -> bytes:
+    return bytes(memoryview(raw)[:1])
 
 
 class JsonTally:
-    """An answer in one piece: its own account is in it."""
+    """An answer in one piece: its own account is at its end."""
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._pieces: list[bytes] = []
-        self._num_bytes = 0
+    def __init__(self) -> None:
+        self._tail = b""
 
     def add(self, chunk: bytes) -> None:
-        self._num_bytes += len(chunk)
-        if self._num_bytes <= _MAX_JSON_BYTES:
-            self._pieces.append(chunk)
+        self._tail = _tail_of(self._tail, chunk)
 
     def tokens(self) -> int | None:
         """Return how many tokens it took, None where that cannot be known."""
-        if self._num_bytes > _MAX_JSON_BYTES:
-            return None
-        said = _said(b"".join(self._pieces))
-        # Given up before it was answered: the prompt may have been read, the rest is not known.
-        return self._asked.prompt_tokens if said is None and not self._pieces else said
+        return _said(self._tail)
 
 
 class StreamTally:
@@ -96,7 +122,7 @@ class StreamTally:
 
     def add(self, chunk: bytes) -> None:
         self._num_events += chunk.count(b"data:")
-        self._tail = chunk if len(chunk) >= _TAIL_BYTES else self._tail[-_TAIL_BYTES:] + chunk
+        self._tail = _tail_of(self._tail, chunk)
 
     def tokens(self) -> int | None:
         """Return how many tokens it took: as the engine said, else counted."""
@@ -106,7 +132,12 @@ class StreamTally:
 
 def tally_of(asked: Asked, *, is_event_stream: bool) -> JsonTally | StreamTally:
     """Return what counts an answer of that kind."""
-    return StreamTally(asked) if is_event_stream else JsonTally(asked)
+    return StreamTally(asked) if is_event_stream else JsonTally()
+
+
+def _tail_of(before: bytes, chunk: bytes) -> bytes:
+    """Return an end that is long enough, without copying more than that of it again."""
+    return chunk if len(chunk) >= _TAIL_BYTES else before[-_TAIL_BYTES:] + chunk
 
 
 def _said(text: bytes) -> int | None:

@@ -52,19 +52,57 @@ def test_listed_paths_take_their_method_only(path: str) -> None:
     ("body", "tokens"),
     [
         (b'{"max_tokens": 10}', 4 + 10),
-        (b'{"max_completion_tokens": 7, "max_tokens": 10}', 11 + 7),
+        (b'{"max_completion_tokens": 7, "max_tokens": 10}', 11 + 10),
+        (b'{"max_completion_tokens": 0, "max_tokens": 9000}', 12 + 9000),
         (b'{"max_output_tokens": 9}', 6 + 9),
         (b'{"max_tokens": 10, "n": 3}', 6 + 30),
+        (b'{"max_tokens": 10, "n": 3, "best_of": 20}', 10 + 200),
         (b'{"max_tokens": "10", "n": "2"}', 7 + 20),
-        (b'{"max_tokens": -5, "n": -2}', 6),
+        (b'{"max_tokens": 9.5, "n": 2.0}', 7 + 20),
+        (b'{"max_tokens": -5, "n": -2}', 6 + 100),
+        (b'{"max_tokens": null, "n": null, "prompt": null}', 11 + 100),
+        (b'{"max_tokens": 9000, "stream": "perhaps", "user": 7}', 13 + 9000),
+        (b'{"max_tokens": 9000, "stream": {}, "prompt": {}}', 12 + 9000),
         (b'{"prompt": "hello"}', 4 + 100),
-        (b'{"max_tokens": {}}', 4 + 100),
-        (b"not json", 2 + 100),
+        (b'{"prompt": ["a", "b", "c"], "max_tokens": 10, "n": 2}', 13 + 60),
+        (b'{"prompt": [[1, 2], [3]], "max_tokens": 10}', 10 + 20),
+        (b'{"prompt": [1, 2, 3], "max_tokens": 10}', 9 + 10),
+        (b'{"prompt": [], "max_tokens": 10}', 8 + 10),
         (b'{"max_tokens": 99999999999999}', 2**31),
+        (b'{"max_tokens": 1e300}', 2**31),
     ],
 )
-def test_tokens_are_read_leniently(body: bytes, tokens: int) -> None:
+def test_no_less_is_reserved_than_an_engine_could_read(body: bytes, tokens: int) -> None:
     assert read_asked(body, is_json=True, default_max_tokens=100).tokens == tokens
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json",
+        b"[1]",
+        '{"max_tokens": 9000}'.encode("utf-16"),
+        b'{"max_tokens": {}}',
+        b'{"max_tokens": [9000]}',
+        b'{"max_tokens": "many"}',
+        b'{"max_tokens": "inf"}',
+        b'{"n": "nan"}',
+        b'{"max_tokens": NaN}',
+        pytest.param(b'{"max_tokens": 9000, "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", id="deep"),
+        b'{"max_tokens": 9000, "n": "\xff"}',
+    ],
+)
+def test_what_is_no_number_here_is_refused(body: bytes) -> None:
+    with pytest.raises(CallerError, match="Expected a"):
+        read_asked(body, is_json=True, default_max_tokens=100)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_stream"),
+    [("true", True), ('"true"', True), ("1", True), ("false", False), ("null", False), ("[1]", False)],
+)
+def test_stream_is_read_leniently(given: str, is_stream: bool) -> None:
+    assert read_asked(b'{"stream": %b}' % given.encode(), is_json=True, default_max_tokens=1).is_stream is is_stream
 
 
 def test_body_that_is_no_json_is_not_measured() -> None:
@@ -85,20 +123,19 @@ def test_whole_answer_says_what_it_took() -> None:
 
 
 def test_whole_answer_without_an_account_is_not_known() -> None:
-    tally = JsonTally(asked_for())
+    tally = JsonTally()
     tally.add(b'{"text": "hello"}')
     assert tally.tokens() is None
 
 
-def test_answer_that_never_came_took_the_prompt() -> None:
-    assert JsonTally(asked_for()).tokens() == len(b'{"stream": true, "max_tokens": 5}') // 4
-
-
-def test_huge_answer_is_not_kept() -> None:
-    tally = JsonTally(asked_for())
+def test_huge_answer_says_what_it_took_at_its_end() -> None:
+    tally = JsonTally()
     for _ in range(20):
         tally.add(b"x" * 100_000)
-    tally.add(b'{"total_tokens": 1}')
+    tally.add(b'{"total_')
+    tally.add(b'tokens": 1}')
+    assert tally.tokens() == 1
+    tally.add(b"x" * 100_000)
     assert tally.tokens() is None
 
 
