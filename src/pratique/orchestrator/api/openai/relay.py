@@ -21,6 +21,7 @@ from pratique.core.events import get_logger
 from pratique.orchestrator.access import UnauthenticatedError
 from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.openai.answers import event_of, refusal_of
+from pratique.orchestrator.api.openai.bodies import Bodies
 from pratique.orchestrator.api.openai.routes import find_route
 from pratique.orchestrator.api.openai.usage import Asked, read_asked, tally_of
 from pratique.orchestrator.api.openai.vigil import ClientLeftError, ClientStalledError, SilentModelError, Vigil
@@ -31,7 +32,6 @@ from pratique.orchestrator.forward.interface import (
     ForwardUnavailableError,
     ShedError,
 )
-from pratique.orchestrator.protocol.errors import FrameTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,6 +73,7 @@ class OpenAiApi:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._admission = Admission(runtime)
+        self._bodies = Bodies(runtime.settings.openai, runtime.connections)
         self._counters: dict[tuple[str, int], Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +81,7 @@ class OpenAiApi:
             # Closed before it is accepted: the handshake is refused. The API here has no WebSockets.
             await send({"type": "websocket.close", "code": 1008})
             return
-        request = _Request(self._runtime, self._admission, scope, receive, send, count=self._count)
+        request = _Request(self._runtime, self._admission, scope, receive, send, bodies=self._bodies, count=self._count)
         try:
             async with Vigil() as vigil:
                 await request.serve(vigil)
@@ -119,10 +120,12 @@ class _Request:
         receive: Receive,
         send: Send,
         *,
+        bodies: Bodies,
         count: Callable[[str, int], None],
     ) -> None:
         self._runtime = runtime
         self._admission = admission
+        self._bodies = bodies
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -133,6 +136,7 @@ class _Request:
         self._reservation_id = f"req_{secrets.token_hex(16)}"
         self.request_id = self._reservation_id
         self._principal: Principal | None = None
+        self._num_held = 0
         self._is_reserved = False
         self._is_sent = False
         self._tally: JsonTally | StreamTally | None = None
@@ -144,7 +148,10 @@ class _Request:
         runtime, scope = self._runtime, self._scope
         principal = self._principal = await self._admit()  # 1
         path = find_route(scope["method"], scope["path"], scope.get("raw_path") or scope["path"].encode())  # 2
-        body = await self._read(vigil)  # 3
+        vigil.expect(_BODY_SECONDS, _late_body)
+        declared = self._headers.get("content-length", "")
+        body = await self._bodies.read(self._receive, principal, declared=declared)  # 3
+        self._num_held = len(body)
         asked = read_asked(
             body,
             is_json=not path.startswith(_NOT_JSON),
@@ -224,6 +231,7 @@ class _Request:
 
     async def settle(self) -> None:
         """Give back what it did not take."""  # 6
+        self._bodies.release(self._num_held)
         if self._principal is None or not self._is_reserved:
             return
         tokens: int | None
@@ -235,26 +243,6 @@ class _Request:
         else:
             tokens = self._tally.tokens()
         await self._runtime.limiter.settle(self._principal, self._reservation_id, tokens=tokens)
-
-    async def _read(self, vigil: Vigil) -> bytes:
-        most = self._runtime.settings.openai.max_body_bytes
-        declared = self._headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:18]) > most:
-            raise FrameTooLargeError(f"A body has at most {most} bytes here; this one is said to have {declared}.")
-        vigil.expect(_BODY_SECONDS, _late_body)
-        chunks: list[bytes] = []
-        num_bytes = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeftError("The client left before its body was there.")
-            chunk = message.get("body", b"")
-            num_bytes += len(chunk)
-            if num_bytes > most:
-                raise FrameTooLargeError(f"A body has at most {most} bytes here.")
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
 
     def _deadline_seconds(self, asked: Asked) -> float:
         settings = self._runtime.settings

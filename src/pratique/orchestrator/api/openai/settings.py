@@ -18,3 +18,5 @@ class OpenAiSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     """A whole answer that is not streamed. A request may name another with `x-pratique-timeout-seconds`, up to
     `reply_timeout_seconds`."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=256 * 2**20)] = 8 * 2**20
+    max_held_bytes: Annotated[int, Meta(ge=1024)] = 512 * 2**20
+    """Of all bodies of requests that a replica has at once; what comes beyond them is refused as overloaded."""

@@ -12,6 +12,7 @@ import pytest
 from openai import APIError, AsyncOpenAI, RateLimitError
 
 from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.access.settings import AccessSettings, LimitsSettings
 from pratique.orchestrator.api.openai.routes import ROUTES
 from pratique.orchestrator.api.openai.settings import OpenAiSettings
 from pratique.orchestrator.forward.http import HttpForwarder
@@ -320,6 +321,46 @@ async def test_request_whose_body_never_ends_holds_nothing(service: Service, mon
         async with service.http.post("/v1/completions", data=slow(), headers=key(service)) as response:
             assert (response.status, (await response.json())["error"]["code"]) == (504, "timeout")
         assert (model.heads, limiter.reserved) == ([], [])
+
+
+async def pieces(*, seconds: float = 0.3) -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.sleep(seconds)
+    yield b"}"
+
+
+async def test_bodies_that_are_still_coming_are_limited_by_principal(service: Service) -> None:
+    limits = LimitsSettings(connections=1)
+    async with before(service, answer(b"{}"), access=AccessSettings(limits=limits)) as (_, limiter, _):
+        first = asyncio.ensure_future(service.http.post("/v1/completions", data=pieces(), headers=key(service)))
+        await asyncio.sleep(0.1)
+        async with service.http.post("/v1/completions", data=pieces(), headers=key(service)) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (429, "rate_limit_exceeded")
+        # One that comes in one piece is not waited for.
+        async with service.http.post("/v1/completions", data=b"{}", headers=key(service)) as response:
+            assert response.status == 200
+        assert (await first).status == 200
+        (await first).close()
+        async with service.http.post("/v1/completions", data=pieces(seconds=0), headers=key(service)) as response:
+            assert response.status == 200
+        assert len(limiter.reserved) == 3
+
+
+async def test_bodies_are_limited_together_and_given_back(service: Service) -> None:
+    body = b'{"x": "' + b"x" * 900 + b'"}'
+    settings = OpenAiSettings(max_body_bytes=1024, max_held_bytes=1024)
+    async with before(service, answer(b"{}"), openai=settings) as (_, _, _):
+        for _ in range(3):
+            async with service.http.post("/v1/completions", data=body, headers=key(service)) as response:
+                assert response.status == 200
+        first = asyncio.ensure_future(service.http.post("/v1/completions", data=pieces(), headers=key(service)))
+        await asyncio.sleep(0.1)
+        async with service.http.post("/v1/completions", data=b"x" * 1024, headers=key(service)) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (503, "overloaded")
+        assert (await first).status == 200
+        (await first).close()
+        async with service.http.post("/v1/completions", data=body, headers=key(service)) as response:
+            assert response.status == 200
 
 
 async def test_fault_of_ours_is_a_server_error_in_openai_shape(service: Service) -> None:
