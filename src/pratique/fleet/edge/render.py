@@ -21,6 +21,9 @@ __all__ = ["render_bootstrap", "render_clusters", "render_endpoints", "render_li
 _TYPE: Final = "type.googleapis.com/envoy"
 _MANY: Final = 1_000_000
 _RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request"
+_PRIVATE: Final = ("/metrics", "/readyz")
+"""Of a replica, for those who run it: they ask at its own address. Strangers would see its figures, and have it ask
+its store."""
 _ANOTHER_HOST_TRIES: Final = 16
 """A ring gives the same replica several times running; with two replicas all tries miss once in 65,536 retries."""
 
@@ -93,7 +96,8 @@ def render_routes(gate: Gate) -> dict[str, Any]:
             "use_hash_policy": True,
             "clusters": [{"name": share.pool, "weight": share.weight} for share in gate.shares],
         }
-    host = {"name": gate.name, "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": action}]}
+    shut = [{"match": {"path": path}, "direct_response": {"status": 404}} for path in _PRIVATE if gate.is_public]
+    host = {"name": gate.name, "domains": ["*"], "routes": [*shut, {"match": {"prefix": "/"}, "route": action}]}
     return _resources("config.route.v3.RouteConfiguration", [{"name": gate.name, "virtual_hosts": [host]}])
 
 

@@ -287,7 +287,7 @@ class Stack:
 async def _is_reachable(plan: Plan, session: aiohttp.ClientSession) -> bool:
     timeout = aiohttp.ClientTimeout(total=_ASK_SECONDS)
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-        for url in (f"{plan.url}/readyz", f"{plan.internal_url}/ping"):
+        for url in (f"{plan.url}/livez", f"{plan.internal_url}/ping"):
             async with session.get(url, timeout=timeout) as response:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                     return False

@@ -42,6 +42,7 @@ class Replica:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/readyz", self._health)
+        app.router.add_get("/metrics", self._who)
         app.router.add_get("/stream", self._stream)
         app.router.add_get("/ws", self._socket)
         app.router.add_route("*", "/who", self._who)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from pratique.fleet.edge import Share, find_envoy
 
@@ -180,6 +181,12 @@ async def test_forged_request_id_and_long_headers(edge: Edge, client: Client) ->
         assert response.headers["x-request-id"] == response.headers["x-seen-request-id"]
     async with client.session.get(f"{edge.url}/who", headers={"x-long": "a" * 40_000}) as response:
         assert response.status == 431
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/metrics?a=b", "/x/../metrics", "/%6detrics"])
+async def test_figures_and_probes_of_replicas_are_not_public(client: Client, edge: Edge, path: str) -> None:
+    async with client.session.get(URL(f"{edge.url}{path}", encoded=True)) as response:
+        assert response.status == 404
 
 
 async def test_every_request_is_a_json_line(edge: Edge, client: Client) -> None:

@@ -53,7 +53,8 @@ def test_status_names_every_service_with_state_address_and_memory(stack: Home) -
 
 def test_edge_leads_to_the_chat_and_its_inside_is_private(stack: Home) -> None:
     url = stack.status()["url"]
-    assert get(f"{url}/readyz") == 200
+    assert get(f"{url}/livez") == 200
+    assert [get(f"{url}{path}") for path in ("/readyz", "/metrics")] == [404, 404]
     key = (stack.root / "api-key").read_text(encoding="utf-8").strip()
     assert get(f"{url}/v1/models", authorization=f"Bearer {key}") == 200
     assert get(f"{url}/v1/models", authorization="Bearer pk_wrong") == 401

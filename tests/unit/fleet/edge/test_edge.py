@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,6 +84,16 @@ def test_one_share_is_a_cluster_and_several_are_weights_chosen_by_key(tmp_path: 
         {"header": {"header_name": "h"}, "terminal": True},
         {"cookie": {"name": "c"}, "terminal": True},
     ]
+
+
+def test_a_public_gate_shuts_what_is_for_those_who_run_it() -> None:
+    def shut(*, is_public: bool) -> dict[str, int]:
+        routes = render_routes(replace(gate(), is_public=is_public))["resources"][0]["virtual_hosts"][0]["routes"]
+        assert routes[-1]["match"] == {"prefix": "/"}
+        return {route["match"]["path"]: route["direct_response"]["status"] for route in routes[:-1]}
+
+    assert shut(is_public=True) == {"/metrics": 404, "/readyz": 404}
+    assert shut(is_public=False) == {}
 
 
 def test_streams_have_no_time_limit_and_pools_no_panic(tmp_path: Path) -> None:
