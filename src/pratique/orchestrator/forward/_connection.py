@@ -16,7 +16,7 @@ from pratique.orchestrator.forward.interface import ForwardTimeoutError, Forward
 __all__ = ["Connection", "StaleConnectionError"]
 
 _MAX_BUFFERED_BYTES: Final = 256 * 1024
-_MAX_HEAD_BYTES: Final = 64 * 1024
+_MAX_OVERHEAD_BYTES: Final = 64 * 1024
 _MAX_HEADERS: Final = 128
 _FIRST_FINAL_STATUS: Final = 200
 _SWITCHING: Final = 101
@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
         self._error: ForwardUnavailableError | None = None
         self._pieces: list[bytes] = []
         self._num_buffered = 0
-        self._num_head_bytes = 0
+        self._num_overhead_bytes = 0  # since a message, or a piece of its body, began
         self._is_paused = False
         self._is_busy = False
         self._has_served = False
@@ -130,15 +130,15 @@ class Connection(asyncio.Protocol):
         if not self._is_busy or self._has_end:
             self.abort(ForwardUnavailableError("The model server spoke without being asked."))
             return
-        if not self._has_head:
-            self._num_head_bytes += len(data)
+        self._num_overhead_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.abort(ForwardUnavailableError(f"The model server does not speak HTTP: {error}."))
             return
-        if not self._has_head and self._num_head_bytes > _MAX_HEAD_BYTES:
-            self.abort(ForwardUnavailableError(f"The head of the answer has more than {_MAX_HEAD_BYTES} bytes."))
+        if self._num_overhead_bytes > _MAX_OVERHEAD_BYTES and not self._has_end:
+            part = "part behind the body" if self._has_head else "head"
+            self.abort(ForwardUnavailableError(f"The answer's {part} has more than {_MAX_OVERHEAD_BYTES} bytes."))
 
     # What the parser calls.
 
@@ -147,6 +147,8 @@ class Connection(asyncio.Protocol):
             self._is_persistent = False  # a second answer behind the first
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._has_head:
+            return  # a trailer, of which nothing here makes anything
         if len(self.headers) >= _MAX_HEADERS:
             raise ValueError(f"more than {_MAX_HEADERS} headers")
         name = name.lower()
@@ -161,11 +163,13 @@ class Connection(asyncio.Protocol):
         if status >= _FIRST_FINAL_STATUS and not self._has_end:
             self.status = status
             self._has_head = True
+            self._num_overhead_bytes = 0
             self._wake()
 
     def on_body(self, body: bytes) -> None:
         if self._has_end:
             return
+        self._num_overhead_bytes = 0
         self._pieces.append(body)
         self._num_buffered += len(body)
         if self._num_buffered > _MAX_BUFFERED_BYTES and not self._is_paused and self._transport is not None:
@@ -184,7 +188,7 @@ class Connection(asyncio.Protocol):
     def _begin_message(self) -> None:
         self.status = 0
         self.headers = []
-        self._num_head_bytes = 0
+        self._num_overhead_bytes = 0
         self._has_length = False
 
     async def _changed(self) -> None:

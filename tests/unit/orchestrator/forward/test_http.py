@@ -121,6 +121,15 @@ async def test_chunked_answer_in_single_bytes_is_whole() -> None:
     assert server.num_connections == 1
 
 
+async def test_trailers_are_not_taken_for_headers() -> None:
+    async with serving([CHUNKED[:-2] + b"x-more: 1\r\n" * 200 + b"\r\n"], [OK]) as (server, forwarder):
+        status, headers, body = await ask(forwarder)
+        assert (status, body) == (200, b"abcdefg")
+        assert not {b"x-trailer", b"x-more"} & set(headers)
+        await ask(forwarder)
+    assert server.num_connections == 1
+
+
 async def test_body_without_a_length_ends_with_the_connection() -> None:
     async with serving([b"HTTP/1.1 200 OK\r\n\r\nall", b" of it", None], [OK]) as (server, forwarder):
         assert (await ask(forwarder))[2] == b"all of it"
@@ -207,7 +216,9 @@ async def test_answer_that_breaks_off_is_an_error_after_what_came(answer: bytes)
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n", "does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"x: 1\r\n" * 200 + b"\r\n", "does not speak HTTP"),
-        (b"HTTP/1.1 200 OK\r\nx: " + b"x" * 300_000, "more than 65536 bytes"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"x" * 300_000, "head has more than 65536 bytes"),
+        (CHUNKED[:-2] + b"x-a: " + b"x" * 600_000, "part behind the body has more than 65536 bytes"),
+        (CHUNKED[:-2] + b"x-a: b\r\n" * 100_000, "part behind the body has more than 65536 bytes"),
     ],
 )
 async def test_nonsense_is_refused(answer: bytes, problem: str) -> None:
