@@ -115,7 +115,8 @@ def connect(
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingsError(f"Expected http://host:port of OpenSearch; found '{url}'.")
+        # What stands before an @ may be a password, also where the rest is wrong.
+        raise SettingsError(f"Expected http://host:port of OpenSearch; found '{url.rpartition('@')[2]}'.")
     if parts.password is not None:
         raise SettingsError("The address of OpenSearch holds a password.", hint="Use opensearch_auth_file.")
     package = import_extra("opensearchpy", extra="opensearch")

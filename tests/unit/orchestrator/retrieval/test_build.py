@@ -107,6 +107,15 @@ async def test_what_is_no_address_is_refused(url: str) -> None:
         connect(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["admin:sec@ret@search:9200", "htps://admin:secret@search:9200", "https://admin:secret@"]
+)
+def test_password_in_a_wrong_address_is_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        connect(url)
+    assert "sec" not in str(refused.value)
+
+
 async def test_a_password_belongs_into_a_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="holds a password"):
         connect("http://admin:secret@127.0.0.1:9200")
