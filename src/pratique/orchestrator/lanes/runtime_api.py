@@ -76,6 +76,8 @@ class RuntimeApi:
         self._max_connections = max_connections
         self._desks: dict[str, Desk] = {}
         self._connections: set[asyncio.Task[None]] = set()
+        self._strangers: dict[_Exchange, None] = {}
+        """Connections that have named no desk yet, the oldest first."""
         self._port = 0
 
     @asynccontextmanager
@@ -109,17 +111,24 @@ class RuntimeApi:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._connections) >= self._max_connections:
+        if task is None:
             writer.close()
             return
+        if len(self._strangers) >= self._max_connections:
+            # The oldest has had longest to say who it is: whoever only holds connections keeps no worker out.
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort()
         self._connections.add(task)
         exchange = _Exchange(reader, writer)
+        self._strangers[exchange] = None
         try:
             await self._serve(exchange)
         except (OSError, h11.ProtocolError, TimeoutError, asyncio.IncompleteReadError) as error:
             _logger.debug("runtime_api_connection_ended", error=type(error).__name__)
         finally:
             self._connections.discard(task)
+            self._strangers.pop(exchange, None)
             exchange.abort()
 
     async def _serve(self, exchange: _Exchange) -> None:
@@ -130,6 +139,9 @@ class RuntimeApi:
             desk = self._desks.get(token)
             if desk is None:
                 await exchange.respond(403, b"")
+                return
+            self._strangers.pop(exchange, None)
+            if len(self._connections) - len(self._strangers) > self._max_connections:
                 return
             await self._answer(exchange, desk, request.method, path.removeprefix(f"{_VERSION}/runtime/"))
             request = await exchange.request()

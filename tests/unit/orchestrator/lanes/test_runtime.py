@@ -124,6 +124,27 @@ async def test_answer_to_what_was_not_asked_is_not_taken(path: str, status: byte
         assert not made.is_over
 
 
+async def test_connections_that_say_nothing_keep_no_worker_out() -> None:
+    async with serving(max_connections=2) as (api, desk):
+        silent = [await asyncio.open_connection("127.0.0.1", api._port) for _ in range(6)]
+        desk.hand(invocation())
+        said = await raw(api, f"GET /{desk.token}/{API}/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b'{"a":1}' in said
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_connections_of_workers_have_a_bound() -> None:
+    async with serving(max_connections=2) as (api, desk):
+        asked = f"GET /{desk.token}/{API}/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        waiting = [asyncio.create_task(raw(api, asked)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        assert await raw(api, asked) == b""
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_without_a_desks_path_nothing_is_answered() -> None:
     async with serving() as (api, desk):
         desk.hand(invocation())
@@ -150,15 +171,17 @@ async def test_nonsense_ends_its_connection_only(sent: bytes) -> None:
         )
 
 
-async def test_connections_have_a_bound() -> None:
+async def test_connections_that_say_nothing_have_a_bound() -> None:
     async with serving(max_connections=1) as (api, _):
-        reader, writer = await asyncio.open_connection("127.0.0.1", api._port)
-        await asyncio.sleep(0.02)
-        with pytest.raises((ConnectionError, AssertionError)):
-            assert await raw(api, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        writer.close()
-        await writer.wait_closed()
-        del reader
+        opened = []
+        for _ in range(2):
+            opened.append(await asyncio.open_connection("127.0.0.1", api._port))
+            await asyncio.sleep(0.02)
+        async with asyncio.timeout(2):
+            assert await opened[0][0].read() == b""
+        assert not opened[1][0].at_eof()
+        for _, writer in opened:
+            writer.close()
 
 
 async def test_error_that_is_too_long_is_not_read() -> None:
