@@ -16,6 +16,8 @@ from pratique.orchestrator.sockets import LeanWebSocketProtocol
 if TYPE_CHECKING:
     from asyncio import TimerHandle
 
+    from websockets.frames import Frame
+
 __all__ = ["HEAD_SECONDS", "LINGER_SECONDS", "MAX_HEAD_BYTES", "MESSAGE_SECONDS", "HttpProtocol", "WebSocketProtocol"]
 
 HEAD_SECONDS: Final = 15.0
@@ -23,6 +25,9 @@ LINGER_SECONDS: Final = 2.0
 MAX_HEAD_BYTES: Final = 65_536
 MESSAGE_SECONDS: Final = 15.0
 _TRY_AGAIN_LATER: Final = 1013
+_POLICY_VIOLATION: Final = 1008
+_MAX_EXTRA_FRAMES: Final = 200
+_EXTRA_FRAMES_SECONDS: Final = 10.0
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -149,11 +154,14 @@ class HttpProtocol(HttpToolsProtocol):
 class WebSocketProtocol(LeanWebSocketProtocol):
     """WebSockets, with pings answered only while the client takes answers, and messages that have to come in time.
 
-    uvicorn writes a pong for every ping at once: a client that pings and never reads would fill the memory.
+    uvicorn writes a pong for every ping at once: a client that pings and never reads would fill the memory. Frames that
+    are no message (pings, pongs, pieces) never reach the application, which paces messages: they are counted here.
     """
 
     _message_timer: TimerHandle | None = None
     _has_completed = False
+    _num_extra_frames = 0
+    _extra_frames_until = 0.0
 
     def data_received(self, data: bytes) -> None:
         self._has_completed = False
@@ -175,11 +183,31 @@ class WebSocketProtocol(LeanWebSocketProtocol):
             self._message_timer = None
         super().connection_lost(exc)
 
+    def handle_cont(self, event: Frame) -> None:
+        if self._is_one_more_allowed():
+            super().handle_cont(event)
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._is_one_more_allowed():
+            super().handle_pong(event)
+
     def handle_ping(self) -> None:
+        if not self._is_one_more_allowed():
+            return
         if self.writable.is_set():
             super().handle_ping()
         else:
             self.conn.data_to_send()  # RFC 6455 5.5.3: not every ping needs its own pong
+
+    def _is_one_more_allowed(self) -> bool:
+        now = self.loop.time()
+        if now >= self._extra_frames_until:
+            self._extra_frames_until = now + _EXTRA_FRAMES_SECONDS
+            self._num_extra_frames = 0
+        self._num_extra_frames += 1
+        if self._num_extra_frames == _MAX_EXTRA_FRAMES + 1:
+            self._fail(_POLICY_VIOLATION, "too_many_frames")
+        return self._num_extra_frames <= _MAX_EXTRA_FRAMES
 
     def _overdue(self) -> None:
         self._message_timer = None
@@ -189,7 +217,12 @@ class WebSocketProtocol(LeanWebSocketProtocol):
             # We do not read: that the rest did not come says nothing of the client.
             self._message_timer = self.loop.call_later(MESSAGE_SECONDS, self._overdue)
             return
-        self.conn.fail(_TRY_AGAIN_LATER, "slow_frame")
+        self._fail(_TRY_AGAIN_LATER, "slow_frame")
+
+    def _fail(self, code: int, reason: str) -> None:
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.fail(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.transport.close()

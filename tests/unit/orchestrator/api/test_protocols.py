@@ -7,10 +7,13 @@ import base64
 import json
 import os
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.unit
 
@@ -307,6 +310,13 @@ async def _dribble(writer: asyncio.StreamWriter, data: bytes) -> None:
         await asyncio.sleep(0.02)
 
 
+async def _opcodes(socket: RawSocket, num_pongs: int) -> AsyncIterator[int]:
+    while num_pongs:
+        opcode, _ = await socket.receive()
+        num_pongs -= opcode == 10
+        yield opcode
+
+
 class TestFrames:
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +360,28 @@ class TestFrames:
                 opcode, data = await socket.receive()
                 assert opcode == 1
                 num_pongs += json.loads(data)["type"] == "pong"
+        socket.writer.close()
+
+    @pytest.mark.parametrize(("opcode", "first"), [(9, None), (10, None), (0, 1)], ids=["pings", "pongs", "pieces"])
+    async def test_frames_that_are_no_message_are_paced(self, service: Service, opcode: int, first: int | None) -> None:
+        await service.start()
+        socket = await RawSocket.open(service)
+        for _ in range(150):
+            socket.send(9, b"")
+        if first is not None:
+            socket.send(first, b"", fin=False)
+        for _ in range(100):
+            socket.send(opcode, b"", fin=opcode != 0)
+        assert await socket.closed() in {1008, 1013}  # a reset may overtake it
+        socket.writer.close()
+
+    async def test_as_many_pings_as_anybody_sends_are_answered(self, service: Service) -> None:
+        await service.start()
+        socket = await RawSocket.open(service)
+        for _ in range(100):
+            socket.send(9, b"")
+        async with asyncio.timeout(5):
+            assert [opcode async for opcode in _opcodes(socket, 100)].count(10) == 100
         socket.writer.close()
 
     async def test_an_idle_socket_is_no_slow_frame(self, service: Service) -> None:
