@@ -77,8 +77,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_request_open:
-            super().on_header(name, value)
+        if self._is_request_open:
+            return
+        # As uvicorn does it, without a call for each header of each request.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._forget_head()

@@ -66,10 +66,10 @@ def _verify_coding(headers: RawHeaders, *, has_length: bool) -> None:
         raise HeadersRefusedError("Content-Length and Transfer-Encoding exclude each other.")
 
 
-def believed(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return the headers without those that only our own parts may send to each other."""
+def believed(headers: RawHeaders) -> RawHeaders:
+    """Return the headers without those that only our own parts may send to each other; as they are where all stay."""
     if _OURS not in b" ".join([name for name, _ in headers]):
-        return list(headers)
+        return headers
     return [(name, value) for name, value in headers if not name.startswith(_OURS) or name in _FROM_CLIENTS]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
-
 from pratique.core.errors import EnvironmentFaultError
 from pratique.orchestrator.protocol.errors import FrameTooLargeError
 
@@ -22,6 +20,7 @@ __all__ = ["PRINCIPAL", "REMOTE", "BodyTimeoutError", "headers_of", "principal_o
 
 PRINCIPAL = "pratique.principal"
 REMOTE = "pratique.remote"
+_HEADERS = "pratique.headers"
 _BODY_SECONDS = 15.0
 
 
@@ -32,8 +31,13 @@ class BodyTimeoutError(EnvironmentFaultError):
 
 
 def headers_of(scope: Scope) -> Mapping[str, str]:
-    """Return the request's headers by lower-case name."""
-    return Headers(scope=scope)
+    """Return the request's headers by lower-case name, the first of each; decoded once."""
+    raw = scope["headers"]
+    found: tuple[object, dict[str, str]] | None = scope.get(_HEADERS)
+    if found is None or found[0] is not raw:
+        found = (raw, {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(raw)})
+        scope[_HEADERS] = found
+    return found[1]
 
 
 def principal_of(request: Request) -> Principal:

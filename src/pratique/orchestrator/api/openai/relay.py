@@ -25,7 +25,7 @@ from pratique.orchestrator.api.openai.bodies import Bodies
 from pratique.orchestrator.api.openai.routes import find_route
 from pratique.orchestrator.api.openai.usage import Asked, read_asked, tally_of
 from pratique.orchestrator.api.openai.vigil import ClientLeftError, ClientStalledError, SilentModelError, Vigil
-from pratique.orchestrator.api.requests import BodyTimeoutError
+from pratique.orchestrator.api.requests import BodyTimeoutError, headers_of
 from pratique.orchestrator.forward.interface import (
     ForwardRequest,
     ForwardTimeoutError,
@@ -34,7 +34,7 @@ from pratique.orchestrator.forward.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from prometheus_client import Counter
     from starlette.types import Receive, Scope, Send
@@ -57,12 +57,9 @@ _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "O
 # A list of what passes, not of what does not: proxies and servers have headers that nobody here thought of, by which
 # the one who asks says who he is, how often to try, or which server to take. The last three choose the lane.
 _FORWARDED: Final = frozenset(
-    {
-        *("accept", "content-type", "user-agent", "traceparent", "tracestate"),
-        *("x-conversation-id", "x-session-affinity", "x-session-id"),
-    }
+    b"accept content-type user-agent traceparent tracestate x-conversation-id x-session-affinity x-session-id".split()
 )
-_FORWARDED_PREFIXES: Final = ("openai-", "x-stainless-")
+_FORWARDED_PREFIXES: Final = (b"openai-", b"x-stainless-")
 # A page of another origin is let in by our settings, not by the engine's.
 _NOT_RETURNED_PREFIX: Final = b"access-control-"
 
@@ -130,8 +127,7 @@ class _Request:
         self._receive = receive
         self._send = send
         self._count = count
-        self._pairs: list[tuple[str, str]] = []
-        self._headers: dict[str, str] = {}
+        self._headers: Mapping[str, str] = {}
         # Not the client's own: a name that comes twice would be one reservation.
         self._reservation_id = f"req_{secrets.token_hex(16)}"
         self.request_id = self._reservation_id
@@ -182,20 +178,16 @@ class _Request:
             raise
 
     async def _admit(self) -> Principal:
-        self._read_head()
+        # For what is said of it where it is refused.
+        given = headers_of(self._scope).get("x-request-id", "")
+        if _REQUEST_ID.fullmatch(given):
+            self.request_id = given
         principal = await self._admission.admit(self._scope)
         if principal is None:
             raise UnauthenticatedError("No API key.")
         # Only what is believed of the head is left now.
-        self._read_head()
+        self._headers = headers_of(self._scope)
         return principal
-
-    def _read_head(self) -> None:
-        self._pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._scope["headers"]]
-        # The first of a name counts.
-        self._headers = dict(reversed(self._pairs))
-        given = self._headers.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else self._reservation_id
 
     async def _pass_on(self, answer: ForwardAnswer, asked: Asked, vigil: Vigil) -> None:
         settings, send = self._runtime.settings, self._send
@@ -263,7 +255,11 @@ class _Request:
         return min(seconds, self._runtime.settings.first_token_timeout_seconds) if asked.is_stream else seconds
 
     def _forwarded(self, seconds: float) -> list[tuple[str, str]]:
-        headers = [pair for pair in self._pairs if pair[0] in _FORWARDED or pair[0].startswith(_FORWARDED_PREFIXES)]
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in self._scope["headers"]
+            if name in _FORWARDED or name.startswith(_FORWARDED_PREFIXES)
+        ]
         connection = self._headers.get("connection", "").lower()
         if connection not in {"", "keep-alive", "close"}:
             # It names further headers that are of this hop only (RFC 9110 7.6.1).

@@ -65,18 +65,20 @@ def read_asked(body: bytes, *, is_json: bool, default_max_tokens: int) -> Asked:
         fields = _decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CallerError(f"Expected a JSON object as the body: {error}.") from error
-    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
     # Which of several counts, and what 0 means, is the engine's affair: the most that it could be is reserved.
-    limit = max(_number(fields, name) for name in names) or default_max_tokens
-    num_answers = max(1, _number(fields, "n"), _number(fields, "best_of")) * _num_prompts(fields.prompt)
+    limit = max(
+        _number(fields.max_tokens, "max_tokens"),
+        _number(fields.max_completion_tokens, "max_completion_tokens"),
+        _number(fields.max_output_tokens, "max_output_tokens"),
+    )
+    num_answers = max(1, _number(fields.n, "n"), _number(fields.best_of, "best_of")) * _num_prompts(fields.prompt)
     prompt_tokens = len(body) // _BYTES_PER_TOKEN
-    tokens = min(prompt_tokens + num_answers * limit, _MAX_TOKENS)
+    tokens = min(prompt_tokens + num_answers * (limit or default_max_tokens), _MAX_TOKENS)
     return Asked(is_stream=fields.stream in (True, "true", "1"), prompt_tokens=prompt_tokens, tokens=tokens)
 
 
-def _number(fields: _Body, name: str) -> int:
+def _number(value: Any, name: str) -> int:  # noqa: ANN401 - what JSON has
     """Return a number that is not negative, 0 where there is none."""
-    value = getattr(fields, name)
     if value is None:
         return 0
     try:
