@@ -1,7 +1,8 @@
 """From a request's headers to its principal: an API key or a token where one is given, else a session cookie.
 
 A credential that is there must hold: a bad key is refused, even next to a good cookie. What has to be waited for (the
-keys of a token's issuer) is got by `prepare`; everything else decides at once.
+keys of a token's issuer) is got by `prepare`; everything else decides at once. Who was let in to stay, over a socket,
+is looked at again by `verify_holds`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pratique.core.clock import Clock, SystemClock
 from pratique.orchestrator.access.errors import UnauthenticatedError
 from pratique.orchestrator.access.headers import bearer_token, cookie
 from pratique.orchestrator.access.oidc.token import is_token
@@ -45,11 +47,13 @@ class Authenticator:
         keys: ApiKeyFile | None = None,
         tokens: TokenVerifier | None = None,
         anonymous: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         self._sessions = sessions
         self._keys = keys
         self._tokens = tokens
         self._anonymous = anonymous
+        self._clock = clock or SystemClock()
 
     async def prepare(self, headers: Mapping[str, str]) -> None:
         """Get what the decision about these headers needs. Does not raise; a bad credential is refused later."""
@@ -114,6 +118,18 @@ class Authenticator:
             return SessionGrant(principal=principal, set_cookie=value, is_new=True)
         value_if_due = self._sessions.renew(verified.principal) if verified.is_due else None
         return SessionGrant(principal=verified.principal, set_cookie=value_if_due)
+
+    def verify_holds(self, principal: Principal) -> None:
+        """See that the credential which a principal came with still holds. Cheap: for every frame and heartbeat.
+
+        Raises:
+            UnauthenticatedError: it has ended, or its key was revoked or has lost a scope.
+            KeysUnavailableError: it came with an API key, and the keys cannot be read.
+        """
+        if principal.expires_at is not None and self._clock.epoch() >= principal.expires_at:
+            raise UnauthenticatedError("The credential has ended.")
+        if principal.key_id and self._keys is not None:
+            self._keys.verify_holds(principal)
 
     @staticmethod
     def _nobody() -> UnauthenticatedError:

@@ -72,6 +72,7 @@ async def open_access(
             keys=ApiKeyFile(keys_file, clock=clock) if keys_file else None,
             tokens=_open_tokens(settings, stack, http=http, clock=clock, metrics=metrics),
             anonymous=settings.access.anonymous,
+            clock=clock,
         ),
         limiter=_open_limiter(settings, stack, clock=clock, metrics=metrics),
         audit=_open_audit(settings, stack, clock=clock, metrics=metrics),

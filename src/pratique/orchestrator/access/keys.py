@@ -104,7 +104,8 @@ class ApiKeyFile:
         self._clock = clock or SystemClock()
         self._looked_at: float | None = None
         self._seen: tuple[int, int, int] | None = None
-        self._keys = ApiKeys()
+        self._keys: dict[str, ApiKey] = {}
+        """By id."""
         self._error: KeysUnavailableError | None = None
         self._usage = KeyUsage(path, clock=self._clock)
 
@@ -115,14 +116,12 @@ class ApiKeyFile:
             UnauthenticatedError: malformed, unknown, expired or revoked.
             KeysUnavailableError: the file cannot be read or is malformed.
         """
-        self._refresh()
-        if self._error is not None:
-            raise KeysUnavailableError(self._error.message, hint=self._error.hint)
+        keys = self._current()
         if not _KEY.fullmatch(key):
             raise UnauthenticatedError(_REFUSED)
         given = hash_key(key)
         # Every entry is compared, whichever matches: the time says nothing about which keys there are.
-        found = [entry for entry in self._keys.keys if hmac.compare_digest(entry.sha256, given)]
+        found = [entry for entry in keys.values() if hmac.compare_digest(entry.sha256, given)]
         if not found or not all(entry.holds(self._clock.epoch()) for entry in found):
             raise UnauthenticatedError(_REFUSED)
         entry = found[0]
@@ -134,7 +133,25 @@ class ApiKeyFile:
             scopes=entry.granted,
             tier=entry.tier,
             expires_at=entry.expires,
+            key_id=entry.id,
         )
+
+    def verify_holds(self, principal: Principal) -> None:
+        """See that the key which a principal came with still holds, for all that it was let in for.
+
+        Raises:
+            UnauthenticatedError: it is expired, revoked or gone, or has lost a scope.
+            KeysUnavailableError: as `verify` does.
+        """
+        entry = self._current().get(principal.key_id)
+        if entry is None or not entry.holds(self._clock.epoch()) or not principal.scopes <= entry.granted:
+            raise UnauthenticatedError(_REFUSED)
+
+    def _current(self) -> dict[str, ApiKey]:
+        self._refresh()
+        if self._error is not None:
+            raise KeysUnavailableError(self._error.message, hint=self._error.hint)
+        return self._keys
 
     def _refresh(self) -> None:
         now = self._clock.monotonic()
@@ -145,7 +162,7 @@ class ApiKeyFile:
             found = self._path.stat()
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
-                self._keys, self._error = _read(self._path), None
+                self._keys, self._error = {key.id: key for key in _read(self._path).keys}, None
                 self._seen = seen
         except OSError as error:
             self._refuse(KeysUnavailableError(f"The API keys file {self._path} cannot be read: {error}."))
@@ -153,7 +170,7 @@ class ApiKeyFile:
             self._refuse(error)
 
     def _refuse(self, error: KeysUnavailableError) -> None:
-        self._keys, self._error, self._seen = ApiKeys(), error, None
+        self._keys, self._error, self._seen = {}, error, None
 
 
 def _read(path: Path) -> ApiKeys:

@@ -34,3 +34,5 @@ class Principal:
     """Which of the configured limits apply to it; "" the general ones."""
     expires_at: float | None = None
     """When its credential ends, in seconds since 1970 UTC; a socket does not outlive that."""
+    key_id: str = ""
+    """The API key that it came with: keys are revoked, which a socket does not outlive either."""

@@ -83,7 +83,7 @@ class SessionSigner:
 
     def issue(self) -> tuple[Principal, str]:
         """Return a new principal and the Set-Cookie value that makes its browser that principal."""
-        principal = _principal(self._ids.new(_PREFIX))
+        principal = _principal(self._ids.new(_PREFIX), signed_at=int(self._clock.epoch()))
         return principal, self.renew(principal)
 
     def renew(self, principal: Principal) -> str:
@@ -100,7 +100,8 @@ class SessionSigner:
         except BadData as error:
             raise UnauthenticatedError("The session has expired or its cookie was not made here.") from error
         age_seconds = self._clock.epoch() - signed_at.timestamp()
-        return VerifiedSession(principal=_principal(body.decode("ascii")), is_due=age_seconds > RENEW_AFTER_SECONDS)
+        principal = _principal(body.decode("ascii"), signed_at=signed_at.timestamp())
+        return VerifiedSession(principal=principal, is_due=age_seconds > RENEW_AFTER_SECONDS)
 
 
 class _ClockedSigner(TimestampSigner):
@@ -155,11 +156,12 @@ def _create(path: Path) -> None:
         draft.unlink()
 
 
-def _principal(name: str) -> Principal:
+def _principal(name: str, *, signed_at: float) -> Principal:
     return Principal(
         principal_id=PrincipalId(name),
         kind=PrincipalKind.SESSION,
         name="browser",
         scopes=SESSION_SCOPES,
         tier=ANONYMOUS_TIER,
+        expires_at=signed_at + MAX_AGE_SECONDS,
     )

@@ -82,14 +82,11 @@ class SseResponse:
                 {"type": "http.response.body", "body": b"".join(_format(item) for item in batch), "more_body": True}
             )
 
-        stream = EventStream(self._runtime, write, transport="sse")
+        stream = EventStream(self._runtime, write, principal=self._reply.principal, transport="sse")
         is_whole = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                works = [stream.send_all(), _watch_client(receive)]
-                if self._reply.principal.expires_at is not None:
-                    works.append(stream.watch_credential(self._reply.principal.expires_at))
-                background = [tasks.create_task(work) for work in works]
+                background = [tasks.create_task(work) for work in (stream.send_all(), _watch_client(receive))]
                 stream.say(self._reply.first)
                 with stream.attending(has_model_state=self._reply.has_model_state):
                     await self._say(stream)

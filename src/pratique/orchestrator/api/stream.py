@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from pratique.core.errors import RefusedError
+from pratique.orchestrator.access import KeysUnavailableError, UnauthenticatedError
 from pratique.orchestrator.protocol.encode import encode_event
 from pratique.orchestrator.protocol.events import GoingAway, Heartbeat
 
 if TYPE_CHECKING:
     from pratique.core.ids import GenerationId
+    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.api.runtime import Runtime
     from pratique.orchestrator.protocol.events import ServerEvent
     from pratique.orchestrator.sessions.feed import Feed
@@ -28,7 +30,7 @@ GOING_AWAY = 1001
 TRY_AGAIN_LATER = 1013
 CREDENTIAL_EXPIRED = 4401
 _RECONNECT_AFTER_SECONDS = 0.1
-_LOOK_AGAIN_SECONDS = 60.0
+_MIN_BEAT_SECONDS = 0.01
 
 
 class CloseConnectionError(RefusedError):
@@ -60,6 +62,7 @@ class Outbox:
         self._waiting: list[Outgoing] = []
         self._num_bytes = 0
         self._error: CloseConnectionError | None = None
+        self._is_cut = False
         self._taker: asyncio.Future[None] | None = None
         self._emptied: asyncio.Event | None = None
         """Only while somebody waits for it."""
@@ -85,9 +88,14 @@ class Outbox:
         self._error = self._error or error
         self._wake()
 
+    def cut(self, error: CloseConnectionError) -> None:
+        """Let `take` raise this from now on; what waits is not given out any more."""
+        self._error, self._is_cut = error, True
+        self._wake()
+
     async def take(self) -> list[Outgoing]:
         """Return all that waits, once anything does; raise what it was ended with."""
-        while not self._waiting:
+        while self._is_cut or not self._waiting:
             if self._error is not None:
                 raise self._error
             self._taker = asyncio.get_running_loop().create_future()
@@ -126,8 +134,9 @@ class Outbox:
 class EventStream:
     """One client's connection, seen from the side that sends."""
 
-    def __init__(self, runtime: Runtime, write: Write, *, transport: str) -> None:
+    def __init__(self, runtime: Runtime, write: Write, *, principal: Principal, transport: str) -> None:
         self._runtime = runtime
+        self._principal = principal
         self._write = write
         self._outbox = Outbox(runtime.settings.slow_reader_bytes)
         self._stall_seconds = 2 * runtime.settings.heartbeat_seconds
@@ -177,6 +186,19 @@ class EventStream:
             self._sent.inc(len(batch))
             self._outbox.sent(batch)
 
+    def verify_credential(self) -> None:
+        """See that the credential which opened the connection still holds; at each heartbeat this is done unasked.
+
+        Raises:
+            CloseConnectionError: it does not, or nobody can say.
+        """
+        try:
+            self._runtime.authenticator.verify_holds(self._principal)
+        except UnauthenticatedError as error:
+            raise CloseConnectionError(CREDENTIAL_EXPIRED, "credential_expired") from error
+        except KeysUnavailableError as error:
+            raise CloseConnectionError(TRY_AGAIN_LATER, error.code) from error
+
     @contextmanager
     def attending(self, *, has_model_state: bool = True) -> Iterator[None]:
         """Show that the connection lives, and say the model's state and that this replica drains, meanwhile.
@@ -201,9 +223,18 @@ class EventStream:
 
     def _arm_heartbeat(self) -> None:
         seconds = self._runtime.settings.heartbeat_seconds
+        if self._principal.expires_at is not None:
+            # Also when it ends, if that is earlier: no task has to watch for it.
+            left = self._principal.expires_at - self._runtime.clock.epoch()
+            seconds = min(seconds, max(_MIN_BEAT_SECONDS, left))
         self._heartbeat = asyncio.get_running_loop().call_later(seconds, self._beat)
 
     def _beat(self) -> None:
+        try:
+            self.verify_credential()
+        except CloseConnectionError as error:
+            self._outbox.cut(error)
+            return
         self._arm_heartbeat()
         self._say_unasked(Heartbeat())
 
@@ -217,15 +248,3 @@ class EventStream:
             self.say(event)
         except CloseConnectionError as error:
             self._outbox.end(error)
-
-    async def watch_credential(self, expires_at: float) -> None:
-        """End the connection when the credential that opened it ends (seconds since 1970).
-
-        Raises:
-            CloseConnectionError: then.
-        """
-        clock = self._runtime.clock
-        while (left := expires_at - clock.epoch()) > 0:
-            # In steps: the system's clock may be set meanwhile.
-            await clock.sleep(min(left, _LOOK_AGAIN_SECONDS))
-        raise CloseConnectionError(CREDENTIAL_EXPIRED, "credential_expired")

@@ -98,7 +98,7 @@ class _Connection:
         self._receive = receive
         self._send = send
         self._takes_texts = takes_texts
-        self._stream = EventStream(runtime, self._write, transport="websocket")
+        self._stream = EventStream(runtime, self._write, principal=principal, transport="websocket")
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._num_tasks = 0
         self._num_bad_frames = 0
@@ -111,8 +111,6 @@ class _Connection:
             async with asyncio.TaskGroup() as tasks:
                 with self._stream.attending():
                     tasks.create_task(self._stream.send_all())
-                    if self._principal.expires_at is not None:
-                        tasks.create_task(self._stream.watch_credential(self._principal.expires_at))
                     await self._receive_all(tasks)
         except* CloseConnectionError as group:
             closing = _first(group)
@@ -153,6 +151,7 @@ class _Connection:
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 raise CloseConnectionError(1000, "left")
+            self._stream.verify_credential()
             data = message.get("bytes")
             await self._handle_raw(message.get("text") or "" if data is None else data, tasks)
 

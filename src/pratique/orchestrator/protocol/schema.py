@@ -31,9 +31,9 @@ CLOSE_CODES: Mapping[int, str] = {
     1008: "Refused: no principal, or a foreign origin; the reason is the error's code. Do not reconnect as you are.",
     1009: "A message was too big. Sending it again fails again.",
     1011: "Something failed inside the service: reconnect, resume.",
-    1013: "The reader was too slow, or the replica has as many connections as it may: reconnect later, resume.",
+    1013: "The reader was too slow, the replica is full, or its keys cannot be read: reconnect later, resume.",
     4400: "Too many malformed frames in a row: the client is broken.",
-    4401: "The token that opened it has ended: get a new one, reconnect, resume.",
+    4401: "The credential that opened it has ended or was revoked: get a new one, reconnect, resume.",
 }
 """Of the WebSocket, with what a client does then."""
 

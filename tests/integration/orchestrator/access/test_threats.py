@@ -19,12 +19,17 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
+from pratique.orchestrator.access.keyring import ApiKeyring
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from pratique.orchestrator.upstream.scripted import ScriptedUpstream
 
 pytestmark = pytest.mark.integration
 
 House = Any
+SSE = {"accept": "text/event-stream"}
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -152,6 +157,55 @@ async def test_tokens_are_verified_and_end_their_sockets_when_they_end(house: Ho
                 while (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
                     pass
                 assert socket.close_code == 4401
+
+
+async def test_a_key_that_is_revoked_or_rotated_away_ends_its_sockets_and_its_reply_goes_on(
+    house: House, upstream: ScriptedUpstream
+) -> None:
+    upstream._pause_seconds = 0.06
+    keyring = ApiKeyring(house.folder / "api-keys.json")
+    revoked, rotated = (keyring.create(name) for name in ("revoked", "rotated"))
+    here, there = await two(house, heartbeat_seconds=0.5)
+    headers = [{"authorization": f"Bearer {text}"} for _, text in (revoked, rotated)]
+    async with (
+        aiohttp.ClientSession(headers=headers[0]) as one,
+        aiohttp.ClientSession(headers=headers[1]) as other,
+        one.ws_connect(f"{here.url}/api/ws") as listening,
+        other.ws_connect(f"{there.url}/api/ws") as talking,
+    ):
+        frame = {"type": "message", "client_message_id": "message-0001", "text": "tell me a story"}
+        await talking.send_json(frame)
+        async with one.post(f"{there.url}/api/chat", json=frame, headers=SSE) as streaming:
+            await streaming.content.readuntil(b"event: token")
+            keyring.revoke(revoked[0].id)
+            _, renewed = keyring.rotate(rotated[0].id, overlap_seconds=0)
+            began = time.monotonic()
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await asyncio.wait_for(streaming.read(), 5)
+        ends = [await _end_of(socket) for socket in (listening, talking)]
+        # One heartbeat, the second within which the file is looked at, and a busy machine.
+        assert time.monotonic() - began < 4
+        assert [code for code, _ in ends] == [4401, 4401]
+        told = [event for _, events in ends for event in events]
+        assert "ended" not in {event["type"] for event in told}
+        [name] = {event["conversation_id"] for event in told if event["type"] == "accepted"}
+        for headers_before in headers:
+            assert (await ask(one, f"{here.url}/api/conversations", headers=headers_before))[0] == 401
+        again = {"authorization": f"Bearer {renewed}"}
+        async with asyncio.timeout(10):
+            while True:
+                status, found = await ask(one, f"{here.url}/api/conversations/{name}", headers=again)
+                if status == 200 and found["turns"][-1]["role"] == "assistant":
+                    break
+                await asyncio.sleep(0.1)
+        assert found["turns"][-1]["finish_reason"] == "stop"
+
+
+async def _end_of(socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, list[dict[str, Any]]]:
+    events = []
+    while (received := await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+        events.append(received.json())
+    return socket.close_code, events
 
 
 async def test_a_flood_gets_through_as_often_as_is_allowed_on_all_replicas_together(house: House) -> None:

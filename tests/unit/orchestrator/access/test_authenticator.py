@@ -129,6 +129,49 @@ class TestAuthenticator:
         await authenticator.prepare(bearer("a.b.c"))
         assert prepared == ["a.b.c"]
 
+    async def test_whoever_was_let_in_is_refused_once_the_credential_holds_no_more(
+        self, signer: SessionSigner, keys: ApiKeyFile, keyring: ApiKeyring, clock: ManualClock
+    ) -> None:
+        authenticator = Authenticator(sessions=signer, keys=keys, clock=clock)
+        entry, key = keyring.create("laptop", scopes=[Scope.CHAT])
+        other, ending = keyring.create("ending", expires=clock.epoch() + 60)
+        browser, _ = signer.issue()
+        laptop, short = (authenticator.authenticate(bearer(text)) for text in (key, ending))
+        for principal in (browser, laptop, short):
+            authenticator.verify_holds(principal)
+        keyring.rotate(entry.id, overlap_seconds=30)
+        await clock.advance(1)
+        authenticator.verify_holds(laptop)
+        await clock.advance(30)
+        with pytest.raises(UnauthenticatedError):
+            authenticator.verify_holds(laptop)
+        authenticator.verify_holds(short)
+        keyring.revoke(other.id)
+        await clock.advance(1)
+        with pytest.raises(UnauthenticatedError):
+            authenticator.verify_holds(short)
+        await clock.advance(MAX_AGE_SECONDS - 33)
+        authenticator.verify_holds(browser)
+        await clock.advance(1)
+        with pytest.raises(UnauthenticatedError):
+            authenticator.verify_holds(browser)
+
+    def test_a_key_that_lost_a_scope_holds_no_more_and_one_that_cannot_be_read_is_not_refused_for_good(
+        self, authenticator: Authenticator, keyring: ApiKeyring, keys: ApiKeyFile, file: Path
+    ) -> None:
+        _, key = keyring.create("laptop", scopes=[Scope.CHAT, Scope.OPENAI])
+        principal = authenticator.authenticate(bearer(key))
+        for text, error in (
+            (file.read_text().replace('"chat",', ""), UnauthenticatedError),
+            ("{", KeysUnavailableError),
+            ('{"keys": []}', UnauthenticatedError),
+        ):
+            assert text != file.read_text()
+            file.write_text(text)
+            keys._looked_at = None
+            with pytest.raises(error):
+                authenticator.verify_holds(principal)
+
     def test_where_nobody_is_anonymous_a_cookie_is_nothing(self, signer: SessionSigner) -> None:
         authenticator = Authenticator(sessions=signer, anonymous=False)
         cookie = {"cookie": f"{SESSION_COOKIE}={value_of(signer.issue()[1])}"}

@@ -329,25 +329,6 @@ class TestLimits:
         await service.get("/api/session")
 
 
-class TestEndsOfCredentials:
-    async def test_a_socket_and_a_stream_end_with_the_key_that_opened_them(self, service: Service) -> None:
-        service.upstream._scripts += [(START, UpstreamToken("a"), Hang())]
-        await service.start()
-        service.replica.runtime.authenticator._keys._looked_at = None
-        key = add_key(service, expires=service.replica.runtime.clock.epoch() + 0.6)
-        async with aiohttp.ClientSession(service.url, headers=key) as http:
-            async with http.ws_connect("/api/ws") as socket:
-                async with http.post("/api/chat", json=service.message(), headers=SSE) as response:
-                    assert response.status == 200
-                    with pytest.raises(aiohttp.ClientPayloadError):
-                        await response.read()
-                while (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
-                    pass
-                assert socket.close_code == 4401
-            async with http.get("/api/conversations") as response:
-                assert response.status == 401
-
-
 class TestHeaders:
     async def test_every_answer_carries_what_browsers_should_hold_to(self, service: Service) -> None:
         await service.start()

@@ -52,6 +52,17 @@ async def test_end_comes_after_what_was_said_and_the_first_counts() -> None:
         await outbox.take()
 
 
+async def test_who_is_cut_is_sent_nothing_more_of_what_waits_or_is_still_said() -> None:
+    outbox = Outbox(100)
+    outbox.offer(item(1))
+    outbox.end(CloseConnectionError(1001, "draining"))
+    outbox.cut(CloseConnectionError(4401, "credential_expired"))
+    outbox.offer(item(1))
+    for _ in range(2):
+        with pytest.raises(CloseConnectionError, match="credential_expired"):
+            await outbox.take()
+
+
 async def test_end_wakes_who_waits() -> None:
     outbox = Outbox(100)
     taking = asyncio.ensure_future(outbox.take())
