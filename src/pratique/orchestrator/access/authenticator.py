@@ -14,7 +14,6 @@ from pratique.core.clock import Clock, SystemClock
 from pratique.orchestrator.access.errors import UnauthenticatedError
 from pratique.orchestrator.access.headers import bearer_token, cookie
 from pratique.orchestrator.access.oidc.token import is_token
-from pratique.orchestrator.access.scopes import Scope, verify_scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,18 +85,15 @@ class Authenticator:
         return self._sessions.verify(value).principal
 
     def authenticate_key(self, headers: Mapping[str, str]) -> Principal:
-        """Return the principal of a request to /v1: by an API key or a token that may use it, never by a cookie.
+        """Return the principal of a request to /v1: by an API key or a token, never by a cookie.
 
         Raises:
-            ForbiddenError: it lacks the scope "openai".
             UnauthenticatedError, KeysUnavailableError: as `authenticate` does.
         """
         token = bearer_token(headers)
         if token is None:
             raise UnauthenticatedError("No API key.", hint="Send 'Authorization: Bearer pk_…'.")
-        principal = self._by_bearer(token)
-        verify_scope(principal, Scope.OPENAI)
-        return principal
+        return self._by_bearer(token)
 
     def session(self, headers: Mapping[str, str]) -> SessionGrant:
         """Return the request's principal, with a new session where it has none that holds; renews what is due.

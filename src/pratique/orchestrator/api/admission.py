@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from pratique.core.errors import PratiqueError
 from pratique.orchestrator.access import check_origin, scope_of_path, verify_scope
 from pratique.orchestrator.access.audit import AuditEvent
+from pratique.orchestrator.access.errors import AccessError, ForbiddenError, HeadersRefusedError, HiddenError
 from pratique.orchestrator.access.limits.interface import LimitExceededError
 from pratique.orchestrator.access.wire import believed, parse_networks, remote_of, request_id_of, verify_head
-from pratique.orchestrator.api.requests import REMOTE, headers_of
+from pratique.orchestrator.api.requests import PRINCIPAL, REMOTE, headers_of
+from pratique.orchestrator.conversations.errors import ConversationNotFoundError, GenerationNotFoundError
 
 if TYPE_CHECKING:
     from starlette.types import Scope as AsgiScope
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "record", "session_of"]
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_AUDITED = frozenset({"unauthenticated", "forbidden", "origin_refused", "keys_unavailable", "rate_limited"})
+_MAX_SUBJECT_CHARACTERS = 200
 
 
 class Admission:
@@ -37,7 +39,7 @@ class Admission:
     async def admit(self, scope: AsgiScope) -> Principal | None:
         """Return who asks; None where the path is public.
 
-        From here on the scope has only headers that are believed, and the address that the request came from.
+        From here on the scope has only headers that are believed, the address that the request came from, and who asks.
 
         Raises:
             HeadersRefusedError, OriginRefusedError, UnauthenticatedError, ForbiddenError, KeysUnavailableError.
@@ -47,7 +49,7 @@ class Admission:
         try:
             return await self._decide(scope)
         except PratiqueError as error:
-            self.refused(scope, error)
+            self.refused(scope, error, scope.get(PRINCIPAL))
             raise
 
     async def _decide(self, scope: AsgiScope) -> Principal | None:
@@ -66,6 +68,8 @@ class Admission:
         is_openai = path == "/v1" or path.startswith("/v1/")
         # A page's cookie is no credential there.
         principal = authenticator.authenticate_key(headers) if is_openai else authenticator.authenticate(headers)
+        # Before its scope is looked at: a refusal is recorded with the name of whom it was told.
+        scope[PRINCIPAL] = principal
         verify_scope(principal, needed)
         return principal
 
@@ -74,10 +78,32 @@ class Admission:
         self._runtime.instruments.frames_refused.labels(code=error.code).inc()
         if isinstance(error, LimitExceededError):
             self._runtime.instruments.limits_reached.labels(limit=error.limit).inc()
-        if error.code in _AUDITED:
-            action = "limit.reached" if error.code == "rate_limited" else "access"
-            detail = error.limit if isinstance(error, LimitExceededError) else error.code
-            record(self._runtime, scope, action, outcome="refused", principal=principal, detail=detail)
+        noted = _noted(error)
+        if noted is not None:
+            action, subject, detail = noted
+            record(self._runtime, scope, action, outcome="refused", principal=principal, subject=subject, detail=detail)
+
+
+def _noted(error: PratiqueError) -> tuple[str, str, str] | None:
+    """Return the action, the subject and the detail that are recorded of a refusal; None where nothing is.
+
+    The detail is what it was for, also where the one who asks is told something else. An id that is not there may be
+    somebody else's or nobody's: whoever tries them out is seen in either.
+    """
+    found: tuple[str, str, str] | None = None
+    if isinstance(error, LimitExceededError):
+        found = ("limit.reached", "", error.limit)
+    elif isinstance(error, ConversationNotFoundError):
+        found = ("access", error.conversation_id, error.code)
+    elif isinstance(error, GenerationNotFoundError):
+        found = ("access", error.generation_id, error.code)
+    elif isinstance(error, HiddenError):
+        found = ("access", "", ForbiddenError.code)
+    elif isinstance(error, HeadersRefusedError):
+        found = ("access", "", "headers_refused")
+    elif isinstance(error, AccessError):
+        found = ("access", "", error.code)
+    return found
 
 
 def session_of(runtime: Runtime, scope: AsgiScope) -> SessionGrant:
@@ -109,7 +135,7 @@ def record(
             action=action,
             outcome=outcome,
             principal_id=principal.principal_id if principal is not None else "",
-            subject=subject or scope["path"][:200],
+            subject=(subject or scope["path"])[:_MAX_SUBJECT_CHARACTERS],
             detail=detail,
             remote=scope.get(REMOTE, ""),
             request_id=request_id_of(headers_of(scope)),

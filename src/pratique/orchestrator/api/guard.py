@@ -15,7 +15,7 @@ from pratique.core.events import bound_contextvars
 from pratique.orchestrator.access import affinity, scope_of_path
 from pratique.orchestrator.access.wire import request_id_of
 from pratique.orchestrator.api.admission import Admission
-from pratique.orchestrator.api.requests import PRINCIPAL, headers_of
+from pratique.orchestrator.api.requests import headers_of
 from pratique.orchestrator.api.responses import SECURITY_HEADERS, error_response
 
 if TYPE_CHECKING:
@@ -54,12 +54,10 @@ class Guard:
         request_id = request_id_of(headers)
         with bound_contextvars(path=scope["path"], **({"request_id": request_id} if request_id else {})):
             try:
-                principal = await self._admission.admit(scope)
+                await self._admission.admit(scope)
             except PratiqueError as error:
                 await error_response(error)(scope, receive, answer.send)
                 return
-            if principal is not None:
-                scope[PRINCIPAL] = principal
             await self._application(scope, receive, answer.send)
 
 

@@ -11,7 +11,6 @@ from pratique.orchestrator.access import (
     SESSION_COOKIE,
     ApiKeyFile,
     Authenticator,
-    ForbiddenError,
     KeysUnavailableError,
     PrincipalKind,
     Scope,
@@ -179,11 +178,3 @@ class TestAuthenticator:
             for headers in ({}, cookie):
                 with pytest.raises(UnauthenticatedError):
                     attempt(headers)
-
-    def test_a_key_without_the_scope_of_the_openai_api_is_forbidden_there(
-        self, authenticator: Authenticator, keyring: ApiKeyring
-    ) -> None:
-        _, key = keyring.create("laptop", scopes=[Scope.CHAT])
-        authenticator.authenticate(bearer(key))
-        with pytest.raises(ForbiddenError):
-            authenticator.authenticate_key(bearer(key))

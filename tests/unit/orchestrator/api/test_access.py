@@ -400,6 +400,49 @@ class TestRecord:
         [found] = [json.loads(line) for line in path.read_text().splitlines()]
         assert (found["action"], found["detail"], found["subject"]) == ("access", "unauthenticated", "/v1/models")
 
+    async def test_refusals_of_somebody_known_are_recorded_with_the_name_and_what_they_were_for(
+        self, service: Service, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "audit.jsonl"
+        await service.start(access=access(audit=AuditSettings(sink="file", file=path)))
+        service.replica.runtime.authenticator._keys._looked_at = None
+        chat, openai = add_key(service, scopes=(Scope.CHAT,)), add_key(service, scopes=(Scope.OPENAI,))
+        name = (await service.post("/api/chat", service.message()))["conversation_id"]
+        async with aiohttp.ClientSession(service.url) as http:
+            for method, asked, headers, status in (
+                ("GET", "/v1/models", chat, 403),
+                ("GET", "/api/conversations", openai, 403),
+                ("GET", "/api/of-nobody", chat, 404),
+                ("GET", f"/api/conversations/{name}", chat, 404),
+                ("DELETE", f"/api/conversations/{name}", chat, 404),
+                ("GET", "/api/conversations", {**chat, "transfer-encoding": "gzip"}, 400),
+            ):
+                async with http.request(method, asked, headers=headers) as response:
+                    assert response.status == status, await response.text()
+            async with http.ws_connect("/api/ws", headers=chat) as socket:
+                for frame in (
+                    {"type": "resume", "conversation_id": name},
+                    {"type": "cancel", "generation_id": "gen_0"},
+                    {"type": "cancel"},
+                ):
+                    await socket.send_json(frame)
+                    while (await socket.receive_json(timeout=5))["type"] != "error":
+                        pass
+        await service.aclose()
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        assert {(one["action"], one["outcome"], one["remote"]) for one in found} == {("access", "refused", "127.0.0.1")}
+        assert [(one["principal_id"], one["subject"], one["detail"]) for one in found] == [
+            ("key_1", "/v1/models", "forbidden"),
+            ("key_2", "/api/conversations", "forbidden"),
+            ("key_1", "/api/of-nobody", "forbidden"),
+            ("key_1", name, "conversation_not_found"),
+            ("key_1", name, "conversation_not_found"),
+            # Its credential was not looked at.
+            ("", "/api/conversations", "headers_refused"),
+            ("key_1", name, "conversation_not_found"),
+            ("key_1", "gen_0", "generation_not_found"),
+        ]
+
 
 def _nobody(service: Service) -> Callable[[], aiohttp.ClientSession]:
     return lambda: aiohttp.ClientSession(service.url)

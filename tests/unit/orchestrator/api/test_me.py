@@ -88,7 +88,8 @@ async def test_erasure_leaves_nothing_also_of_what_is_cached_and_running(audited
     await service.get(there, status=404)
     assert (await service.get("/api/conversations"))["conversations"] == []
     assert [(one.action, one.outcome, one.detail) for one in records.events] == [
-        ("data.erase", "ok", "1 conversations")
+        ("data.erase", "ok", "1 conversations"),
+        ("access", "refused", "conversation_not_found"),
     ]
     async with service.http.delete("/api/me/data") as response:
         assert (await response.json())["conversations"] == 0
