@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from pratique.core.errors import PratiqueError
-from pratique.orchestrator.access.audit import AuditEvent
+from pratique.orchestrator.api.admission import record
 from pratique.orchestrator.api.requests import principal_of
 from pratique.orchestrator.api.responses import json_response
 from pratique.orchestrator.conversations.personal import export_lines
@@ -52,13 +52,14 @@ class MeRoutes:
 
     async def erase(self, request: Request) -> Response:
         """Erase everything, on every replica's caches too."""
+        principal = principal_of(request)
         try:
-            totals = await self._runtime.service.erase(principal_of(request).principal_id, seconds=_ERASE_SECONDS)
+            totals = await self._runtime.service.erase(principal.principal_id, seconds=_ERASE_SECONDS)
         except PratiqueError as error:
-            self._record(request, "data.erase", outcome="failed", detail=error.code)
+            record(self._runtime, request.scope, "data.erase", outcome="failed", principal=principal, detail=error.code)
             raise
         detail = f"{totals.num_conversations} conversations" + ("" if totals.complete else ", more are left")
-        self._record(request, "data.erase", outcome="ok", detail=detail)
+        record(self._runtime, request.scope, "data.erase", principal=principal, detail=detail)
         return json_response(
             DataErased(
                 conversations=totals.num_conversations,
@@ -70,24 +71,14 @@ class MeRoutes:
         )
 
     async def _export(self, request: Request) -> AsyncIterator[bytes]:
-        owner = principal_of(request).principal_id
+        principal = principal_of(request)
         outcome = "failed"
         try:
-            async for line in export_lines(self._runtime.store, owner, now=self._runtime.clock.epoch()):
+            async for line in export_lines(
+                self._runtime.store, principal.principal_id, now=self._runtime.clock.epoch()
+            ):
                 yield line
             outcome = "ok"
         finally:
             # Also where the reader left in the middle.
-            self._record(request, "data.export", outcome=outcome)
-
-    def _record(self, request: Request, action: str, *, outcome: str, detail: str = "") -> None:
-        self._runtime.audit.record(
-            AuditEvent(
-                action=action,
-                outcome=outcome,
-                principal_id=principal_of(request).principal_id,
-                detail=detail,
-                remote=request.client.host if request.client else "",
-                request_id=request.headers.get("x-request-id", "")[:64],
-            )
-        )
+            record(self._runtime, request.scope, "data.export", outcome=outcome, principal=principal)

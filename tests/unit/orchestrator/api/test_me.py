@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import aiohttp
 import pytest
 
 from pratique.orchestrator.access.audit import AuditEvent
+from pratique.orchestrator.access.settings import AccessSettings
 
 pytestmark = pytest.mark.unit
 
@@ -93,6 +95,24 @@ async def test_erasure_leaves_nothing_also_of_what_is_cached_and_running(audited
     ]
     async with service.http.delete("/api/me/data") as response:
         assert (await response.json())["conversations"] == 0
+
+
+async def test_what_is_recorded_names_the_client_behind_the_proxy_and_the_request(service: Service) -> None:
+    await service.start(access=AccessSettings(trusted_proxies=("127.0.0.1",)))
+    records = service.replica.runtime.audit = Records()
+    for request_id, logged in (("abc", "abc"), ("two words", "")):
+        headers = {"x-forwarded-for": "203.0.113.9", "x-request-id": request_id}
+        for method, path in (("GET", "/api/me/export"), ("DELETE", "/api/me/data")):
+            async with service.http.request(method, path, headers=headers) as response:
+                assert response.status == 200
+                await response.read()
+        while len(records.events) < 2:  # noqa: ASYNC110 - an export is recorded behind its last line
+            await asyncio.sleep(0.01)
+        assert {(one.action, one.remote, one.request_id) for one in records.events} == {
+            ("data.export", "203.0.113.9", logged),
+            ("data.erase", "203.0.113.9", logged),
+        }
+        records.events.clear()
 
 
 async def test_a_store_that_is_down_erases_nothing_and_says_so(audited: tuple[Service, Records]) -> None:
