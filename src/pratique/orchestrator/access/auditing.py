@@ -1,7 +1,9 @@
 """Where audit records go: a file of JSON lines, or the service's log. Never in the way of whoever is served.
 
-Records wait in a bounded queue and are written in batches off the event loop. What does not fit or cannot be written is
-counted and said in the log. The file may be rotated by renaming it: where its name leads elsewhere it is opened anew.
+Records wait in a bounded queue and are written in batches off the event loop. Refusals, which anybody can cause in any
+number, may fill half of it: the other half is for what was done. What does not fit or cannot be written is counted,
+said in the service's log, and told by a record of its own (`audit.dropped`) as soon as one can be written again. The
+file may be rotated by renaming it: where its name leads elsewhere it is opened anew.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from pratique.core.catalogue.access import AUDIT_DROPPED
 from pratique.core.clock import Clock, SystemClock
 from pratique.core.errors import EnvironmentFaultError
 from pratique.core.events import get_logger
+from pratique.orchestrator.access.audit import AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pratique.core.metrics import Metrics
-    from pratique.orchestrator.access.audit import AuditEvent
 
 __all__ = ["AuditUnavailableError", "FileSink", "LogSink", "QueuedAudit", "Sink", "append_record"]
 
@@ -44,7 +46,7 @@ class Sink(Protocol):
     """Writes records. May block; called from one thread at a time."""
 
     def write(self, records: Sequence[tuple[float, AuditEvent]]) -> None:
-        """Write them, each with its time in seconds since 1970; raise OSError where that fails."""
+        """Write them, each with its time in seconds since 1970; raise where that fails."""
         ...
 
     def close(self) -> None:
@@ -113,6 +115,8 @@ class QueuedAudit:
         self._filled = asyncio.Event()
         self._is_closing = False
         self._is_dropping = False
+        self._num_lost = 0
+        """Since one was last told in the log itself."""
         self._writing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -124,7 +128,8 @@ class QueuedAudit:
         self._writing = asyncio.create_task(self._write_all())
 
     def record(self, event: AuditEvent) -> None:
-        if len(self._waiting) >= self._max_queue:
+        room = (self._max_queue + 1) // 2 if event.outcome == "refused" else self._max_queue
+        if len(self._waiting) >= room:
             self._drop(1, "full")
             return
         self._waiting.append((self._clock.epoch(), event))
@@ -155,15 +160,21 @@ class QueuedAudit:
                 self._filled.clear()
 
     async def _write(self, batch: list[tuple[float, AuditEvent]]) -> None:
+        num_told, told = self._num_lost, list(batch)
+        if num_told:
+            gap = AuditEvent(action="audit.dropped", outcome="failed", detail=f"{num_told} records")
+            told.append((self._clock.epoch(), gap))
         try:
-            await asyncio.to_thread(self._sink.write, batch)
-        except OSError as error:
-            self._drop(len(batch), "failed", error=str(error))
+            await asyncio.to_thread(self._sink.write, told)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the records after these must still be written
+            self._drop(len(batch), "failed", error=f"{type(error).__name__}: {error}")
         else:
+            self._num_lost -= num_told
             self._is_dropping = False
 
     def _drop(self, number: int, reason: str, *, error: str = "") -> None:
         self._dropped.labels(reason=reason).inc(number)
+        self._num_lost += number
         if not self._is_dropping:
             self._is_dropping = True
             _logger.error("audit_records_dropped", reason=reason, error=error)

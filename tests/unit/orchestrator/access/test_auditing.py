@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 
-def event(subject: str = "conv_1") -> AuditEvent:
-    return AuditEvent(action="conversation.delete", outcome="ok", principal_id="usr_1", subject=subject)
+def event(subject: str = "conv_1", *, outcome: str = "ok") -> AuditEvent:
+    return AuditEvent(action="conversation.delete", outcome=outcome, principal_id="usr_1", subject=subject)
 
 
 def lines(path: Path) -> list[str]:
@@ -35,17 +35,17 @@ def lines(path: Path) -> list[str]:
 class _Stuck:
     """A sink that is stuck until it is let go, or fails."""
 
-    def __init__(self, error: OSError | None = None) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.free = threading.Event()
-        self.num_written = 0
+        self.written: list[AuditEvent] = []
 
     def write(self, records: Sequence[tuple[float, AuditEvent]]) -> None:
         if records and self.error is not None:
             raise self.error
         if records:
             self.free.wait(5)
-        self.num_written += len(records)
+        self.written += [event for _, event in records]
 
     def close(self) -> None:
         return
@@ -101,16 +101,50 @@ async def test_what_does_not_fit_is_counted_and_hinders_nobody() -> None:
     assert [log["event"] for log in logs] == ["audit_records_dropped"]
     sink.free.set()
     await audit.aclose()
-    assert sink.num_written == 3
+    # The gap is told once, beside what was kept.
+    assert [(one.action, one.detail) for one in sink.written] == [("conversation.delete", "")] * 3 + [
+        ("audit.dropped", "3 records")
+    ]
 
 
-async def test_what_cannot_be_written_is_counted() -> None:
-    metrics = Metrics()
-    audit = QueuedAudit(_Stuck(OSError("no space")), max_queue=2, metrics=metrics)
+async def test_a_flood_of_refusals_leaves_room_for_what_was_done() -> None:
+    sink, metrics = _Stuck(), Metrics()
+    audit = QueuedAudit(sink, max_queue=10, metrics=metrics)
     audit.start()
-    audit.record(event())
+    audit.record(event("first"))
+    await asyncio.sleep(0.05)
+    for _ in range(1000):
+        audit.record(event("flood", outcome="refused"))
+    for number in range(5):
+        audit.record(event(f"done-{number}"))
+    sink.free.set()
     await audit.aclose()
-    assert dropped(metrics, "failed") == 1
+    assert dropped(metrics, "full") == 995
+    subjects = [one.subject for one in sink.written]
+    assert subjects == ["first", *["flood"] * 5, *(f"done-{number}" for number in range(5)), ""]
+    assert sink.written[-1].detail == "995 records"
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), ValueError("no such text"), RuntimeError("bug")])
+async def test_what_cannot_be_written_is_counted_said_and_told_once_something_can(error: Exception) -> None:
+    metrics, sink = Metrics(), _Stuck(error)
+    audit = QueuedAudit(sink, max_queue=2, metrics=metrics)
+    audit.start()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            audit.record(event("lost"))
+            await asyncio.sleep(0.05)
+    assert [log["event"] for log in logs] == ["audit_records_dropped"]
+    assert str(error) in logs[0]["error"]
+    sink.error = None
+    sink.free.set()
+    audit.record(event("kept"))
+    await audit.aclose()
+    assert dropped(metrics, "failed") == 2
+    assert [(one.action, one.subject, one.detail) for one in sink.written] == [
+        ("conversation.delete", "kept", ""),
+        ("audit.dropped", "", "2 records"),
+    ]
 
 
 async def test_a_sink_that_is_stuck_does_not_hold_the_end_up(monkeypatch: pytest.MonkeyPatch) -> None:
