@@ -2,7 +2,7 @@
 
 The estimate is the text at three characters a token and the most the reply may have; what comes before it in the
 conversation is not known yet and is counted at the end, by the usage that the engine reports. Who dies in between
-settles nothing: the reservation ends by itself.
+settles nothing: the reservation ends by itself. Where the end cannot be read the estimate stays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from pratique.core.errors import CallerError, RefusedError
+from pratique.core.events import get_logger
 from pratique.orchestrator.access.limits.interface import Unlimited
 from pratique.orchestrator.protocol.encode import decode_generation_event
 from pratique.orchestrator.protocol.events import Ended
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Charges", "estimate_tokens"]
 
+_logger = get_logger("api")
 _CHARACTERS_PER_TOKEN = 3
 _DIGEST_LENGTH = 32
 
@@ -104,9 +106,18 @@ class Charges:
         task.add_done_callback(self._settling.discard)
 
     async def _settle(self, principal: Principal, reservation_id: str, feed: Feed | None) -> None:
-        if feed is not None:
-            await feed.wait_over()
-        await self._limiter.settle(principal, reservation_id, tokens=_used(feed))
+        # This task must not fail: it would take its group and with it the replica along.
+        try:
+            if feed is not None:
+                await feed.wait_over()
+            tokens = _used(feed)
+        except Exception:
+            _logger.exception("usage_unreadable", principal_id=principal.principal_id)
+            tokens = None
+        try:
+            await self._limiter.settle(principal, reservation_id, tokens=tokens)
+        except Exception:
+            _logger.exception("reservation_not_settled", principal_id=principal.principal_id)
 
 
 def _used(feed: Feed | None) -> int | None:

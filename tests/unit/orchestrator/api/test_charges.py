@@ -129,6 +129,32 @@ async def test_a_reply_is_settled_by_its_end_and_one_that_is_lost_keeps_its_esti
     assert world.level == level
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b'{"type":"ended"}', b'{"type":"token"}'])
+async def test_an_end_that_cannot_be_read_keeps_its_estimate_and_ends_nothing_else(world: World, data: bytes) -> None:
+    feed = Feed(GenerationId("gen_1"))
+    async with world.charges.running():
+        async with world.charges.reserved(WHO, "m", max_tokens=99) as reservation:
+            pass
+        world.charges.settle_at_end(WHO, reservation, feed)
+        feed.publish([LogEntry(seq=1, data=data, is_end=True)])
+        await asyncio.sleep(0.01)
+        assert not world.limiter.holds(WHO, reservation)
+    assert world.level == 100
+
+
+async def test_a_limiter_that_cannot_settle_ends_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise ValueError("unreadable")
+
+    async with world.charges.running():
+        async with world.charges.reserved(WHO, "m", max_tokens=99) as reservation:
+            pass
+        monkeypatch.setattr(world.limiter, "settle", fail)
+        world.charges.settle_at_end(WHO, reservation, None)
+        await asyncio.sleep(0.01)
+    assert world.level == 100
+
+
 async def test_a_reply_whose_events_are_gone_keeps_its_estimate(world: World) -> None:
     async with world.charges.running():
         async with world.charges.reserved(WHO, "m", max_tokens=99) as reservation:
