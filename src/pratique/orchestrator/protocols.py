@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from pratique.orchestrator.exchanges import LeanHttpProtocol
 from pratique.orchestrator.sockets import LeanWebSocketProtocol
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _MAX_EXTRA_FRAMES: Final = 200
 _EXTRA_FRAMES_SECONDS: Final = 10.0
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(LeanHttpProtocol):
     """HTTP/1.1, with bounds on the head and on what else is no body; one request at a time.
 
     What passes for headers behind the head (trailers, RFC 9110 6.5) is dropped: nothing here asks for any.
@@ -41,6 +42,7 @@ class HttpProtocol(HttpToolsProtocol):
     _num_bytes = 0
     """Since a message or a piece of a body began."""
     _has_moved = False
+    _is_head_open = False
     _is_request_open = False
     """Its head is there, its end is not."""
     _is_refusing = False
@@ -62,6 +64,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._has_moved:
             # What came with the end of something else is not counted: it is one read, and bounded as that.
             self._num_bytes = 0
+            if self._is_head_open and self._head_timer is None:
+                self._expect_head()
             return
         if self._head_timer is None and not self._is_request_open and self._is_idle():
             self._expect_head()  # empty lines, RFC 9112 2.2
@@ -72,9 +76,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._has_moved = True
+        self._is_head_open = True
         self._unset_keepalive_if_required()
-        if self._head_timer is None:
-            self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_request_open:
@@ -88,6 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._forget_head()
         self._has_moved = True
+        self._is_head_open = False
         self._is_request_open = True
         if self._is_idle():
             super().on_headers_complete()
@@ -109,10 +113,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._linger_timer is not None:
             # Now the connection rests, as it would have after the answer.
             self._forget_end()
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self.rest()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
