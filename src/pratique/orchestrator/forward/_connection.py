@@ -7,6 +7,7 @@ over in either direction; whatever else happens, it is cut, which is what aborts
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final, cast
 
 import httptools
@@ -33,11 +34,16 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         """With lower-case names."""
-        self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._error: ForwardUnavailableError | None = None
+        self._idle_since = 0.0
+        self._due = math.inf
+        self._timer_at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        """Goes on from one exchange to the next, as most end long before it rings."""
         self._pieces: list[bytes] = []
         self._num_buffered = 0
         self._num_overhead_bytes = 0  # since a message, or a piece of its body, began
@@ -62,11 +68,23 @@ class Connection(asyncio.Protocol):
             and not transport.get_write_buffer_size()
         )
 
-    def send(self, head: bytes, body: bytes) -> None:
-        """Begin an exchange. Raises StaleConnectionError where it was closed meanwhile."""
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last exchange."""
+        return self._loop.time() - self._idle_since
+
+    def send(self, head: bytes, body: bytes, *, due: float) -> None:
+        """Begin an exchange, which is cut at `due` (seconds of the loop's clock) unless it has ended.
+
+        Raises:
+            StaleConnectionError: the connection was closed meanwhile.
+        """
         if self._transport is None or self._error is not None:
             raise StaleConnectionError("The connection was closed.")
         self._is_busy = True
+        self._due = due
+        if due < self._timer_at:
+            self._arm()
         self._has_heard = self._has_head = self._has_end = False
         self._begin_message()
         self._transport.write(head + body)
@@ -94,21 +112,19 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def rest(self, *, now: float) -> None:
+    def rest(self) -> None:
         """End the exchange; it waits for the next one."""
         self._is_busy = False
         self._has_served = True
-        self.idle_since = now
+        self._due = math.inf
+        self._idle_since = self._loop.time()
 
     def abort(self, error: ForwardUnavailableError | None = None) -> None:
         """Cut it: the exchange, where there is one, ends with the error."""
         self._fail(error or ForwardUnavailableError("The request was given up."))
+        self._disarm()
         if self._transport is not None:
             self._transport.abort()
-
-    def expire(self) -> None:
-        """Cut it because the answer took too long."""
-        self.abort(ForwardTimeoutError("The model server did not answer in time."))
 
     # What the event loop calls.
 
@@ -117,6 +133,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._disarm()
         if self._is_busy and self._has_head and not self._has_length and exc is None:
             # A body without a length ends with the connection (RFC 9112 6.3, rule 8).
             self._has_end = True
@@ -194,7 +211,7 @@ class Connection(asyncio.Protocol):
     async def _changed(self) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
@@ -208,3 +225,20 @@ class Connection(asyncio.Protocol):
         if self._error is None:
             self._error = error
         self._wake()
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._timer_at = self._due
+        self._timer = self._loop.call_at(self._due, self._ring)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, math.inf
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._due <= self._loop.time():
+            self.abort(ForwardTimeoutError("The model server did not answer in time."))
+        elif self._due < math.inf:
+            self._arm()

@@ -62,7 +62,7 @@ class Pool:
         if not connection.is_reusable:
             connection.abort()
             return
-        connection.rest(now=asyncio.get_running_loop().time())
+        connection.rest()
         self._resting.append(connection)
 
     def close(self) -> None:
@@ -72,8 +72,7 @@ class Pool:
         self._resting.clear()
 
     def _rested(self) -> Connection | None:
-        oldest = asyncio.get_running_loop().time() - self._rest_seconds
-        while self._resting and self._resting[0].idle_since < oldest:
+        while self._resting and self._resting[0].idle_seconds > self._rest_seconds:
             self._resting.popleft().abort()
         while self._resting:
             connection = self._resting.pop()

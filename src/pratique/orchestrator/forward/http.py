@@ -78,17 +78,15 @@ class _Exchange:
         self._head = head
         self._request = request
         self._connection: Connection | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> ForwardAnswer:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._request.timeout_seconds
+        due = asyncio.get_running_loop().time() + self._request.timeout_seconds
         try:
             try:
-                connection = await self._ask(deadline, is_fresh=False)
+                connection = await self._ask(due, is_fresh=False)
             except StaleConnectionError:
                 self._give_back()
-                connection = await self._ask(deadline, is_fresh=True)
+                connection = await self._ask(due, is_fresh=True)
             answer = _Answer(connection)
             answer.verify_is_servers()
         except BaseException:
@@ -101,17 +99,13 @@ class _Exchange:
     ) -> None:
         self._give_back()
 
-    async def _ask(self, deadline: float, *, is_fresh: bool) -> Connection:
+    async def _ask(self, due: float, *, is_fresh: bool) -> Connection:
         connection = self._connection = await self._pool.acquire(is_fresh=is_fresh)
-        self._timer = asyncio.get_running_loop().call_at(deadline, connection.expire)
-        connection.send(self._head, self._request.body)
+        connection.send(self._head, self._request.body, due=due)
         await connection.head()
         return connection
 
     def _give_back(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._connection is not None:
             self._pool.release(self._connection)
             self._connection = None

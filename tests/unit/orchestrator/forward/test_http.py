@@ -356,6 +356,17 @@ async def test_connections_are_bounded_and_old_ones_not_used() -> None:
         await until(lambda: server.num_lost == 2)
 
 
+async def test_each_request_on_a_connection_has_a_deadline_of_its_own() -> None:
+    async with serving([OK], [0.4, OK], [5.0]) as (server, forwarder):
+        await ask(forwarder, replace(ASK, timeout_seconds=0.2))
+        assert (await ask(forwarder, replace(ASK, timeout_seconds=5)))[0] == 200
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(ForwardTimeoutError):
+            await ask(forwarder, replace(ASK, timeout_seconds=0.1))
+        assert asyncio.get_running_loop().time() - began < 2
+        assert server.num_connections == 1
+
+
 async def test_closing_ends_requests_in_flight() -> None:
     async with serving([5.0]) as (server, forwarder):
         asking = asyncio.ensure_future(ask(forwarder))
