@@ -23,7 +23,10 @@ from pratique.orchestrator.lanes.load import LatencyWindow
 from pratique.orchestrator.lanes.places import Places
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+    from typing import TypeAlias
 
     from prometheus_client import Counter
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from pratique.orchestrator.forward.interface import ForwardAnswer, Forwarder, ForwardRequest
     from pratique.orchestrator.lanes.interface import BurstLane
     from pratique.orchestrator.lanes.settings import LaneSettings
+
+    _Taken: TypeAlias = "tuple[ForwardAnswer, AsyncExitStack | _Place]"
 
 __all__ = ["SpillingForwarder"]
 
@@ -89,8 +94,12 @@ class SpillingForwarder:
         """Return how many requests the baseline lane holds, waiting ones included, and how many the burst lane."""
         return self._places.in_flight + self._places.waiting, self._burst_in_flight
 
-    @asynccontextmanager
-    async def open(self, request: ForwardRequest) -> AsyncIterator[ForwardAnswer]:
+    def open(self, request: ForwardRequest) -> AbstractAsyncContextManager[ForwardAnswer]:
+        """See `Forwarder`."""
+        return _Passage(self._take, request)
+
+    async def _take(self, request: ForwardRequest) -> _Taken:
+        """Open it in the lane that has room for it; whoever gets the answer leaves what it came out of."""
         began = self._clock.monotonic()
         decision = self.router.decide(
             self._occupancy(), is_eligible=lambda: self._is_eligible(request), may_try=self._breaker.may_ask
@@ -101,15 +110,13 @@ class SpillingForwarder:
                 answer, failure = await self._spill(self._burst, stack, request)
                 if answer is not None:
                     self._burst_head.observe(self._clock.monotonic() - began)
-                    async with self._watched():
-                        yield answer
-                    return
+                    await stack.enter_async_context(self._watched())
+                    return answer, stack.pop_all()
             decision = self.router.without_burst(self._occupancy(), failure)
             self._count_decision(decision)
         if decision.lane is Lane.SHED:
             raise self._shed("No lane has room for this request.")
-        async with self._through_baseline(request, began) as answer:
-            yield answer
+        return await self._take_baseline(request, began)
 
     async def _spill(
         self, burst: BurstLane, stack: AsyncExitStack, request: ForwardRequest
@@ -162,21 +169,23 @@ class SpillingForwarder:
             _logger.warning("burst_answer_broke_off", error=error.message)
             raise
 
-    @asynccontextmanager
-    async def _through_baseline(self, request: ForwardRequest, began: float) -> AsyncIterator[ForwardAnswer]:
+    async def _take_baseline(self, request: ForwardRequest, began: float) -> _Taken:
         number = self.window.begin(began)
         try:
             await self._enter()
             try:
-                async with self._baseline.open(self._rest_of(request, began)) as answer:
-                    now = self._clock.monotonic()
-                    self.window.end(number, now, has_head=True)
-                    self._baseline_head.observe(now - began)
-                    yield answer
-            finally:
+                context = self._baseline.open(self._rest_of(request, began))
+                answer = await context.__aenter__()
+            except BaseException:
                 self._places.leave()
-        finally:
+                raise
+        except BaseException:
             self.window.end(number, self._clock.monotonic(), has_head=False)
+            raise
+        now = self._clock.monotonic()
+        self.window.end(number, now, has_head=True)
+        self._baseline_head.observe(now - began)
+        return answer, _Place(self._places, context)
 
     def _rest_of(self, request: ForwardRequest, began: float) -> ForwardRequest:
         """Return the request with what is left of its time, after the wait and the attempt in burst."""
@@ -212,9 +221,47 @@ class SpillingForwarder:
 
     def _count_decision(self, decision: Decision) -> None:
         # Kept, as finding a label's counter takes longer than all the rest of a decision.
-        if decision not in self._decided:
-            self._decided[decision] = self._decisions.labels(decision.lane.value, decision.reason.value)
-        self._decided[decision].inc()
+        counter = self._decided.get(decision)
+        if counter is None:
+            counter = self._decisions.labels(decision.lane.value, decision.reason.value)
+            self._decided[decision] = counter
+        counter.inc()
 
     def _shed(self, message: str) -> ShedError:
         return ShedError(message, retry_after_seconds=self._settings.retry_after_seconds)
+
+
+# Contexts as classes: of generators, one in the other, each request would make three.
+
+
+class _Passage:
+    """A request on its way: leaving it leaves the lane that took it."""
+
+    def __init__(self, take: Callable[[ForwardRequest], Awaitable[_Taken]], request: ForwardRequest) -> None:
+        self._take = take
+        self._request = request
+
+    async def __aenter__(self) -> ForwardAnswer:
+        answer, self._held = await self._take(self._request)
+        return answer
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._held.__aexit__(kind, error, trace)
+
+
+class _Place:
+    """A place in the baseline lane, and what runs there."""
+
+    def __init__(self, places: Places, context: AbstractAsyncContextManager[ForwardAnswer]) -> None:
+        self._places = places
+        self._context = context
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._context.__aexit__(kind, error, trace)
+        finally:
+            self._places.leave()
