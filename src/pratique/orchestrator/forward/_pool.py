@@ -39,6 +39,14 @@ class Pool:
         self._max_connections = max_connections
         self._resting: deque[Connection] = deque()
         self._busy: set[Connection] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def now(self) -> float:
+        """Return the time by the loop's clock."""
+        if self._loop is None:
+            # Kept: to find it, asyncio asks the kernel for this process each time.
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     async def acquire(self, *, is_fresh: bool = False) -> Connection:
         """Return a connection, a new one where none rests or `is_fresh`.

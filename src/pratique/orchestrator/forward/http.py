@@ -6,7 +6,6 @@ anything was heard on it, is sent once more on a fresh one: generating changes n
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -80,7 +79,7 @@ class _Exchange:
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> ForwardAnswer:
-        due = asyncio.get_running_loop().time() + self._request.timeout_seconds
+        due = self._pool.now() + self._request.timeout_seconds
         try:
             try:
                 connection = await self._ask(due, is_fresh=False)

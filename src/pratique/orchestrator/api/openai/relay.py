@@ -24,7 +24,7 @@ from pratique.orchestrator.api.openai.answers import event_of, refusal_of
 from pratique.orchestrator.api.openai.bodies import Bodies
 from pratique.orchestrator.api.openai.routes import find_route
 from pratique.orchestrator.api.openai.usage import Asked, read_asked, tally_of
-from pratique.orchestrator.api.openai.vigil import ClientLeftError, ClientStalledError, SilentModelError, Vigil
+from pratique.orchestrator.api.openai.vigil import ClientLeftError, ClientStalledError, Rounds, SilentModelError, Vigil
 from pratique.orchestrator.api.requests import BodyTimeoutError, headers_of
 from pratique.orchestrator.forward.interface import (
     ForwardRequest,
@@ -34,7 +34,7 @@ from pratique.orchestrator.forward.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from prometheus_client import Counter
     from starlette.types import Receive, Scope, Send
@@ -51,6 +51,8 @@ _BODY_SECONDS: Final = 30.0
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # By their path: of what type a body says it is does not keep an engine from reading it as JSON.
 _NOT_JSON: Final = "/v1/audio/"
+_NAME_DIGITS: Final = 32
+_NAMES_AT_ONCE: Final = 128
 _ERROR: Final = 400
 _GATEWAY_TIMEOUT: Final = 504
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -71,6 +73,8 @@ class OpenAiApi:
         self._runtime = runtime
         self._admission = Admission(runtime)
         self._bodies = Bodies(runtime.settings.openai, runtime.connections)
+        self._names = _new_names()
+        self._rounds: Rounds | None = None
         self._counters: dict[tuple[str, int], Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,9 +82,20 @@ class OpenAiApi:
             # Closed before it is accepted: the handshake is refused. The API here has no WebSockets.
             await send({"type": "websocket.close", "code": 1008})
             return
-        request = _Request(self._runtime, self._admission, scope, receive, send, bodies=self._bodies, count=self._count)
+        request = _Request(
+            self._runtime,
+            self._admission,
+            scope,
+            receive,
+            send,
+            name=next(self._names),
+            bodies=self._bodies,
+            count=self._count,
+        )
+        if self._rounds is None:
+            self._rounds = Rounds()
         try:
-            async with Vigil() as vigil:
+            async with Vigil(self._rounds) as vigil:
                 await request.serve(vigil)
         except (ClientLeftError, ClientStalledError) as error:
             if isinstance(error, ClientStalledError):
@@ -117,6 +132,7 @@ class _Request:
         receive: Receive,
         send: Send,
         *,
+        name: str,
         bodies: Bodies,
         count: Callable[[str, int], None],
     ) -> None:
@@ -129,8 +145,7 @@ class _Request:
         self._count = count
         self._headers: Mapping[str, str] = {}
         # Not the client's own: a name that comes twice would be one reservation.
-        self._reservation_id = f"req_{secrets.token_hex(16)}"
-        self.request_id = self._reservation_id
+        self._reservation_id = self.request_id = name
         self._principal: Principal | None = None
         self._num_held = 0
         self._is_reserved = False
@@ -284,6 +299,14 @@ class _Request:
         self._status = status
         self._count(self._scope["method"], status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _new_names() -> Iterator[str]:
+    """Yield names that nobody can guess, with one call of the system for many."""
+    while True:
+        digits = secrets.token_hex(_NAME_DIGITS // 2 * _NAMES_AT_ONCE)
+        for start in range(0, len(digits), _NAME_DIGITS):
+            yield f"req_{digits[start : start + _NAME_DIGITS]}"
 
 
 def _silent() -> Exception:

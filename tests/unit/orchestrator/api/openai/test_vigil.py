@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pratique.orchestrator.api.openai.vigil import ClientLeftError, SilentModelError, Vigil
+from pratique.orchestrator.api.openai.vigil import ClientLeftError, Rounds, SilentModelError, Vigil
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -102,3 +102,30 @@ async def test_cancellation_from_outside_stays_one() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_rounds_come_by_each_request_that_is_still_there() -> None:
+    rounds = Rounds()
+    clients = [Client() for _ in range(3)]
+    errors: list[type[Exception] | None] = []
+
+    async def work(client: Client, seconds: float) -> None:
+        try:
+            async with Vigil(rounds) as vigil:
+                vigil.watch(client.receive)
+                vigil.expect(60, silent)
+                await asyncio.sleep(seconds)
+        except ClientLeftError as error:
+            errors.append(type(error))
+        else:
+            errors.append(None)
+
+    await work(clients[0], 0)
+    for _ in range(2):  # the second time after rounds in which nobody was there
+        errors.clear()
+        for client in clients:
+            client.gone.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(work(clients[0], 5), work(clients[1], 0), work(clients[2], 5))
+        assert errors == [None, ClientLeftError, ClientLeftError]
+        await asyncio.sleep(0.05)
