@@ -106,6 +106,8 @@ class ApiKeyFile:
         self._seen: tuple[int, int, int] | None = None
         self._keys: dict[str, ApiKey] = {}
         """By id."""
+        self._known: dict[str, tuple[list[ApiKey], Principal]] = {}
+        """Those that were shown since the file was read, by their hash."""
         self._error: KeysUnavailableError | None = None
         self._usage = KeyUsage(path, clock=self._clock)
 
@@ -120,21 +122,20 @@ class ApiKeyFile:
         if not _KEY.fullmatch(key):
             raise UnauthenticatedError(_REFUSED)
         given = hash_key(key)
-        # Every entry is compared, whichever matches: the time says nothing about which keys there are.
-        found = [entry for entry in keys.values() if hmac.compare_digest(entry.sha256, given)]
-        if not found or not all(entry.holds(self._clock.epoch()) for entry in found):
-            raise UnauthenticatedError(_REFUSED)
-        entry = found[0]
-        self._usage.note(entry.id)
-        return Principal(
-            principal_id=entry.owner,
-            kind=PrincipalKind.API_KEY,
-            name=entry.name,
-            scopes=entry.granted,
-            tier=entry.tier,
-            expires_at=entry.expires,
-            key_id=entry.id,
-        )
+        known = self._known.get(given)
+        if known is None:
+            # Every entry is compared, whichever matches: the time says nothing about which keys there are.
+            found = [entry for entry in keys.values() if hmac.compare_digest(entry.sha256, given)]
+            if not found:
+                raise UnauthenticatedError(_REFUSED)
+            known = self._known[given] = found, _principal_of(found[0])
+        found, principal = known
+        now = self._clock.epoch()
+        for entry in found:
+            if not entry.holds(now):
+                raise UnauthenticatedError(_REFUSED)
+        self._usage.note(principal.key_id)
+        return principal
 
     def verify_holds(self, principal: Principal) -> None:
         """See that the key which a principal came with still holds, for all that it was let in for.
@@ -163,14 +164,26 @@ class ApiKeyFile:
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
                 self._keys, self._error = {key.id: key for key in _read(self._path).keys}, None
-                self._seen = seen
+                self._known, self._seen = {}, seen
         except OSError as error:
             self._refuse(KeysUnavailableError(f"The API keys file {self._path} cannot be read: {error}."))
         except KeysUnavailableError as error:
             self._refuse(error)
 
     def _refuse(self, error: KeysUnavailableError) -> None:
-        self._keys, self._error, self._seen = {}, error, None
+        self._keys, self._known, self._error, self._seen = {}, {}, error, None
+
+
+def _principal_of(entry: ApiKey) -> Principal:
+    return Principal(
+        principal_id=entry.owner,
+        kind=PrincipalKind.API_KEY,
+        name=entry.name,
+        scopes=entry.granted,
+        tier=entry.tier,
+        expires_at=entry.expires,
+        key_id=entry.id,
+    )
 
 
 def _read(path: Path) -> ApiKeys:
