@@ -11,7 +11,6 @@ What differs from uvicorn's own:
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LeanHttpProtocol"]
 
-_NOT_IN_NAMES: Final = re.compile(rb'[\x00-\x1f\x7f()<>@,;:\[\]={} \t\\"]')
-_NOT_IN_VALUES: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_NOT_IN_VALUES: Final = bytes({*range(0x20), 0x7F} - {0x09})
+_NOT_IN_NAMES: Final = _NOT_IN_VALUES + b'\t ()<>@,;:[]={}\\"'
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 
@@ -127,14 +126,10 @@ class _Exchange(RequestResponseCycle):
     def _send_head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self.response_started = True
         self.waiting_for_100_continue = False
-        headers = [(name.lower(), value) for name, value in (*self.default_headers, *headers)]
-        if _NOT_IN_NAMES.search(b"".join([name for name, _ in headers])):
-            raise RuntimeError("Invalid HTTP header name.")
-        if _NOT_IN_VALUES.search(b"".join([value for _, value in headers])):
-            raise RuntimeError("Invalid HTTP header value.")
         content = [STATUS_LINE[status]]
         is_end_said = False
-        for name, value in headers:
+        for given, value in (*self.default_headers, *headers):
+            name = given.lower()
             content += (name, b": ", value, b"\r\n")
             if name == b"content-length" and self.chunked_encoding is None:
                 self.expected_content_length = int(value)
@@ -144,6 +139,7 @@ class _Exchange(RequestResponseCycle):
                 self.chunked_encoding = True
             elif name == b"connection" and b"close" in [token.strip() for token in value.lower().split(b",")]:
                 is_end_said, self.keep_alive = True, False
+        _verify(names=b"".join(content[1::4]), values=b"".join(content[3::4]))
         if not self.keep_alive and not is_end_said:
             content.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
@@ -183,3 +179,11 @@ class _Exchange(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+def _verify(*, names: bytes, values: bytes) -> None:
+    # What is deleted from them is what must not be there: a third of the time of a search.
+    if len(names.translate(None, _NOT_IN_NAMES)) != len(names):
+        raise RuntimeError("Invalid HTTP header name.")
+    if len(values.translate(None, _NOT_IN_VALUES)) != len(values):
+        raise RuntimeError("Invalid HTTP header value.")

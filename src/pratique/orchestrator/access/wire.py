@@ -30,7 +30,7 @@ _ONCE: Final = frozenset(
     b"last-event-id x-pratique-affinity".split()
 )
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL: Final = bytes({*range(0x20), 0x7F} - {0x09})
 _OURS: Final = b"x-pratique-"
 _FROM_CLIENTS: Final = frozenset({b"x-pratique-affinity", b"x-pratique-timeout-seconds"})
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -50,7 +50,7 @@ def verify_head(headers: RawHeaders, *, http_version: str = "1.1") -> None:
     # Cookies may come in several lines in HTTP/2 (RFC 9113 8.2.3); over 1.1 nobody sends them so.
     if len(seen) != len(names) and (twice := next((name for name in _ONCE if names.count(name) > 1), None)):
         raise HeadersRefusedError(f"The header '{twice.decode()}' stands more than once.")
-    if _CONTROL.search(values):
+    if len(values.translate(None, _CONTROL)) != len(values):
         raise HeadersRefusedError("A header holds a control character.")
     if b"transfer-encoding" in seen:
         _verify_coding(headers, has_length=b"content-length" in seen)

@@ -42,7 +42,7 @@ class HttpForwarder:
     def __init__(self, url: str, *, connect_timeout_seconds: float) -> None:
         parts = urlsplit(url)
         self._base_path = parts.path.rstrip("/")
-        self._host_line = f"host: {parts.netloc.rpartition('@')[2]}"
+        self._own_lines = f"host: {parts.netloc.rpartition('@')[2]}\r\naccept-encoding: identity"
         self._pool = Pool(url, connect_timeout_seconds=connect_timeout_seconds)
 
     def open(self, request: ForwardRequest) -> AbstractAsyncContextManager[ForwardAnswer]:
@@ -56,15 +56,15 @@ class HttpForwarder:
     def _head_of(self, request: ForwardRequest) -> bytes:
         lines = [
             f"{request.method} {self._base_path}{request.path} HTTP/1.1",
-            self._host_line,
-            "accept-encoding: identity",
+            self._own_lines,
             f"x-pratique-conversation: {request.affinity}",
-            *(f"{name}: {value}" for name, value in request.headers),
+            *[f"{name}: {value}" for name, value in request.headers],
         ]
         if request.body or request.method not in {"GET", "HEAD"}:
             lines.append(f"content-length: {len(request.body)}")
         head = "\r\n".join(lines) + "\r\n\r\n"
-        if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1:
+        num_ends = len(lines) + 2  # one among our own lines, one behind the head
+        if head.count("\n") != num_ends or head.count("\r") != num_ends:
             raise CallerError("A header or the path has a line break in it.")
         return head.encode("latin-1")
 

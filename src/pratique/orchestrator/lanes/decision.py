@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pratique.orchestrator.lanes.interface import BASELINE, BURST
 
@@ -115,6 +115,9 @@ class Decision:
     reason: Reason
 
 
+_NORMAL: Final = Decision(Lane.BASELINE, Reason.NORMAL)
+
+
 class LaneRouter:
     """The mode, and the decisions made in it. Times are monotonic seconds."""
 
@@ -150,7 +153,7 @@ class LaneRouter:
         """
         wanted = self._wanted(occupancy)
         if wanted is None:
-            return Decision(Lane.BASELINE, self._staying(occupancy))
+            return _NORMAL if occupancy.burst_free is None else Decision(Lane.BASELINE, self._staying())
         hindrance = _hindrance(occupancy, is_eligible, may_try)
         if hindrance is None:
             return Decision(Lane.BURST, wanted)
@@ -192,9 +195,7 @@ class LaneRouter:
                 return Reason.RETURNING
         return None
 
-    def _staying(self, occupancy: Occupancy) -> Reason:
-        if occupancy.burst_free is None:
-            return Reason.NORMAL
+    def _staying(self) -> Reason:
         return {Mode.CALM: Reason.NORMAL, Mode.SPILLING: Reason.FILLING, Mode.RETURNING: Reason.RETURNING}[self.mode]
 
     def _passed(self, sample: LoadSample) -> Reason | None:
