@@ -43,19 +43,24 @@ def verify_head(headers: RawHeaders, *, http_version: str = "1.1") -> None:
     Raises:
         HeadersRefusedError: naming the header, never its value.
     """
-    names, values = [name for name, _ in headers], b"".join([value for _, value in headers])
-    if len(names) > MAX_HEADERS or len(values) + sum(map(len, names)) > MAX_HEADER_BYTES:
+    seen = dict(headers)
+    names, values = b"".join([name for name, _ in headers]), b"".join([value for _, value in headers])
+    if len(headers) > MAX_HEADERS or len(names) + len(values) > MAX_HEADER_BYTES:
         raise HeadersRefusedError(f"At most {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes of them.")
-    seen = set(names)
-    # Cookies may come in several lines in HTTP/2 (RFC 9113 8.2.3); over 1.1 nobody sends them so.
-    if len(seen) != len(names) and (twice := next((name for name in _ONCE if names.count(name) > 1), None)):
-        raise HeadersRefusedError(f"The header '{twice.decode()}' stands more than once.")
+    if len(seen) != len(headers):
+        _verify_once([name for name, _ in headers])
     if len(values.translate(None, _CONTROL)) != len(values):
         raise HeadersRefusedError("A header holds a control character.")
     if b"transfer-encoding" in seen:
         _verify_coding(headers, has_length=b"content-length" in seen)
     if http_version not in _VERSIONS or (http_version == "1.1" and b"host" not in seen):
         raise HeadersRefusedError("Expected HTTP/1.1 with a Host.")
+
+
+def _verify_once(names: Sequence[bytes]) -> None:
+    # Cookies may come in several lines in HTTP/2 (RFC 9113 8.2.3); over 1.1 nobody sends them so.
+    if twice := next((name for name in _ONCE if names.count(name) > 1), None):
+        raise HeadersRefusedError(f"The header '{twice.decode()}' stands more than once.")
 
 
 def _verify_coding(headers: RawHeaders, *, has_length: bool) -> None:

@@ -34,7 +34,7 @@ from pratique.orchestrator.forward.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client import Counter
     from starlette.types import Receive, Scope, Send
@@ -64,6 +64,7 @@ _FORWARDED: Final = frozenset(
 _FORWARDED_PREFIXES: Final = (b"openai-", b"x-stainless-")
 # A page of another origin is let in by our settings, not by the engine's.
 _NOT_RETURNED_PREFIX: Final = b"access-control-"
+_NO_SNIFFING: Final = (b"x-content-type-options", b"nosniff")
 
 
 class OpenAiApi:
@@ -207,7 +208,7 @@ class _Request:
     async def _pass_on(self, answer: ForwardAnswer, asked: Asked, vigil: Vigil) -> None:
         settings, send = self._runtime.settings, self._send
         stall_seconds = 2 * settings.heartbeat_seconds
-        headers = [*self._returned(answer.headers), (b"x-pratique-lane", answer.lane.encode())]
+        headers = self._returned(answer)
         tally = self._tally = tally_of(asked, is_event_stream=self._is_event_stream)
         # Between the chunks of a stream; an answer in one piece has its whole deadline anyway.
         next_seconds = settings.inter_token_timeout_seconds if self._is_event_stream else settings.reply_timeout_seconds
@@ -283,17 +284,19 @@ class _Request:
         headers += [("x-request-id", self.request_id), ("x-pratique-timeout-seconds", f"{seconds:.3f}")]
         return headers
 
-    def _returned(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        kept = []
-        for header in headers:
-            if header[0] == b"content-type":
+    def _returned(self, answer: ForwardAnswer) -> list[tuple[bytes, bytes]]:
+        headers = [
+            (b"x-request-id", self.request_id.encode()),
+            _NO_SNIFFING,
+            (b"x-pratique-lane", answer.lane.encode()),
+        ]
+        for header in answer.headers:
+            name = header[0]
+            if name == b"content-type":
                 self._is_event_stream = header[1].startswith(b"text/event-stream")
-            if header[0] != b"x-request-id" and not header[0].startswith(_NOT_RETURNED_PREFIX):
-                kept.append(header)
-        return kept + self._own_headers()
-
-    def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"x-request-id", self.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+            if name != b"x-request-id" and not name.startswith(_NOT_RETURNED_PREFIX):
+                headers.append(header)
+        return headers
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
