@@ -13,8 +13,11 @@ _FOLDER = Path(__file__).parents[1]
 _CACHE = _FOLDER.parent / ".cache" / "bench-gateway"
 
 
-def program(name: str) -> Path:
-    """Return the program of that name in its environment; where there is none yet, or another lock, make it."""
+def program(name: str) -> list[Path]:
+    """Return how to start the program of that name in its environment; where there is none, or another lock, make it.
+
+    By its interpreter: the program itself names the folder in which the environment was made, which may have moved.
+    """
     lock = _FOLDER / f"requirements-{name}.txt"
     folder = _CACHE / name
     seal = folder / "installed.txt"
@@ -36,4 +39,4 @@ def program(name: str) -> Path:
         if done.returncode:
             raise SystemExit(f"error: {name} could not be installed:\n{done.stderr[-2000:]}")
         shutil.copyfile(lock, seal)
-    return folder / "bin" / name
+    return [folder / "bin" / "python", folder / "bin" / name]

@@ -74,7 +74,7 @@ def envoy(upstream: int, folder: Path) -> Iterator[tuple[Measured, Address]]:
 def vllm_router(upstream: int, folder: Path) -> Iterator[tuple[Measured, Address]]:
     """Start vLLM's router, in Rust, with its default of one process."""
     port = free_port()
-    command: list[str | Path] = [program("vllm-router"), "--host", "127.0.0.1", "--port", str(port)]
+    command: list[str | Path] = [*program("vllm-router"), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--worker-urls", f"http://127.0.0.1:{upstream}", "--policy", "round_robin", "--log-level", "warning"]
     command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(free_port())]
     with running(command, folder=folder) as measured:
@@ -91,7 +91,8 @@ def litellm(upstream: int, folder: Path) -> Iterator[tuple[Measured, Address]]:
     # JSON is YAML.
     models = {"model_list": [{"model_name": "bench", "litellm_params": parameters}]}
     config.write_text(json.dumps({**models, "litellm_settings": {"telemetry": False}}), encoding="utf-8")
-    command: list[str | Path] = [program("litellm"), "--host", "127.0.0.1", "--port", str(port), "--config", config]
+    command: list[str | Path] = [*program("litellm"), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--config", config]
     # It wants a key of at least this shape, and asks every request for it, as ours does.
     key = f"sk-{secrets.token_hex(32)}"
     quiet = {
