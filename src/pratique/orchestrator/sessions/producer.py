@@ -162,6 +162,7 @@ class Producer:
             settings=self._workshop.settings.writer,
             clock=self._workshop.clock,
             instruments=self._workshop.instruments,
+            windows=self._workshop.windows,
         )
 
     async def _listen(self, speech: Speech, writing: asyncio.Future[None]) -> Ending | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pratique.orchestrator.sessions.attempts import AttemptLimits
+from pratique.orchestrator.sessions.windows import Windows
 from pratique.orchestrator.sessions.writer import WriterSettings
 
 if TYPE_CHECKING:
@@ -60,3 +61,7 @@ class Workshop:
     retriever: Retriever | None = None
     """Finds passages for a question; None: replies are made without."""
     settings: ReplySettings = field(default_factory=ReplySettings)
+    windows: Windows = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "windows", Windows(self.settings.writer.window_seconds))

@@ -7,6 +7,10 @@ they saw is written when it is back, before anything else.
 Coalescing: the first event goes at once, then at most one round trip per window. Windows are the same for all replies
 of a replica, so that the log can take what they write in one round trip together. Every write renews the lease; without
 anything to write it is renewed by `keep`. A cancel asked for on another replica arrives with a write's answer.
+
+There are two ways to write. A flight is the rule: begun by a callback, landed by another, no task is woken for it. All
+that is not simply written (a gap, a lost log, a newer lease, a server that is away) is settled by the task of `run`.
+One of them at a time: no flight begins while somebody settles, and who settles waits for the flight to land.
 """
 
 from __future__ import annotations
@@ -20,15 +24,18 @@ from pratique.orchestrator.sessions.log.interface import (
     LogGapError,
     LogMissingError,
     LogUnavailableError,
+    WriteReceipt,
 )
+from pratique.orchestrator.sessions.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from pratique.core.clock import Clock
+    from pratique.core.errors import PratiqueError
     from pratique.orchestrator.sessions.feed import Feed
     from pratique.orchestrator.sessions.instruments import Instruments
-    from pratique.orchestrator.sessions.log.interface import GenerationLog, Lease, LogEntry, WriteReceipt
+    from pratique.orchestrator.sessions.log.interface import GenerationLog, Lease, LogEntry
 
 __all__ = ["LogWriter", "WriterSettings"]
 
@@ -47,6 +54,15 @@ class WriterSettings:
     """Events; beyond them `emit` waits for the log."""
 
 
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """A write under way."""
+
+    batch: Sequence[LogEntry]
+    until: float
+    """Of the clock; then it is given up."""
+
+
 class LogWriter:
     """The one way from a producer to the log and the readers."""
 
@@ -60,6 +76,7 @@ class LogWriter:
         settings: WriterSettings,
         clock: Clock,
         instruments: Instruments,
+        windows: Windows | None = None,
     ) -> None:
         """Write `feed`'s reply.
 
@@ -72,6 +89,7 @@ class LogWriter:
             settings: the window and the time-outs.
             clock: for both.
             instruments: the metrics.
+            windows: those of the replica; None for some of its own.
         """
         self._log = log
         self._lease = lease
@@ -86,6 +104,14 @@ class LogWriter:
         self._wake = asyncio.Event()
         self._last_write = clock.monotonic()
         self._retry_at: float | None = None
+        self._windows = windows or Windows(settings.window_seconds)
+        self._pen = log.pen(lease)
+        self._flight: _Flight | None = None
+        self._landed: asyncio.Event | None = None
+        """Only while somebody waits for it."""
+        self._is_running = False
+        self._is_resting = False
+        """It wrote in this window, or is about to."""
         self.cancel_requested = asyncio.Event()
 
     @property
@@ -102,7 +128,10 @@ class LogWriter:
         if entry is None:
             return
         self._pending.append(entry)
-        self._wake.set()
+        if self._is_running and not self._is_resting:
+            # At once, together with what else is said at this moment: a start comes with its first token.
+            self._is_resting = True
+            asyncio.get_running_loop().call_soon(self._window_ended)
         if len(self._pending) > self._settings.max_pending:
             await self.settle()
 
@@ -113,17 +142,23 @@ class LogWriter:
             FencedError (of the log or the store), GenerationFinishedError, GenerationNotFoundError: stop producing.
         """
         async with self._lock:
+            await self._land()
             await self._flush()
 
     async def run(self) -> None:
         """Write as events come, until cancelled. Raises like `settle`."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            await self.settle()
-            window = self._settings.window_seconds
-            if window > 0:
-                await self._clock.sleep(window - self._clock.monotonic() % window)
+        self._is_running = True
+        try:
+            self._write_soon()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self.settle()
+                self._rest()
+        finally:
+            # Whoever stops it may have lost the lease: nothing is begun any more, and nothing shown.
+            self._is_running = False
+            self._flight = None
 
     async def keep(self) -> None:
         """Renew the lease while nothing is written, until cancelled."""
@@ -132,10 +167,75 @@ class LogWriter:
             if self._clock.monotonic() - self._last_write >= self._settings.renew_seconds / 2:
                 self._wake.set()
 
+    def _write_soon(self) -> None:
+        """Begin a flight with what is pending; where that is not possible, have it settled."""
+        if not self._pending:
+            return
+        if self._lock.locked() or self._retry_at is not None:
+            self._wake.set()
+            return
+        batch = tuple(self._pending)
+        entries = [*self._feed.after(self._logged_seq), *batch] if self.is_behind else batch
+        flight = self._flight = _Flight(batch, self._clock.monotonic() + self._settings.write_timeout_seconds)
+        self._pen.write(entries, lambda said: self._take(flight, said))
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self._is_resting:
+            self._is_resting = True
+            self._windows.at_end(self._window_ended)
+
+    def _window_ended(self) -> None:
+        self._is_resting = False
+        if not self._is_running:
+            return
+        flight = self._flight
+        if flight is None:
+            self._write_soon()
+        elif self._clock.monotonic() < flight.until:
+            self._rest()
+        else:
+            self._take(flight, LogUnavailableError("The generation log took too long."))
+
+    def _take(self, flight: _Flight, said: WriteReceipt | PratiqueError) -> None:
+        """Land a flight. One that was given up meanwhile is passed over: what it wrote is written again."""
+        if self._flight is not flight:
+            return
+        self._flight = None
+        if isinstance(said, WriteReceipt):
+            self._logged_seq = flight.batch[-1].seq
+            self._written(said)
+            self._show(flight.batch)
+        elif isinstance(said, LogUnavailableError):
+            self._degrade(said)
+            self._show(flight.batch)
+        else:
+            # It is written again, by who can ask the store and tell the producer.
+            self._wake.set()
+        if self._landed is not None:
+            self._landed.set()
+
+    async def _land(self) -> None:
+        """Return when no flight is under way any more, however it ended."""
+        flight = self._flight
+        if flight is None:
+            return
+        self._landed = asyncio.Event()
+        try:
+            async with asyncio.timeout(flight.until - self._clock.monotonic()):
+                await self._landed.wait()
+        except TimeoutError:
+            self._take(flight, LogUnavailableError("The generation log took too long."))
+        finally:
+            self._landed = None
+
     async def _flush(self) -> None:
         batch = tuple(self._pending)
         if self._retry_at is None or self._clock.monotonic() >= self._retry_at:
             await self._try_log(batch)
+        self._show(batch)
+
+    def _show(self, batch: Sequence[LogEntry]) -> None:
         # Only now: what the log refused must not be shown.
         del self._pending[: len(batch)]
         self._feed.publish(batch)
@@ -147,6 +247,9 @@ class LogWriter:
         except (LogUnavailableError, TimeoutError) as error:
             self._degrade(error)
             return
+        self._written(receipt)
+
+    def _written(self, receipt: WriteReceipt) -> None:
         self._last_write = self._clock.monotonic()
         self._instruments.log_writes.inc()
         if self._retry_at is not None:

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pratique.core.errors import PratiqueError
 from pratique.core.ids import GenerationId, RandomIds
 from pratique.orchestrator.sessions.log.interface import (
     FencedError,
     GenerationLog,
+    Lease,
     LeaseHeldError,
     LogEndedError,
     LogEntry,
     LogGapError,
     LogLimits,
     LogMissingError,
+    LogUnavailableError,
+    WriteReceipt,
 )
 from pratique.orchestrator.sessions.log.memory import MemoryLog
 from pratique.orchestrator.sessions.log.valkey import ValkeyLog
@@ -103,6 +107,52 @@ async def test_fenced_producer_writes_nothing(log: GenerationLog, reply: Generat
         await log.restore(old, events(1, 2))
     await log.append(new, events(2, 3))
     assert (await log.read(reply, after_seq=0)).last_seq == 3
+
+
+async def write(log: GenerationLog, lease: Lease, *batches: list[LogEntry]) -> list[WriteReceipt | PratiqueError]:
+    """Write all batches with one pen, without waiting in between; return what was told of them."""
+    pen, told = log.pen(lease), list[WriteReceipt | PratiqueError]()
+    for batch in batches:
+        pen.write(batch, told.append)
+    assert told == []
+    async with asyncio.timeout(2):
+        while len(told) < len(batches):  # noqa: ASYNC110 - a pen tells by a callback only
+            await asyncio.sleep(0.001)
+    return told
+
+
+async def test_pen_writes_in_order_and_tells_of_each_write(log: GenerationLog, reply: GenerationId) -> None:
+    lease = await log.acquire(reply, floor=1)
+    receipts = [WriteReceipt(cancel_requested=False)] * 3
+    assert await write(log, lease, events(1, 2), events(3, 3), events(2, 4)) == receipts
+    assert list((await log.read(reply, after_seq=0)).entries) == events(1, 4)
+    await log.request_cancel(reply)
+    assert await write(log, lease, events(5, 5, ends=True)) == [WriteReceipt(cancel_requested=True)]
+    assert (await log.read(reply, after_seq=0)).has_ended
+
+
+async def test_pen_tells_what_stands_against_a_write(log: GenerationLog, reply: GenerationId) -> None:
+    old = await log.acquire(reply, floor=1)
+    (gap,) = await write(log, old, events(2, 2))
+    assert isinstance(gap, LogGapError)
+    assert gap.last_seq == 0
+    await lease_expires()
+    await log.acquire(reply, floor=1)
+    (fenced,) = await write(log, old, events(1, 1))
+    assert isinstance(fenced, FencedError)
+    await log.forget(reply)
+    if isinstance(log, MemoryLog):
+        log.lose_everything()
+    (missing,) = await write(log, old, events(1, 1))
+    assert isinstance(missing, LogMissingError)
+
+
+async def test_pen_tells_that_the_server_is_away() -> None:
+    log = ValkeyLog("redis://127.0.0.1:1/0", limits=LIMITS)
+    lease = Lease(generation_id=GenerationId("gen_1"), epoch=1, last_seq=0, is_new=True)
+    (away,) = await write(log, lease, events(1, 1))
+    assert isinstance(away, LogUnavailableError)
+    await log.aclose()
 
 
 async def test_producer_whose_lease_expired_unnoticed_goes_on(log: GenerationLog, reply: GenerationId) -> None:

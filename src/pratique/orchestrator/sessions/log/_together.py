@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
 
     import redis.asyncio
 
-__all__ = ["ScriptTogether"]
+__all__ = ["BegunCommand", "ScriptTogether"]
 
 _MOST_AT_ONCE: Final = 256
+
+
+@dataclass(frozen=True)
+class BegunCommand:
+    """The first parts of a command, as they are sent."""
+
+    num_parts: int
+    packed: bytes
 
 
 class ScriptTogether:
@@ -49,11 +58,21 @@ class ScriptTogether:
         Raises:
             RedisError, OSError: the server is away, or refused it.
         """
+        return await self.ask(self.begun(keys, arguments), ())
+
+    def begun(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> BegunCommand:
+        """Return a call of the script up to these arguments, for `ask` to end, many times."""
+        parts = [b"EVALSHA", self._sha, b"%d" % len(keys), *keys, *arguments]
+        return BegunCommand(len(parts), _packed(parts))
+
+    def ask(self, begun: BegunCommand, arguments: Sequence[bytes]) -> asyncio.Future[Any]:
+        """Run a call with these arguments at its end; the future gets what `run` returns or raises."""
         found = asyncio.get_running_loop().create_future()
-        self._waiting.append((_packed([b"EVALSHA", self._sha, b"%d" % len(keys), *keys, *arguments]), found))
+        size = begun.num_parts + len(arguments)
+        self._waiting.append((b"*%d\r\n%b%b" % (size, begun.packed, _packed(arguments)), found))
         if self._running is None:
             self._running = asyncio.ensure_future(self._run_all())
-        return await found
+        return found
 
     async def aclose(self) -> None:
         """End what is under way; those who wait are told."""
@@ -138,5 +157,5 @@ async def _read(connection: Any) -> Any:  # noqa: ANN401 - redis-py has several 
 
 
 def _packed(parts: Sequence[bytes]) -> bytes:
-    """Return a command as RESP has it: an array of bulk strings."""
-    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+    """Return the parts of a command as RESP has them: bulk strings."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])

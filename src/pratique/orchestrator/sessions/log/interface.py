@@ -20,13 +20,14 @@ GenerationLogError
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pratique.core.errors import EnvironmentFaultError, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from pratique.core.errors import PratiqueError
     from pratique.core.ids import GenerationId
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "LogMissingError",
     "LogPage",
     "LogUnavailableError",
+    "Pen",
     "WriteReceipt",
 ]
 
@@ -96,8 +98,7 @@ class LogLimits:
     """After the last write, where no end was ever written."""
 
 
-@dataclass(frozen=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """One numbered event, as JSON."""
 
     seq: int
@@ -133,6 +134,17 @@ class LogPage:
     has_ended: bool
 
 
+class Pen(Protocol):
+    """Writes one reply's events as `append` does, with no task that waits: for what is written many times a second."""
+
+    def write(self, entries: Sequence[LogEntry], told: Callable[[WriteReceipt | PratiqueError], None]) -> None:
+        """Write events; `told` is called later, once, with what `append` returns or raises.
+
+        It is called from the event loop, and must not raise.
+        """
+        ...
+
+
 class GenerationLog(Protocol):
     """Where replies in flight are kept. Every method may raise LogUnavailableError."""
 
@@ -150,6 +162,10 @@ class GenerationLog(Protocol):
         Raises:
             FencedError, LogGapError, LogMissingError.
         """
+        ...
+
+    def pen(self, lease: Lease) -> Pen:
+        """Return what writes with this lease."""
         ...
 
     async def restore(self, lease: Lease, entries: Sequence[LogEntry]) -> WriteReceipt:

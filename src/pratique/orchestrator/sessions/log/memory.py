@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pratique.core.clock import Clock, SystemClock
+from pratique.core.errors import PratiqueError
 from pratique.orchestrator.sessions.log.interface import (
     FencedError,
     Lease,
@@ -21,11 +22,12 @@ from pratique.orchestrator.sessions.log.interface import (
     LogMissingError,
     LogPage,
     LogUnavailableError,
+    Pen,
     WriteReceipt,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pratique.core.ids import GenerationId
 
@@ -75,6 +77,9 @@ class MemoryLog:
         if log is None:
             raise LogMissingError(f"There is no log of {lease.generation_id}.")
         return self._write(log, lease, entries)
+
+    def pen(self, lease: Lease) -> Pen:
+        return _MemoryPen(self, lease)
 
     async def restore(self, lease: Lease, entries: Sequence[LogEntry]) -> WriteReceipt:
         log = self._find(lease.generation_id)
@@ -185,3 +190,24 @@ class MemoryLog:
         # Wakes all who wait now; whoever waits from now on waits for the next change.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+class _MemoryPen:
+    """Writes as `append` does, in a task of its own: what a test puts in the place of `append` holds here too."""
+
+    def __init__(self, log: MemoryLog, lease: Lease) -> None:
+        self._log = log
+        self._lease = lease
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def write(self, entries: Sequence[LogEntry], told: Callable[[WriteReceipt | PratiqueError], None]) -> None:
+        task = asyncio.ensure_future(self._write(entries, told))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _write(self, entries: Sequence[LogEntry], told: Callable[[WriteReceipt | PratiqueError], None]) -> None:
+        try:
+            said: WriteReceipt | PratiqueError = await self._log.append(self._lease, entries)
+        except PratiqueError as error:
+            said = error
+        told(said)

@@ -20,8 +20,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from pratique.core.errors import PratiqueError
 from pratique.core.ids import GenerationId, IdSource, RandomIds
-from pratique.orchestrator.sessions.log._together import ScriptTogether
+from pratique.orchestrator.sessions.log._together import BegunCommand, ScriptTogether
 from pratique.orchestrator.sessions.log.interface import (
     FencedError,
     Lease,
@@ -33,15 +34,18 @@ from pratique.orchestrator.sessions.log.interface import (
     LogMissingError,
     LogPage,
     LogUnavailableError,
+    Pen,
     WriteReceipt,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    import asyncio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["ValkeyLog"]
 
 _MAX_CONNECTIONS: Final = 32
+_RECEIPTS: Final = (WriteReceipt(cancel_requested=False), WriteReceipt(cancel_requested=True))
 _NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
 # KEYS: meta, log, index. ARGV: id, floor, lease ms, abandoned ms.
@@ -178,10 +182,12 @@ class ValkeyLog:
         ]
         self._url = url
         self._timeout_seconds = timeout_seconds
-        self._client = self._connect(timeout_seconds)
+        self._client = self._connect(timeout_seconds, socket_timeout_seconds=timeout_seconds)
         self._acquire = self._client.register_script(_ACQUIRE)
         # A third, as a writer's own time-out: with one hung connection there is time to renew the leases on another.
-        self._append = ScriptTogether(self._client, _APPEND, deadline_seconds=self._limits.lease_seconds / 3)
+        append_seconds = self._limits.lease_seconds / 3
+        self._writer = self._connect(append_seconds, socket_timeout_seconds=None)
+        self._append = ScriptTogether(self._writer, _APPEND, deadline_seconds=append_seconds)
         self._release = self._client.register_script(_RELEASE)
         self._cancel = self._client.register_script(_CANCEL)
         self._expired = self._client.register_script(_EXPIRED)
@@ -208,6 +214,9 @@ class ValkeyLog:
 
     async def append(self, lease: Lease, entries: Sequence[LogEntry]) -> WriteReceipt:
         return await self._write(lease, entries, may_create=0)
+
+    def pen(self, lease: Lease) -> Pen:
+        return _ValkeyPen(self._append, lease, self._begun(lease, may_create=0))
 
     async def restore(self, lease: Lease, entries: Sequence[LogEntry]) -> WriteReceipt:
         return await self._write(lease, entries, may_create=1)
@@ -238,7 +247,8 @@ class ValkeyLog:
         self, cursors: Mapping[GenerationId, int], *, timeout_seconds: float
     ) -> Mapping[GenerationId, Sequence[LogEntry]]:
         if self._follower is None:
-            self._follower = self._connect(self._timeout_seconds + timeout_seconds)
+            seconds = self._timeout_seconds + timeout_seconds
+            self._follower = self._connect(seconds, socket_timeout_seconds=seconds)
         streams: dict[Any, Any] = {self._keys(name)[1]: f"{seq}-0" for name, seq in cursors.items()}
         streams[self._wake_key] = self._wake_seen
         with _translated():
@@ -288,43 +298,80 @@ class ValkeyLog:
 
     async def aclose(self) -> None:
         await self._append.aclose()
+        await self._writer.aclose()
         await self._client.aclose()
         if self._follower is not None:
             await self._follower.aclose()
 
     async def _write(self, lease: Lease, entries: Sequence[LogEntry], *, may_create: int) -> WriteReceipt:
-        first, ends = (entries[0].seq, entries[-1].is_end) if entries else (0, False)
-        numbers = (lease.epoch, *self._lives, may_create, first, ends)
-        arguments = [lease.generation_id.encode(), *(b"%d" % number for number in numbers)]
-        arguments += [entry.data for entry in entries]
         with _translated():
-            said = await self._append.run([key.encode() for key in self._keys(lease.generation_id)], arguments)
-        # A number is the rule, and cheap to read: written, and whether somebody asked for an end meanwhile.
-        if isinstance(said, int):
-            return WriteReceipt(cancel_requested=bool(said))
-        if said[0] == b"missing":
-            raise LogMissingError(f"There is no log of {lease.generation_id}.")
-        if said[0] == b"fenced":
-            raise FencedError(f"The reply {lease.generation_id} has a newer producer, of epoch {int(said[1])}.")
-        last = int(said[1])
-        raise LogGapError(f"The log ends at {last}; event {entries[0].seq} does not follow.", last_seq=last)
+            said = await self._append.ask(self._begun(lease, may_create=may_create), _rest_of(entries))
+        return _receipt_of(lease, said)
+
+    def _begun(self, lease: Lease, *, may_create: int) -> BegunCommand:
+        numbers = (lease.epoch, *self._lives, may_create)
+        arguments = [lease.generation_id.encode(), *(b"%d" % number for number in numbers)]
+        return self._append.begun([key.encode() for key in self._keys(lease.generation_id)], arguments)
 
     def _keys(self, generation_id: GenerationId) -> list[str]:
         name = f"{self._generation_prefix}{generation_id}"
         return [f"{name}:meta", f"{name}:log", self._index]
 
-    def _connect(self, timeout_seconds: float) -> redis.asyncio.Redis:
+    def _connect(self, timeout_seconds: float, *, socket_timeout_seconds: float | None) -> redis.asyncio.Redis:
+        # None for the socket where what is asked has a deadline as a whole: redis-py sets a timer for each answer.
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             self._url,
             max_connections=_MAX_CONNECTIONS,
             timeout=timeout_seconds,
             protocol=2,
-            socket_timeout=timeout_seconds,
+            socket_timeout=socket_timeout_seconds,
             socket_connect_timeout=timeout_seconds,
             # Once more, at once, where the connection broke: after a restart of the server every pooled one has.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         )
         return redis.asyncio.Redis.from_pool(pool)
+
+
+class _ValkeyPen:
+    def __init__(self, script: ScriptTogether, lease: Lease, begun: BegunCommand) -> None:
+        self._script = script
+        self._lease = lease
+        self._begun = begun
+
+    def write(self, entries: Sequence[LogEntry], told: Callable[[WriteReceipt | PratiqueError], None]) -> None:
+        found = self._script.ask(self._begun, _rest_of(entries))
+        found.add_done_callback(lambda found: told(self._read(found)))
+
+    def _read(self, found: asyncio.Future[Any]) -> WriteReceipt | PratiqueError:
+        try:
+            with _translated():
+                said = found.result()
+            return _receipt_of(self._lease, said)
+        except PratiqueError as error:
+            return error
+
+
+def _rest_of(entries: Sequence[LogEntry]) -> list[bytes]:
+    """Return what differs in each write of one lease: the first event's number, whether the last ends it, the data."""
+    if not entries:
+        return [b"0", b"0"]
+    rest = [b"%d" % entries[0].seq, b"1" if entries[-1].is_end else b"0"]
+    rest += [entry.data for entry in entries]
+    return rest
+
+
+def _receipt_of(lease: Lease, said: Any) -> WriteReceipt:  # noqa: ANN401 - as redis-py has it
+    # A number is the rule, and cheap to read: written, and whether somebody asked for an end meanwhile.
+    if isinstance(said, int):
+        return _RECEIPTS[said]
+    if said[0] == b"missing":
+        raise LogMissingError(f"There is no log of {lease.generation_id}.")
+    if said[0] == b"fenced":
+        raise FencedError(f"The reply {lease.generation_id} has a newer producer, of epoch {int(said[1])}.")
+    last = int(said[1])
+    raise LogGapError(
+        f"The log of {lease.generation_id} ends at {last}; what was written does not follow.", last_seq=last
+    )
 
 
 def _entries(rows: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> tuple[LogEntry, ...]:
