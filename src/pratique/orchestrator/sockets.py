@@ -4,7 +4,8 @@ There are thousands of idle connections, and one event per token on the others. 
 
 - the handshake's request and response are let go once it is over, and the queue towards the application is a list;
 - `{"type": "websocket.send", "texts": [bytes, …]}` sends several text messages, each as UTF-8 bytes, in one write. The
-  scope says that this is there by the extension `pratique.texts`.
+  scope says that this is there by the extension `pratique.texts`, which also holds `send_now`: a function that does the
+  same without a wait, and returns False, having sent nothing, where the client does not take it now or has left.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class LeanWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):
             # Its task has not begun yet.
-            cast("dict[str, Any]", self.scope["extensions"])[TEXTS] = {}
+            cast("dict[str, Any]", self.scope["extensions"])[TEXTS] = {"send_now": self._send_now}
 
     def start_keepalive(self) -> None:
         super().start_keepalive()
@@ -55,6 +56,13 @@ class LeanWebSocketProtocol(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         if not self.close_sent:
             self.transport.write(_frames(texts))
+
+    def _send_now(self, texts: Iterable[bytes]) -> bool:
+        is_open = self.writable.is_set() and not self.disconnected and not self.close_sent
+        if not is_open or self.conn.state is not State.OPEN:
+            return False
+        self.transport.write(_frames(texts))
+        return True
 
 
 class _Inbox:

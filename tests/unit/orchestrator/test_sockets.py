@@ -48,7 +48,7 @@ class App:
 
 
 @asynccontextmanager
-async def connected(app: App) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def connected(app: App | Hasty) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     with bind("127.0.0.1", 0) as listener:
         async with (
             listening(app, listener) as url,
@@ -72,6 +72,43 @@ async def test_texts_of_every_length_arrive_whole_and_in_order() -> None:
             await app.done.wait()
     assert [message.get("text") for message in app.received] == ["0", "1", "2", None]
     assert isinstance(app.error, OSError)
+
+
+class Hasty:
+    """Sends without a wait until it is refused, then once more when the client has left."""
+
+    def __init__(self) -> None:
+        self.num_sent = 0
+        self.refused = asyncio.Event()
+        self.is_sent_late = True
+        self.done = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send_now = scope["extensions"][TEXTS]["send_now"]
+        await receive()
+        assert send_now([b"before"]) is False
+        await send({"type": "websocket.accept"})
+        while send_now([b"x" * 60_000, b"y"]):
+            self.num_sent += 1
+            await asyncio.sleep(0)
+        self.refused.set()
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        self.is_sent_late = send_now([b"late"])
+        self.done.set()
+
+
+async def test_sending_now_is_refused_whole_where_the_client_takes_nothing_or_has_left() -> None:
+    app = Hasty()
+    async with connected(app) as socket, asyncio.timeout(5):
+        await app.refused.wait()
+        for _ in range(app.num_sent):
+            assert len(await socket.receive_str()) == 60_000
+            assert await socket.receive_str() == "y"
+        await socket.close()
+        await app.done.wait()
+    assert app.num_sent > 0
+    assert app.is_sent_late is False
 
 
 async def test_inbox_waits_and_survives_a_cancelled_reader() -> None:

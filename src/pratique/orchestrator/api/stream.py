@@ -16,6 +16,7 @@ from pratique.core.errors import RefusedError
 from pratique.orchestrator.access import KeysUnavailableError, UnauthenticatedError
 from pratique.orchestrator.protocol.encode import encode_event
 from pratique.orchestrator.protocol.events import GoingAway, Heartbeat
+from pratique.orchestrator.sessions.feed import FeedLostError
 
 if TYPE_CHECKING:
     from pratique.core.ids import GenerationId
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pratique.orchestrator.api.runtime import Runtime
     from pratique.orchestrator.protocol.events import ServerEvent
     from pratique.orchestrator.sessions.feed import Feed
+    from pratique.orchestrator.sessions.log.interface import LogEntry
 
 __all__ = ["CloseConnectionError", "EventStream", "Outbox", "Outgoing"]
 
@@ -52,6 +54,8 @@ class Outgoing:
 
 
 Write: TypeAlias = Callable[[Sequence[Outgoing]], Awaitable[None]]
+SendNow: TypeAlias = Callable[[Sequence[bytes]], bool]
+"""Sends where that needs no wait; else it returns False, having sent nothing."""
 
 
 class Outbox:
@@ -66,6 +70,11 @@ class Outbox:
         self._taker: asyncio.Future[None] | None = None
         self._emptied: asyncio.Event | None = None
         """Only while somebody waits for it."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing waits or is being sent, and nothing stands against sending more."""
+        return not self._num_bytes and self._error is None
 
     def offer(self, item: Outgoing) -> None:
         """Add without waiting.
@@ -134,10 +143,19 @@ class Outbox:
 class EventStream:
     """One client's connection, seen from the side that sends."""
 
-    def __init__(self, runtime: Runtime, write: Write, *, principal: Principal, transport: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        write: Write,
+        *,
+        principal: Principal,
+        transport: str,
+        send_now: SendNow | None = None,
+    ) -> None:
         self._runtime = runtime
         self._principal = principal
         self._write = write
+        self._send_now = send_now
         self._outbox = Outbox(runtime.settings.slow_reader_bytes)
         self._stall_seconds = 2 * runtime.settings.heartbeat_seconds
         self._sent = runtime.instruments.events_sent.labels(transport=transport)
@@ -156,15 +174,41 @@ class EventStream:
         Raises:
             FeedLostError, CloseConnectionError.
         """
-        is_caught_up = False
-        async for batch in feed.follow(after_seq):
+        position = await self._catch_up(generation_id, feed, after_seq)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def hear(entries: Sequence[LogEntry]) -> None:
+            if over.done():
+                return
+            try:
+                self._relay(generation_id, entries)
+            except CloseConnectionError as error:
+                over.set_exception(error)
+                return
+            if feed.is_lost or feed.has_ended:
+                over.set_result(None)
+
+        with feed.heard_by(hear):
+            if not feed.is_lost and not (feed.has_ended and position >= feed.last_seq):
+                await over
+        if feed.is_lost:
+            raise FeedLostError(f"The events of {generation_id} are gone.")
+
+    async def _catch_up(self, generation_id: GenerationId, feed: Feed, position: int) -> int:
+        """Send what there is already, at the client's pace; return up to where."""
+        while not feed.is_lost and (batch := feed.after(position)):
             for entry in batch:
-                item = Outgoing(entry.data, cursor=f"{generation_id}:{entry.seq}")
-                if is_caught_up:
-                    self._outbox.offer(item)
-                else:
-                    await self._outbox.put(item)
-            is_caught_up = is_caught_up or batch[-1].seq == feed.last_seq
+                await self._outbox.put(Outgoing(entry.data, cursor=f"{generation_id}:{entry.seq}"))
+            position = batch[-1].seq
+        return position
+
+    def _relay(self, generation_id: GenerationId, entries: Sequence[LogEntry]) -> None:
+        """Send events of a reply as they come: at once where the client takes them."""
+        if self._send_now is not None and self._outbox.is_clear and self._send_now([entry.data for entry in entries]):
+            self._sent.inc(len(entries))
+            return
+        for entry in entries:
+            self._outbox.offer(Outgoing(entry.data, cursor=f"{generation_id}:{entry.seq}"))
 
     async def flush(self) -> None:
         """Return when all that was said has been sent."""

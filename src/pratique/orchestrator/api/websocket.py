@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from pratique.core.errors import EnvironmentFaultError, PratiqueError
 from pratique.core.events import bound_contextvars, get_logger
@@ -69,8 +69,8 @@ class WebSocketEndpoint:
         try:
             with bound_contextvars(principal_id=principal.principal_id), runtime.connections.one(principal):
                 refused = functools.partial(self._admission.refused, scope, principal=principal)
-                takes_texts = TEXTS in scope.get("extensions", {})
-                await _Connection(runtime, principal, receive, send, refused=refused, takes_texts=takes_texts).run()
+                texts = scope.get("extensions", {}).get(TEXTS)
+                await _Connection(runtime, principal, receive, send, refused=refused, texts=texts).run()
         except LimitExceededError as error:
             self._admission.refused(scope, error, principal)
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": error.code})
@@ -88,7 +88,7 @@ class _Connection:
         send: Send,
         *,
         refused: Callable[[PratiqueError], None],
-        takes_texts: bool,
+        texts: dict[str, Any] | None,
     ) -> None:
         self._runtime = runtime
         self._refused = refused
@@ -97,8 +97,14 @@ class _Connection:
         self._owner = principal.principal_id
         self._receive = receive
         self._send = send
-        self._takes_texts = takes_texts
-        self._stream = EventStream(runtime, self._write, principal=principal, transport="websocket")
+        self._takes_texts = texts is not None
+        self._stream = EventStream(
+            runtime,
+            self._write,
+            principal=principal,
+            transport="websocket",
+            send_now=(texts or {}).get("send_now"),
+        )
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._num_tasks = 0
         self._num_bad_frames = 0

@@ -7,12 +7,13 @@ reader that falls behind costs nothing here (its connection bounds itself).
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pratique.core.errors import EnvironmentFaultError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from pratique.core.ids import GenerationId
     from pratique.orchestrator.sessions.log.interface import LogEntry
@@ -35,7 +36,9 @@ class Feed:
         self.num_readers = 0
         self.is_lost = False
         self._entries: list[LogEntry] = []
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
+        """Only while somebody waits for the next change."""
+        self._listeners: list[Callable[[Sequence[LogEntry]], None]] = []
         self._over = asyncio.Event()
         self._when_ended = when_ended
 
@@ -66,12 +69,26 @@ class Feed:
         self.num_bytes += sum(len(entry.data) for entry in fresh)
         if fresh[-1].is_end and self._when_ended is not None:
             self._when_ended()
-        self._signal()
+        self._signal(fresh)
 
     def lose(self) -> None:
         """End it for its readers: they get FeedLostError."""
         self.is_lost = True
-        self._signal()
+        self._signal(())
+
+    @contextmanager
+    def heard_by(self, listener: Callable[[Sequence[LogEntry]], None]) -> Iterator[None]:
+        """Have `listener` called with events as they are published, and with none when the feed is lost.
+
+        For readers that have all that is there: no task is woken for what follows. The listener must not raise.
+        """
+        self._listeners.append(listener)
+        self.num_readers += 1
+        try:
+            yield
+        finally:
+            self.num_readers -= 1
+            self._listeners.remove(listener)
 
     async def follow(self, after_seq: int) -> AsyncIterator[Sequence[LogEntry]]:
         """Yield what follows `after_seq`, as it comes, up to the end.
@@ -85,7 +102,6 @@ class Feed:
             while True:
                 if self.is_lost:
                     raise FeedLostError(f"The events of {self.generation_id} are gone.")
-                changed = self._changed
                 batch = self._entries[position:]
                 if batch:
                     position = batch[-1].seq
@@ -93,22 +109,30 @@ class Feed:
                 if self.has_ended and position >= self.last_seq:
                     return
                 if not batch:
-                    await changed.wait()
+                    await self._change()
         finally:
             self.num_readers -= 1
 
     async def wait_for(self, seq: int) -> None:
         """Return once event `seq` is there, or the feed is over."""
         while self.last_seq < seq and not self.has_ended and not self.is_lost:
-            await self._changed.wait()
+            await self._change()
 
     async def wait_over(self) -> None:
         """Return once it has ended or is lost, without being woken by every event before."""
         await self._over.wait()
 
-    def _signal(self) -> None:
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        await self._changed.wait()
+
+    def _signal(self, fresh: Sequence[LogEntry]) -> None:
         if self.has_ended or self.is_lost:
             self._over.set()
-        # Wakes all who wait now; whoever waits from now on waits for the next change.
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        if self._changed is not None:
+            # Wakes all who wait now; whoever waits from now on waits for the next change.
+            self._changed.set()
+            self._changed = None
+        for listener in tuple(self._listeners):
+            listener(fresh)

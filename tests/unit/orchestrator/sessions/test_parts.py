@@ -109,6 +109,18 @@ async def test_feed_tells_its_readers_that_it_is_lost() -> None:
     await feed.wait_for(9)
 
 
+def test_feed_tells_its_listeners_what_is_new_and_that_it_is_lost() -> None:
+    feed, heard = Feed(REPLY), list[list[int]]()
+    feed.publish(entries(1, 1))
+    with feed.heard_by(lambda fresh: heard.append([entry.seq for entry in fresh])):
+        assert feed.num_readers == 1
+        feed.publish(entries(1, 3))
+        feed.publish(entries(2, 3))
+        feed.lose()
+    feed.publish(entries(4, 4))
+    assert (heard, feed.num_readers) == ([[2, 3], []], 0)
+
+
 class CountingLog(MemoryLog):
     """Counts its writes, and can refuse or delay them."""
 
