@@ -116,11 +116,13 @@ async def running(settings: OrchestratorSettings, parts: Parts | None = None) ->
         reader = await stack.enter_async_context(
             parts.reader or _make_reader(settings, store, stack, origin=holder, clock=clock, metrics=metrics)
         )
+        upstream = build_upstream(settings, clock=clock, metrics=metrics, models=models, given=parts.upstream)
+        stack.push_async_callback(upstream.aclose)
         workshop = Workshop(
             holder=holder,
             store=store,
             log=log,
-            upstream=build_upstream(settings, http, clock=clock, metrics=metrics, models=models, given=parts.upstream),
+            upstream=upstream,
             written=reader.written,
             distrust=reader.distrust,
             recall=reader.get,

@@ -24,7 +24,7 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
     from types import TracebackType
 
     from pratique.orchestrator.models.instruments import ModelInstruments
@@ -76,6 +76,7 @@ class _PooledStream:
         self._request = request
         self._routed: Routed | None = None
         self._stream: UpstreamStream | None = None
+        self._has_started = False
 
     async def __aenter__(self) -> Self:
         routed = self._owner.route(self._request)
@@ -97,10 +98,15 @@ class _PooledStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> UpstreamEvent:
+    def __anext__(self) -> Awaitable[UpstreamEvent]:
+        # Past the start there is nothing to add, and a coroutine around each token costs.
+        return self._stream.__anext__() if self._has_started and self._stream is not None else self._next()
+
+    async def _next(self) -> UpstreamEvent:
         if self._stream is None or self._routed is None:
             raise UpstreamInterruptedError("The stream was not opened.")
         event = await self._stream.__anext__()
+        self._has_started = True
         if isinstance(event, UpstreamStart):
             return replace(event, route=self._routed.route, degraded=event.degraded + self._routed.degraded)
         return event

@@ -18,8 +18,6 @@ from pratique.orchestrator.upstream.discipline.upstream import DisciplinedUpstre
 from pratique.orchestrator.upstream.http import HttpUpstream
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from pratique.core.clock import Clock
     from pratique.core.metrics import Metrics
     from pratique.orchestrator.models.catalogue import ModelCatalogue
@@ -31,7 +29,6 @@ __all__ = ["build_upstream"]
 
 def build_upstream(
     settings: OrchestratorSettings,
-    http: aiohttp.ClientSession,
     *,
     clock: Clock,
     metrics: Metrics,
@@ -46,7 +43,10 @@ def build_upstream(
     _verify(settings)
     discipline = _Discipline(settings=settings, clock=clock, instruments=DownstreamInstruments(metrics))
     pools = {
-        name: discipline.around(given or HttpUpstream(http, pool.url), pool=name) for name, pool in models.pools.items()
+        name: discipline.around(
+            given or HttpUpstream(pool.url, connect_timeout_seconds=settings.connect_timeout_seconds), pool=name
+        )
+        for name, pool in models.pools.items()
     }
     router = Router(models, open_policy(settings.models, models), has_fallback=settings.models.fallback)
     return PooledUpstream(pools, router, ModelInstruments(metrics))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from pratique.orchestrator.upstream.interface import (
     TimeoutPhase,
@@ -17,14 +17,11 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from types import TracebackType
 
     from pratique.orchestrator.upstream.interface import Upstream, UpstreamRequest, UpstreamStream
 
 __all__ = ["Deadlines", "UpstreamWithDeadlines"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +59,20 @@ class _TimedStream:
         self._reply_until = 0.0
         self._phase_until = 0.0
         self._phase = TimeoutPhase.FIRST_TOKEN
-        self._watch = _Watch()
+        self._loop = asyncio.get_running_loop()
+        self._watch = _Watch(self._loop)
 
     async def __aenter__(self) -> Self:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._reply_until = now + self._reply_seconds
         self._begin_wait(now + self._deadlines.first_token_seconds)
         try:
-            await self._in_time(self._stream.__aenter__())
-        except BaseException:
+            with self._watch:
+                await self._stream.__aenter__()
+        except BaseException as error:
             self._watch.stop()
+            if isinstance(error, _LateError):
+                raise self._timed_out() from error
             raise
         return self
 
@@ -85,22 +86,23 @@ class _TimedStream:
         return self
 
     async def __anext__(self) -> UpstreamEvent:
-        event = await self._in_time(self._stream.__anext__())
+        try:
+            with self._watch:
+                event = await self._stream.__anext__()
+        except _LateError as error:
+            raise self._timed_out() from error
         if not isinstance(event, UpstreamStart):
             self._phase = TimeoutPhase.INTER_TOKEN
-            self._begin_wait(asyncio.get_running_loop().time() + self._deadlines.inter_token_seconds)
+            self._begin_wait(self._loop.time() + self._deadlines.inter_token_seconds)
         return event
 
     def _begin_wait(self, until: float) -> None:
         self._phase_until = until
         self._watch.until(min(self._reply_until, until))
 
-    async def _in_time(self, step: Awaitable[T]) -> T:
-        try:
-            return await self._watch.guard(step)
-        except _LateError as error:
-            phase = TimeoutPhase.REPLY if self._reply_until <= self._phase_until else self._phase
-            raise UpstreamTimeoutError(f"The model server took too long ({phase.value}).", phase=phase) from error
+    def _timed_out(self) -> UpstreamTimeoutError:
+        phase = TimeoutPhase.REPLY if self._reply_until <= self._phase_until else self._phase
+        return UpstreamTimeoutError(f"The model server took too long ({phase.value}).", phase=phase)
 
 
 class _LateError(Exception):
@@ -108,22 +110,25 @@ class _LateError(Exception):
 
 
 class _Watch:
-    """Ends the step that runs at its deadline, by cancelling it as `asyncio.timeout` does.
+    """A context that ends the step within it at its deadline, by cancelling it as `asyncio.timeout` does.
 
     One timer for the whole stream: a token moves the deadline on, and the timer looks only when it fires whether it was
-    moved. A timer set and cancelled for each token was most of what a token cost.
+    moved. A timer set and cancelled for each token was most of what a token cost; so are coroutines around each step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._until = 0.0
+        self._armed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._running: asyncio.Task[Any] | None = None
+        self._num_cancels = 0
         self._has_fired = False
 
     def until(self, when: float) -> None:
         """Move the deadline, in the loop's time."""
         self._until = when
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._armed_at:
             self._arm()
 
     def stop(self) -> None:
@@ -132,39 +137,34 @@ class _Watch:
             self._timer.cancel()
             self._timer = None
 
-    async def guard(self, step: Awaitable[T]) -> T:
-        """Await a step.
-
-        Raises:
-            _LateError: the deadline came first.
-        """
-        task = asyncio.current_task()
+    def __enter__(self) -> None:
+        task = self._running = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - narrows the type: a coroutine runs in a task
-        num_cancels = task.cancelling()
-        self._running = task
+        self._num_cancels = task.cancelling()
         if self._timer is None:
             # It fired while nothing ran that it could end.
             self._arm()
-        try:
-            return await step
-        except asyncio.CancelledError as error:
-            # Ours is taken back below; who else cancelled is obeyed.
-            if self._has_fired and task.cancelling() - 1 <= num_cancels:
-                raise _LateError from error
-            raise
-        finally:
-            self._running = None
-            if self._has_fired:
-                task.uncancel()
-                self._has_fired = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the step. Raises _LateError where the deadline came first."""
+        task, self._running = self._running, None
+        if not self._has_fired or task is None:
+            return
+        self._has_fired = False
+        # Ours is taken back; who else cancelled is obeyed.
+        if task.uncancel() <= self._num_cancels and isinstance(error, asyncio.CancelledError):
+            raise _LateError from error
 
     def _arm(self) -> None:
         self.stop()
-        self._timer = asyncio.get_running_loop().call_at(self._until, self._look)
+        self._armed_at = self._until
+        self._timer = self._loop.call_at(self._until, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        if asyncio.get_running_loop().time() < self._until:
+        if self._loop.time() < self._until:
             self._arm()
         elif self._running is not None and not self._has_fired:
             self._has_fired = True

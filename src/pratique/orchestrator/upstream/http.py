@@ -7,12 +7,17 @@ done about it: nothing took the request, a server took it and was lost, or the r
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Final, Self
+from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
+from pratique.orchestrator.forward._connection import Connection, StaleConnectionError
+from pratique.orchestrator.forward._pool import Pool
+from pratique.orchestrator.forward.interface import ForwardUnavailableError, ShedError
 from pratique.orchestrator.upstream.interface import (
     UpstreamEnd,
     UpstreamEvent,
@@ -28,10 +33,10 @@ from pratique.orchestrator.upstream.interface import (
 from pratique.orchestrator.upstream.sse import SseMessage, SseParser
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
     from types import TracebackType
 
-__all__ = ["HttpUpstream", "parse_retry_after", "read_at_most"]
+__all__ = ["HttpUpstream"]
 
 _MAX_ERROR_BYTES = 64 * 1024
 _CLOSE_SECONDS = 2.0
@@ -71,112 +76,137 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
-class HttpUpstream:
-    """Opens requests over one pooled client session, which the caller owns."""
+_decode_token: Final = msgspec.json.Decoder(_Token).decode
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, *, connect_timeout_seconds: float = 2.0) -> None:
-        self._session = session
-        self._url = url.rstrip("/") + "/invocations"
-        # No total and no read time-out here: `deadlines` knows the phases of a reply, this layer only connections.
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_read=None, sock_connect=connect_timeout_seconds)
+
+class HttpUpstream:
+    """Opens requests over connections of its own (ADR 0033); `aclose` ends them."""
+
+    def __init__(self, url: str, *, connect_timeout_seconds: float = 2.0) -> None:
+        parts = urlsplit(url)
+        path, host = f"{parts.path.rstrip('/')}/invocations", parts.netloc.rpartition("@")[2]
+        self._begin = f"POST {path} HTTP/1.1\r\nhost: {host}\r\n".encode()
+        # No time-out past the connection: `deadlines` knows the phases of a reply, this layer only connections.
+        self._pool = Pool(url, connect_timeout_seconds=connect_timeout_seconds)
 
     def open(self, request: UpstreamRequest) -> UpstreamStream:
-        return _HttpStream(self._session, self._url, self._timeout, request)
+        body = _body_of(request)
+        return _HttpStream(self._pool, self._begin + _headers_of(request, len(body)), body)
 
     async def aclose(self) -> None:
-        await self._session.close()
+        self._pool.close()
 
 
 class _HttpStream:
-    def __init__(
-        self, session: aiohttp.ClientSession, url: str, timeout: aiohttp.ClientTimeout, request: UpstreamRequest
-    ) -> None:
-        self._session = session
-        self._url = url
-        self._timeout = timeout
-        self._request = request
-        self._response: aiohttp.ClientResponse | None = None
-        self._messages: AsyncIterator[SseMessage] | None = None
+    def __init__(self, pool: Pool, head: bytes, body: bytes) -> None:
+        self._pool = pool
+        self._head = head
+        self._body = body
+        self._connection: Connection | None = None
+        self._parser = SseParser()
+        self._messages: deque[SseMessage] = deque()
         self._has_ended = False
 
     async def __aenter__(self) -> Self:
         try:
-            self._response = await self._session.post(
-                self._url, data=_body_of(self._request), headers=_headers_of(self._request), timeout=self._timeout
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UpstreamUnavailableError(f"No model server could be reached: {error}.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            # It may have died of this very request: a loss, which is bounded in number, not a wait.
-            raise UpstreamInterruptedError(f"The model server was lost before it answered: {error}.") from error
-        if self._response.status != HTTPStatus.OK:
-            raise await self._refusal(self._response)
-        if self._response.content_type != "text/event-stream":
-            self._response.close()
-            raise UpstreamGarbledError(f"Expected text/event-stream, got {self._response.content_type!r}.")
-        self._messages = _messages_of(self._response)
+            try:
+                connection = await self._ask(is_fresh=False)
+            except StaleConnectionError:
+                # A rested connection that its server had closed meanwhile: nobody heard of the request.
+                self._give_back()
+                connection = await self._ask(is_fresh=True)
+            await self._verify(connection)
+        except BaseException:
+            self._give_back()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._response is None:
-            return
-        # A finished stream gives its connection back; any other is cut, which is what aborts the engine.
-        if self._has_ended:
-            self._response.release()
-        else:
-            self._response.close()
+        self._give_back()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> UpstreamEvent:
-        if self._has_ended:
-            raise StopAsyncIteration
-        if self._messages is None:
-            raise UpstreamInterruptedError("The stream was not opened.")
-        try:
-            while True:
-                event = _event_of(await self._messages.__anext__())
+        while not self._has_ended:
+            while self._messages:
+                event = _event_of(self._messages.popleft())
                 if event is not None:
-                    break
-        except StopAsyncIteration as error:
-            raise UpstreamInterruptedError("The model server's stream was cut.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamInterruptedError(f"The connection to the model server was lost: {error}.") from error
-        self._has_ended = isinstance(event, UpstreamEnd)
-        return event
+                    self._has_ended = isinstance(event, UpstreamEnd)
+                    return event
+            if self._connection is None:
+                raise UpstreamInterruptedError("The stream was not opened.")
+            try:
+                chunk = await self._connection.read()
+            except ForwardUnavailableError as error:
+                message = f"The connection to the model server was lost: {error.message}"
+                raise UpstreamInterruptedError(message) from error
+            if not chunk:
+                raise UpstreamInterruptedError("The model server's stream was cut.")
+            self._messages.extend(self._parser.feed(chunk))
+        raise StopAsyncIteration
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
+    async def _ask(self, *, is_fresh: bool) -> Connection:
         try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                raw = await read_at_most(response, _MAX_ERROR_BYTES)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            raw = b""
-        finally:
-            response.close()
-        retry_after = parse_retry_after(response.headers.get("retry-after"))
+            connection = self._connection = await self._pool.acquire(is_fresh=is_fresh)
+        except ShedError as error:
+            raise UpstreamUnavailableError(
+                error.message, retry_after_seconds=error.retry_after_seconds, is_serving=True
+            ) from error
+        except ForwardUnavailableError as error:
+            raise UpstreamUnavailableError(error.message) from error
         try:
-            said = msgspec.json.decode(raw, type=_ErrorBody).error
-        except msgspec.MsgspecError:
-            return _error_of_edge(response.status, raw, retry_after)
-        return _error_of(response.status, said, retry_after)
+            connection.send(self._head, self._body, due=math.inf)
+            await connection.head()
+        except StaleConnectionError:
+            raise
+        except ForwardUnavailableError as error:
+            # It may have died of this very request: a loss, which is bounded in number, not a wait.
+            raise UpstreamInterruptedError(f"The model server was lost before it answered: {error.message}") from error
+        return connection
+
+    async def _verify(self, connection: Connection) -> None:
+        """Raise what an answer says that is no stream of events."""
+        headers = dict(connection.headers)
+        if connection.status != HTTPStatus.OK:
+            raise await _refusal(connection, headers)
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind != b"text/event-stream":
+            raise UpstreamGarbledError(f"Expected text/event-stream, got {kind.decode('latin-1')!r}.")
+
+    def _give_back(self) -> None:
+        # After a whole answer the connection is kept; any other is cut, which is what aborts the engine.
+        if self._connection is not None:
+            self._pool.release(self._connection)
+            self._connection = None
 
 
-async def read_at_most(response: aiohttp.ClientResponse, num_bytes: int) -> bytes:
-    """Return a body, cut after so many bytes. aiohttp's own `read(n)` returns what has come by then, not the body."""
+async def _refusal(connection: Connection, headers: Mapping[bytes, bytes]) -> Exception:
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            raw = await _read_at_most(connection, _MAX_ERROR_BYTES)
+    except (ForwardUnavailableError, TimeoutError):
+        raw = b""
+    retry_after = _parse_retry_after(headers.get(b"retry-after", b"").decode("latin-1"))
+    try:
+        said = msgspec.json.decode(raw, type=_ErrorBody).error
+    except msgspec.MsgspecError:
+        return _error_of_edge(connection.status, raw, retry_after)
+    return _error_of(connection.status, said, retry_after)
+
+
+async def _read_at_most(connection: Connection, num_bytes: int) -> bytes:
     body = bytearray()
-    async for chunk in response.content.iter_any():
+    while len(body) < num_bytes and (chunk := await connection.read()):
         body += chunk
-        if len(body) >= num_bytes:
-            break
     return bytes(body[:num_bytes])
 
 
-def parse_retry_after(value: str | None) -> float | None:
+def _parse_retry_after(value: str) -> float | None:
     """Read a Retry-After of seconds. A date would need the server's clock to agree with ours: it is passed over."""
-    if value is None or not (value.isascii() and value.isdecimal() and len(value) <= _MAX_RETRY_AFTER_DIGITS):
+    if not (value.isascii() and value.isdecimal() and len(value) <= _MAX_RETRY_AFTER_DIGITS):
         return None
     return float(value)
 
@@ -225,27 +255,31 @@ def _body_of(request: UpstreamRequest) -> bytes:
     )
 
 
-def _headers_of(request: UpstreamRequest) -> dict[str, str]:
-    return {
-        "content-type": "application/json",
-        "accept": "text/event-stream",
-        "x-pratique-conversation": request.affinity or request.conversation_id,
-        "x-pratique-request": request.request_id,
-        "x-pratique-timeout-seconds": f"{request.timeout_seconds:.3f}",
-    }
+def _headers_of(request: UpstreamRequest, num_bytes: int) -> bytes:
+    """Return the head of the request from its second header on.
 
-
-async def _messages_of(response: aiohttp.ClientResponse) -> AsyncIterator[SseMessage]:
-    parser = SseParser()
-    async for chunk in response.content.iter_any():
-        for message in parser.feed(chunk):
-            yield message
+    Raises:
+        UpstreamRefusedError: a value would not stay one header.
+    """
+    lines = [
+        "content-type: application/json",
+        f"content-length: {num_bytes}",
+        "accept: text/event-stream",
+        "accept-encoding: identity",
+        f"x-pratique-conversation: {request.affinity or request.conversation_id}",
+        f"x-pratique-request: {request.request_id}",
+        f"x-pratique-timeout-seconds: {request.timeout_seconds:.3f}",
+    ]
+    head = "\r\n".join(lines) + "\r\n\r\n"
+    if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or not head.isascii():
+        raise UpstreamRefusedError("An id that goes into a header is none.", refused_code="engine_error")
+    return head.encode()
 
 
 def _event_of(message: SseMessage) -> UpstreamEvent | None:
     try:
         if message.event == "token":
-            return UpstreamToken(msgspec.json.decode(message.data, type=_Token).text)
+            return UpstreamToken(_decode_token(message.data).text)
         if message.event == "start":
             start = msgspec.json.decode(message.data, type=_Start)
             return UpstreamStart(**msgspec.structs.asdict(start))

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TypeAlias
 
 from pratique.core.errors import CallerError, EnvironmentFaultError
 from pratique.core.ids import ConversationId
 from pratique.orchestrator.protocol.events import Route
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from types import TracebackType
 
 __all__ = [
@@ -167,8 +168,7 @@ class UpstreamStart:
     """What the choice had to do without: "routing"."""
 
 
-@dataclass(frozen=True)
-class UpstreamToken:
+class UpstreamToken(NamedTuple):
     """The next piece of text."""
 
     text: str
@@ -192,7 +192,7 @@ class UpstreamStream(Protocol):
 
     def __aiter__(self) -> UpstreamStream: ...
 
-    async def __anext__(self) -> UpstreamEvent:
+    def __anext__(self) -> Awaitable[UpstreamEvent]:
         """Return the next event; StopAsyncIteration only after the end. Raises the errors above."""
         ...
 

@@ -13,7 +13,6 @@ import msgspec
 
 from pratique.core.events import get_logger
 from pratique.orchestrator.protocol.events import ModelReplica, ModelState
-from pratique.orchestrator.upstream.http import read_at_most
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +47,7 @@ class StatusSource:
         """Return what the server says of itself; "unreachable" where it says nothing that can be read."""
         try:
             async with self._session.get(f"{url}/status", timeout=self._timeout) as response:
-                raw = await read_at_most(response, _MAX_STATUS_BYTES)
+                raw = await _read_at_most(response, _MAX_STATUS_BYTES)
             said = msgspec.json.decode(raw, type=_Status)
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
             return ModelReplica(name=name, state="unreachable")
@@ -88,3 +87,13 @@ class ModelPoller:
         self.state = state
         for listener in tuple(self.listeners):
             listener(state)
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, num_bytes: int) -> bytes:
+    """Return a body, cut after so many bytes. aiohttp's own `read(n)` returns what has come by then, not the body."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) >= num_bytes:
+            break
+    return bytes(body[:num_bytes])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pratique.orchestrator.upstream.interface import UpstreamGarbledError
 
@@ -11,8 +11,7 @@ __all__ = ["MAX_EVENT_BYTES", "SseMessage", "SseParser"]
 MAX_EVENT_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class SseMessage:
+class SseMessage(NamedTuple):
     """One event with its data."""
 
     event: str
@@ -42,16 +41,20 @@ class SseParser:
         self._rest = lines.pop()
         messages = []
         for line in lines:
-            message = self._take(line.removesuffix(b"\r"))
-            if message is not None:
-                messages.append(message)
+            if line.endswith(b"\r"):
+                line = line[:-1]  # noqa: PLW2901 - its end is no part of it
+            if line:
+                self._take(line)
+                continue
+            if self._data:
+                messages.append(SseMessage(self._event, b"\n".join(self._data)))
+                self._data = []
+            self._event, self._num_bytes = "message", 0
         if self._num_bytes + len(self._rest) > self._max_event_bytes:
             raise UpstreamGarbledError(f"An event of the model server has more than {self._max_event_bytes} bytes.")
         return messages
 
-    def _take(self, line: bytes) -> SseMessage | None:
-        if not line:
-            return self._dispatch()
+    def _take(self, line: bytes) -> None:
         self._num_bytes += len(line)
         if self._num_bytes > self._max_event_bytes:
             raise UpstreamGarbledError(f"An event of the model server has more than {self._max_event_bytes} bytes.")
@@ -61,9 +64,3 @@ class SseParser:
             self._data.append(value)
         elif field == b"event":
             self._event = value.decode("utf-8", "replace")
-        return None
-
-    def _dispatch(self) -> SseMessage | None:
-        event, data = self._event, self._data
-        self._event, self._data, self._num_bytes = "message", [], 0
-        return SseMessage(event, b"\n".join(data)) if data else None

@@ -9,7 +9,6 @@ import subprocess
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 
 from pratique.core.clock import SystemClock
@@ -110,8 +109,8 @@ async def test_conversation_stays_with_one_server_of_each_pool(tmp_path: Path) -
         )
         settings = OrchestratorSettings(models=models)
         catalogue = build_catalogue(models, inference_url="")
-        http = await stack.enter_async_context(aiohttp.ClientSession())
-        upstream = build_upstream(settings, http, clock=SystemClock(), metrics=Metrics(), models=catalogue)
+        upstream = build_upstream(settings, clock=SystemClock(), metrics=Metrics(), models=catalogue)
+        stack.push_async_callback(upstream.aclose)
         await wait_for_all(upstream, servers)
 
         for _ in range(TIMES):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
 from pratique.core.ids import ConversationId
@@ -32,8 +31,8 @@ def play(request: pytest.FixtureRequest) -> Callable[..., AbstractAsyncContextMa
         if request.param == "scripted":
             yield script, script
             return
-        async with ScriptedModelServer(script).running() as server, aiohttp.ClientSession() as session:
-            yield HttpUpstream(session, server.url), script
+        async with ScriptedModelServer(script).running() as server, aclosing(HttpUpstream(server.url)) as upstream:
+            yield upstream, script
 
     return playing
 

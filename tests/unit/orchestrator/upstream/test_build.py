@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import aiohttp
 import pytest
 
 from pratique.core.clock import SystemClock
@@ -31,8 +30,7 @@ Ask = Callable[..., UpstreamRequest]
 
 async def build(settings: OrchestratorSettings, given: Upstream | None = None) -> Upstream:
     models = build_catalogue(settings.models, inference_url=settings.inference_url)
-    async with aiohttp.ClientSession() as http:
-        return build_upstream(settings, http, clock=SystemClock(), metrics=Metrics(), models=models, given=given)
+    return build_upstream(settings, clock=SystemClock(), metrics=Metrics(), models=models, given=given)
 
 
 async def test_attempt_that_is_longer_than_the_deadline_is_refused() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 
 from pratique.orchestrator.upstream.discipline.verdicts import Health, assess_health, was_taken
@@ -53,8 +52,8 @@ async def answering(*raw: bytes) -> AsyncIterator[HttpUpstream]:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, aiohttp.ClientSession() as session:
-        yield HttpUpstream(session, f"http://127.0.0.1:{port}/")
+    async with server, contextlib.aclosing(HttpUpstream(f"http://127.0.0.1:{port}/")) as upstream:
+        yield upstream
     for writer in writers:
         writer.transport.abort()
         with contextlib.suppress(ConnectionError):
@@ -123,9 +122,8 @@ async def test_refusal_that_is_longer_than_any_of_ours_is_not_read_to_its_end(as
 
 
 async def test_nobody_listens(ask: Ask) -> None:
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(UpstreamUnavailableError):
-            await collect(HttpUpstream(session, "http://127.0.0.1:9"), ask())
+    with pytest.raises(UpstreamUnavailableError):
+        await collect(HttpUpstream("http://127.0.0.1:9"), ask())
 
 
 async def test_events_of_a_later_version_and_comments_are_passed_over(ask: Ask) -> None:
@@ -147,36 +145,90 @@ async def test_error_body_that_hangs_does_not_hang_us(ask: Ask, monkeypatch: pyt
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server, aiohttp.ClientSession() as session:
+    async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(UpstreamUnavailableError):
-            await collect(HttpUpstream(session, f"http://127.0.0.1:{port}"), ask())
+            await collect(HttpUpstream(f"http://127.0.0.1:{port}"), ask())
         released.set()
 
 
 async def test_stream_that_was_never_opened(ask: Ask) -> None:
-    async with aiohttp.ClientSession() as session:
-        upstream = HttpUpstream(session, "http://127.0.0.1:9")
-        stream = upstream.open(ask())
-        with pytest.raises(UpstreamInterruptedError):
-            await stream.__anext__()
-        await stream.__aexit__(None, None, None)
-        await upstream.aclose()
-        assert session.closed
+    upstream = HttpUpstream("http://127.0.0.1:9")
+    stream = upstream.open(ask())
+    with pytest.raises(UpstreamInterruptedError):
+        await stream.__anext__()
+    await stream.__aexit__(None, None, None)
+    await upstream.aclose()
 
 
 async def test_deadline_and_names_travel_with_the_request(ask: Ask) -> None:
-    async with ScriptedModelServer(ScriptedUpstream()).running() as server, aiohttp.ClientSession() as session:
-        await collect(HttpUpstream(session, server.url), ask(timeout_seconds=12.5))
+    async with (
+        ScriptedModelServer(ScriptedUpstream()).running() as server,
+        contextlib.aclosing(HttpUpstream(server.url)) as upstream,
+    ):
+        await collect(upstream, ask(timeout_seconds=12.5))
         seen = server.headers_seen[0]
     assert seen["x-pratique-conversation"] == "conv_1"
     assert seen["x-pratique-request"] == "req_1"
     assert seen["x-pratique-timeout-seconds"] == "12.500"
 
 
+async def test_connection_is_kept_and_one_that_was_closed_meanwhile_is_replaced(ask: Ask) -> None:
+    asked: list[int] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+                asked.append(len(writers))
+                body = b'event: token\ndata: {"text":"a"}\n\n' + END
+                writer.write(STREAM.replace(b"connection: close", b"content-length: %d" % len(body)) + body)
+                if len(asked) == 2:
+                    writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, contextlib.aclosing(HttpUpstream(f"http://127.0.0.1:{port}")) as upstream:
+        for _ in range(3):
+            assert (await collect(upstream, ask()))[0] == UpstreamToken("a")
+    for writer in writers:
+        writer.transport.abort()
+    assert asked == [1, 1, 2]
+
+
+async def test_stream_that_is_left_is_cut_and_its_server_sees_that(ask: Ask) -> None:
+    gone = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(STREAM + b'event: token\ndata: {"text":"a"}\n\n')
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        gone.set()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    upstream = HttpUpstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with server, asyncio.timeout(3):
+        async with upstream.open(ask()) as stream:
+            assert await stream.__anext__() == UpstreamToken("a")
+        await gone.wait()
+
+
+async def test_name_that_would_be_two_headers_is_refused(ask: Ask) -> None:
+    with pytest.raises(UpstreamRefusedError, match="header"):
+        HttpUpstream("http://127.0.0.1:9").open(ask(affinity="a\r\nx: y"))
+
+
 async def test_affinity_of_a_request_stands_in_for_its_conversation(ask: Ask) -> None:
-    async with ScriptedModelServer(ScriptedUpstream()).running() as server, aiohttp.ClientSession() as session:
-        await collect(HttpUpstream(session, server.url), ask(affinity="conv_1-2"))
+    async with (
+        ScriptedModelServer(ScriptedUpstream()).running() as server,
+        contextlib.aclosing(HttpUpstream(server.url)) as upstream,
+    ):
+        await collect(upstream, ask(affinity="conv_1-2"))
         assert server.headers_seen[0]["x-pratique-conversation"] == "conv_1-2"
 
 
