@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DrainingError", "OverloadedError", "Sessions", "SessionsSettings"]
 
 _logger = get_logger("sessions")
+_LEAST_FEEDS = 64
 
 
 class OverloadedError(RefusedError):
@@ -62,6 +63,10 @@ class Sessions:
         self._workshop = workshop
         self._settings = settings or SessionsSettings()
         self._feeds: dict[GenerationId, Feed] = {}
+        self._ended: dict[GenerationId, Feed] = {}
+        """Those that have ended, the oldest first."""
+        self._ended_bytes = 0
+        self._look_for_lost_at = _LEAST_FEEDS
         self._producers: dict[GenerationId, Producer] = {}
         self._follower = Follower(workshop.log, workshop.store, clock=workshop.clock)
         self._janitor = Janitor(
@@ -182,11 +187,23 @@ class Sessions:
 
     def _new_feed(self, record: GenerationRecord) -> Feed:
         def ended() -> None:
+            self._count_ended(feed)
             # Who reads the end here must not find the conversation without it, however late its change is heard of.
             if not self.is_made_here(record.generation_id):
                 self._workshop.distrust(record.conversation_id)
 
-        return Feed(record.generation_id, when_ended=ended)
+        feed = Feed(record.generation_id, when_ended=ended)
+        return feed
+
+    def _count_ended(self, feed: Feed) -> None:
+        self._uncount_ended(feed.generation_id)
+        self._ended[feed.generation_id] = feed
+        self._ended_bytes += feed.num_bytes
+
+    def _uncount_ended(self, generation_id: GenerationId) -> None:
+        feed = self._ended.pop(generation_id, None)
+        if feed is not None:
+            self._ended_bytes -= feed.num_bytes
 
     async def _keep_followed(self, feed: Feed) -> Feed:
         # Another task may have been as far: everybody here reads the same feed.
@@ -239,16 +256,19 @@ class Sessions:
         self._trim()
 
     def _trim(self) -> None:
-        """Forget lost feeds, and the oldest ended ones beyond the bound."""
-        for name in [name for name, feed in self._feeds.items() if feed.is_lost and feed.num_readers == 0]:
-            del self._feeds[name]
-        ended = [feed for feed in self._feeds.values() if feed.has_ended and not self.is_made_here(feed.generation_id)]
-        excess = sum(feed.num_bytes for feed in ended) - self._settings.max_kept_bytes
-        for feed in ended:
-            if excess <= 0:
+        """Forget the oldest ended feeds beyond the bound, and lost ones, without a look at all of them each time."""
+        while self._ended_bytes > self._settings.max_kept_bytes:
+            oldest = next(iter(self._ended.values()))
+            if self.is_made_here(oldest.generation_id):
                 break
-            excess -= feed.num_bytes
-            del self._feeds[feed.generation_id]
+            self._uncount_ended(oldest.generation_id)
+            if self._feeds.get(oldest.generation_id) is oldest:
+                del self._feeds[oldest.generation_id]
+        if len(self._feeds) >= self._look_for_lost_at:
+            for name in [name for name, feed in self._feeds.items() if feed.is_lost and feed.num_readers == 0]:
+                del self._feeds[name]
+                self._uncount_ended(name)
+            self._look_for_lost_at = max(_LEAST_FEEDS, 2 * len(self._feeds))
 
 
 def _say_fault(task: asyncio.Task[None]) -> None:

@@ -427,3 +427,16 @@ async def test_old_feeds_leave_memory(house: House, monkeypatch: pytest.MonkeyPa
         await feed.wait_for(99)
     await sessions.drain(seconds=1)
     assert len(sessions._feeds) <= 1
+
+
+async def test_lost_feeds_that_nobody_reads_leave_memory(house: House) -> None:
+    sessions = await house.replica()
+    sessions._look_for_lost_at = 2
+    lost = sessions.begin((await house.say()).generation)
+    await lost.wait_for(99)
+    lost.lose()
+    kept = sessions.begin((await house.say()).generation)
+    await kept.wait_for(99)
+    await sessions.drain(seconds=1)
+    assert list(sessions._feeds.values()) == [kept]
+    assert sessions._ended_bytes == kept.num_bytes
