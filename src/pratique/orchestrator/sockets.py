@@ -58,8 +58,10 @@ class LeanWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(_frames(texts))
 
     def _send_now(self, texts: Iterable[bytes]) -> bool:
-        is_open = self.writable.is_set() and not self.disconnected and not self.close_sent
-        if not is_open or self.conn.state is not State.OPEN:
+        if not self.writable.is_set() or self.disconnected or self.close_sent or self.conn.state is not State.OPEN:
+            return False
+        if self.transport.is_closing():
+            # Its end is on the way here: uvloop raises at what is written to a connection that broke a moment ago.
             return False
         self.transport.write(_frames(texts))
         return True

@@ -15,7 +15,7 @@ from pratique.orchestrator.sockets import TEXTS, _Inbox
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 pytestmark = pytest.mark.unit
 
@@ -48,7 +48,7 @@ class App:
 
 
 @asynccontextmanager
-async def connected(app: App | Hasty) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def connected(app: ASGIApp) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     with bind("127.0.0.1", 0) as listener:
         async with (
             listening(app, listener) as url,
@@ -109,6 +109,22 @@ async def test_sending_now_is_refused_whole_where_the_client_takes_nothing_or_ha
         await app.done.wait()
     assert app.num_sent > 0
     assert app.is_sent_late is False
+
+
+async def test_sending_now_on_a_connection_that_broke_a_moment_ago_is_refused_and_no_error() -> None:
+    said: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        send_now = scope["extensions"][TEXTS]["send_now"]
+        await receive()
+        await send({"type": "websocket.accept"})
+        said.append(send_now([b"before"]))
+        send_now.__self__.transport.abort()
+        said.append(send_now([b"after"]))
+
+    async with connected(app) as socket:
+        await socket.receive()
+    assert said == [True, False]
 
 
 async def test_inbox_waits_and_survives_a_cancelled_reader() -> None:

@@ -182,7 +182,7 @@ class EventStream:
                 return
             try:
                 self._relay(generation_id, entries)
-            except CloseConnectionError as error:
+            except Exception as error:  # noqa: BLE001 - it ends this connection, and not the reply that is published
                 over.set_exception(error)
                 return
             if feed.is_lost or feed.has_ended:

@@ -60,13 +60,16 @@ class Feed:
         Raises:
             ValueError: they do not follow what is here.
         """
-        fresh = [entry for entry in entries if entry.seq > self.last_seq]
+        last_seq = self.last_seq
+        fresh = entries
+        if entries and entries[0].seq <= last_seq:
+            fresh = [entry for entry in entries if entry.seq > last_seq]
         if not fresh or self.is_lost:
             return
-        if fresh[0].seq != self.last_seq + 1 or self.has_ended:
+        if fresh[0].seq != last_seq + 1 or self.has_ended:
             raise ValueError(f"Event {fresh[0].seq} cannot follow {self.last_seq} in {self.generation_id}.")
         self._entries.extend(fresh)
-        self.num_bytes += sum(len(entry.data) for entry in fresh)
+        self.num_bytes += sum([len(entry.data) for entry in fresh])
         if fresh[-1].is_end and self._when_ended is not None:
             self._when_ended()
         self._signal(fresh)

@@ -92,6 +92,25 @@ async def test_reader_that_falls_behind_is_cut_and_publishing_goes_on(runtime: A
     assert (feed.last_seq, feed.num_readers) == (5, 0)
 
 
+async def test_fault_of_one_connection_ends_it_and_not_the_reply(runtime: Any) -> None:
+    def send_now(_: Sequence[bytes]) -> bool:
+        raise RuntimeError("broken")
+
+    feed, other = Feed(REPLY), Client()
+    following = [
+        asyncio.ensure_future(
+            EventStream(runtime, other.write, principal=ANN, transport="x", send_now=send).follow(REPLY, feed, 0)
+        )
+        for send in (send_now, other.send_now)
+    ]
+    await asyncio.sleep(0)
+    feed.publish([event(1, ends=True)])
+    with pytest.raises(RuntimeError, match="broken"):
+        await following[0]
+    await following[1]
+    assert other.got == ["1"]
+
+
 async def test_what_was_cut_gets_nothing_at_once(runtime: Any) -> None:
     client, feed = Client(), Feed(REPLY)
     stream = EventStream(runtime, client.write, principal=ANN, transport="websocket", send_now=client.send_now)
