@@ -3,7 +3,8 @@
 In one run: the upstream alone, Envoy, ours, vllm-router, LiteLLM, each a process of its own, one after the other; then
 our chat with the durable log (Valkey, SQLite). CPU is the gateway's own, children included. Times to the first token
 are what a client sees, less what it sees without a gateway. The targets are part of the table.
-Run by `make bench-gateway ARGS="[--quick] [--only NAME…] [--json FILE]"`; it takes about 6 minutes, --quick about 2.
+Run by `make bench-gateway ARGS="[--quick] [--chunks] [--only NAME…] [--json FILE]"`; it takes about 6 minutes, --quick
+about 2. --chunks measures the CPU time per chunk alone.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def main() -> None:
     options = _options()
     _raise_file_limit()
     plan = _QUICK if options.quick else _WHOLE
+    if options.chunks:
+        plan = replace(plan, seconds=0.4, moderate_rounds=0, crowd=1, crowd_chunks=1, idle_sockets=0)
     gateways: dict[str, GatewayFigures] = {}
     chat: ChatFigures | None = None
     with tempfile.TemporaryDirectory(prefix="pratique-bench-") as name, _upstream(Path(name)) as (model, port):
@@ -69,6 +72,7 @@ def _options() -> argparse.Namespace:
     names = ["direct", *GATEWAYS, "chat"]
     parser = argparse.ArgumentParser(prog="python -m benchmarks gateway", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it works")
+    parser.add_argument("--chunks", action="store_true", help="the CPU time per chunk alone")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure these")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     return parser.parse_args()
@@ -106,6 +110,8 @@ def _chat(port: int, folder: Path, plan: Plan) -> ChatFigures:
     with tempfile.TemporaryDirectory(dir=folder) as own, valkey(Path(own)) as (log, url):
         with pratique(port, Path(own), valkey_url=url) as (measured, address):
             figures = _run(measure_chat(measured, log, address, plan))
+        if not plan.idle_sockets:
+            return figures
         with pratique(port, Path(own), valkey_url=url) as (measured, address):
             idle = _run(measure_idle_sockets(measured, address, plan))
     return replace(figures, kb_per_idle_socket=idle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def targets(gateways: Mapping[str, GatewayFigures], chat: ChatFigures | None) ->
     if chat:
         found.append(Target(name="frames lost of many paced streams, chat", figure=chat.frames_lost, at_most=0))
         found.append(Target(name="KB per idle WebSocket", figure=chat.kb_per_idle_socket, at_most=25))
-    return found
+    return [target for target in found if not math.isnan(target.figure)]
 
 
 def _target(name: str, ours: GatewayFigures, at_most: float) -> Target:
