@@ -218,6 +218,14 @@ async def test_stream_that_is_left_is_cut_and_its_server_sees_that(ask: Ask) -> 
         await gone.wait()
 
 
+async def test_more_requests_than_there_are_connections_are_turned_away_and_come_again(ask: Ask) -> None:
+    upstream = HttpUpstream("http://127.0.0.1:9")
+    upstream._pool._max_connections = 0
+    with pytest.raises(UpstreamUnavailableError) as refused:
+        await collect(upstream, ask())
+    assert (refused.value.is_serving, refused.value.retry_after_seconds) == (True, 1.0)
+
+
 async def test_name_that_would_be_two_headers_is_refused(ask: Ask) -> None:
     with pytest.raises(UpstreamRefusedError, match="header"):
         HttpUpstream("http://127.0.0.1:9").open(ask(affinity="a\r\nx: y"))
