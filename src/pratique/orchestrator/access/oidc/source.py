@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,12 +23,14 @@ from pratique.orchestrator.access.oidc.keys import KeySet, parse_key_set
 from pratique.orchestrator.access.oidc.token import parse_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pratique.core.clock import Clock
     from pratique.core.metrics import Metrics
     from pratique.orchestrator.access.oidc.token import ParsedToken
     from pratique.orchestrator.access.settings import OidcSettings
 
-__all__ = ["KeySource", "verify_url"]
+__all__ = ["KeySource", "discovered_url", "verify_url"]
 
 _logger = get_logger("access")
 _MAX_BYTES: Final = 512 * 1024
@@ -110,11 +112,8 @@ class KeySource:
 
     async def _discover(self) -> str:
         """Ask the issuer where its keys are (OpenID Connect Discovery 1.0, section 4)."""
-        found = parse_object(await self._get(self._settings.issuer.rstrip("/") + _DISCOVERY))
-        url = found.get("jwks_uri")
-        if found.get("issuer") != self._settings.issuer or not isinstance(url, str) or not _is_safe(url):
-            raise KeysUnavailableError(f"What {self._settings.issuer} says of itself is not what was expected.")
-        return url
+        issuer = self._settings.issuer
+        return discovered_url(parse_object(await self._get(issuer.rstrip("/") + _DISCOVERY)), issuer=issuer)
 
     async def _get(self, url: str) -> bytes:
         headers = {"accept": "application/json", "accept-encoding": "identity"}
@@ -129,10 +128,27 @@ class KeySource:
             return bytes(data)
 
 
+def discovered_url(document: Mapping[str, Any], *, issuer: str) -> str:
+    """Return where an issuer's keys are, as its discovery document has it.
+
+    Raises:
+        KeysUnavailableError: it is another issuer's, or names no address that only this issuer can answer. One that
+            speaks HTTPS cannot send us to plain HTTP either, not even on this machine: what listens here is not its.
+    """
+    url = document.get("jwks_uri")
+    if document.get("issuer") != issuer or not isinstance(url, str) or not _is_safe(url) or _is_weaker(url, issuer):
+        raise KeysUnavailableError(f"What {issuer} says of itself is not what was expected.")
+    return url
+
+
 def verify_url(url: str, *, setting: str) -> None:
     """Raise `SettingsError` where an address could be answered by anybody on the way."""
     if not _is_safe(url):
         raise SettingsError(f"Expected an https:// address in {setting} (or http:// to this machine); found '{url}'.")
+
+
+def _is_weaker(url: str, issuer: str) -> bool:
+    return urlsplit(issuer).scheme == "https" and urlsplit(url).scheme != "https"
 
 
 def _is_safe(url: str) -> bool:
