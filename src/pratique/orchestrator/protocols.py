@@ -172,6 +172,9 @@ class WebSocketProtocol(LeanWebSocketProtocol):
     def data_received(self, data: bytes) -> None:
         self._has_completed = False
         super().data_received(data)
+        if not self.handshake_initiated:
+            self._refuse_handshake()
+            return
         is_partial = len(self.frames) + len(self.conn.reader.buffer) > 0
         if self._message_timer is not None and (self._has_completed or not is_partial):
             self._message_timer.cancel()
@@ -204,6 +207,18 @@ class WebSocketProtocol(LeanWebSocketProtocol):
             super().handle_ping()
         else:
             self.conn.data_to_send()  # RFC 6455 5.5.3: not every ping needs its own pong
+
+    def _refuse_handshake(self) -> None:
+        """Answer a head that `websockets` does not take: a body, a line or a number of headers beyond its bounds.
+
+        It comes whole, from `HttpProtocol`. uvicorn would wait for the rest of it for ever.
+        """
+        answer = b"".join(self.conn.data_to_send())
+        if not answer:
+            answer = STATUS_LINE[400] + b"content-length: 0\r\nconnection: close\r\n\r\n"
+        self.close_sent = True
+        self.transport.write(answer)
+        self.transport.close()
 
     def _is_one_more_allowed(self) -> bool:
         now = self.loop.time()

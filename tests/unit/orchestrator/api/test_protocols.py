@@ -317,6 +317,36 @@ async def _opcodes(socket: RawSocket, num_pongs: int) -> AsyncIterator[int]:
         yield opcode
 
 
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (b"/api/ws", b"Content-Length: 2\r\n\r\n{}", b"400"),
+        (b"/api/ws", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"/api/ws", b"Cookie: a=" + b"b" * 9_000 + b"\r\n\r\n", b"431"),
+        (b"/api/ws", b"X-A: b\r\n" * 200 + b"\r\n", b"431"),
+        (b"/api/ws?" + b"a" * 9_000, b"\r\n", b"414"),
+    ],
+    ids=["length", "chunked", "long header", "many headers", "long path"],
+)
+async def test_a_handshake_that_cannot_be_taken_is_answered_and_the_connection_ends(
+    service: Service, path: bytes, headers: bytes, status: bytes
+) -> None:
+    await service.start()
+    reader, writer = await connect(service)
+    writer.write(b"GET " + path + b" HTTP/1.1\r\n" + HOST + UPGRADE + headers)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 " + status + b" ")
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
 class TestFrames:
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch: pytest.MonkeyPatch) -> None:
