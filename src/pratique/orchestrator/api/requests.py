@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from starlette.requests import ClientDisconnect
+
 from pratique.core.errors import EnvironmentFaultError
-from pratique.orchestrator.protocol.errors import FrameTooLargeError
+from pratique.orchestrator.protocol.errors import FrameError, FrameTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +54,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     Raises:
         FrameTooLargeError: it has more than `max_bytes`; no more than that was read.
         BodyTimeoutError: it did not come in time.
+        FrameError: the client left before its end. Nobody reads that; but it is no fault of ours.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:18]) > max_bytes:
@@ -67,4 +70,6 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
                 chunks.append(chunk)
     except TimeoutError as error:
         raise BodyTimeoutError(f"The body did not come within {_BODY_SECONDS:.0f} s.") from error
+    except ClientDisconnect as error:
+        raise FrameError("Expected a whole body; the client left before its end.") from error
     return b"".join(chunks)

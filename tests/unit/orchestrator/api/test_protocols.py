@@ -245,6 +245,22 @@ async def test_a_request_that_ends_soon_after_its_answer_keeps_its_connection(
     writer.close()
 
 
+async def test_a_client_that_leaves_within_its_body_is_no_fault_of_ours(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    await service.start()
+    _, writer = await connect(service)
+    key = b"Authorization: Bearer " + service.key.encode()
+    writer.write(post(key, b"Content-Length: 1000", body=b"{"))
+    await asyncio.sleep(0.05)
+    writer.close()
+    refused = 'pratique_orchestrator_frames_refused_total{code="invalid_request"} 1.0'
+    async with aiohttp.ClientSession() as http, asyncio.timeout(5):
+        while refused not in await (await http.get(f"{service.url}/metrics")).text():  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_empty_lines_do_not_hold_a_connection(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pratique.orchestrator.protocols.HEAD_SECONDS", 0.2)
     await service.start()
