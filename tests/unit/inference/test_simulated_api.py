@@ -59,7 +59,12 @@ async def test_a_streamed_answer_ends_with_done(caller: type[Caller], path: str)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("body", "status"),
-    [(b"{", 400), ({"model": "simulated"}, 400), ({"model": "nope", "prompt": "x", "messages": [{}]}, 400)],
+    [
+        (b"{", 400),
+        (b'{"model": "simulated", "prompt": "\xff", "messages": [{"role": "user", "content": "\xff"}]}', 400),
+        ({"model": "simulated"}, 400),
+        ({"model": "nope", "prompt": "x", "messages": [{}]}, 400),
+    ],
 )
 async def test_what_is_wrong_is_refused(caller: type[Caller], path: str, body: object, status: int) -> None:
     answer = await (await api(caller))("POST", path, body)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["openai_api"]
 
 _Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1)] | None
+# msgspec checks texts only where they are read, and says so in Python's own way.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ class _Api:
     async def chat(self, request: Request) -> Response:
         try:
             wanted = msgspec.json.decode(await request.body(), type=_ChatRequest)
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             return _error(400, "BadRequestError", str(error))
         messages = tuple(_plain(message) for message in wanted.messages)
         num_tool_tokens = self._engine.count(msgspec.json.encode(wanted.tools).decode()) if wanted.tools else 0
@@ -94,7 +96,7 @@ class _Api:
     async def complete(self, request: Request) -> Response:
         try:
             wanted = msgspec.json.decode(await request.body(), type=_CompletionRequest)
-        except msgspec.DecodeError as error:
+        except _UNREADABLE as error:
             return _error(400, "BadRequestError", str(error))
         messages = (ChatMessage("user", wanted.prompt),)
         return await self._answer(wanted, messages, "text_completion", _text_choice)
