@@ -24,6 +24,9 @@ _RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request"
 _PRIVATE: Final = ("/metrics", "/readyz")
 """Of a replica, for those who run it: they ask at its own address. Strangers would see its figures, and have it ask
 its store."""
+_PUBLIC_IDLE: Final = "120s"
+"""Of a stranger's connection without a request, the first one included: there is a bound on how many there are. As long
+as a replica's own; a WebSocket is a request that goes on."""
 _ANOTHER_HOST_TRIES: Final = 16
 """A ring gives the same replica several times running; with two replicas all tries miss once in 65,536 retries."""
 
@@ -152,7 +155,7 @@ def _connection_manager(gate: Gate, folder: Path) -> dict[str, Any]:
         "request_headers_timeout": "10s" if gate.is_public else "0s",
         "max_request_headers_kb": 32,
         "common_http_protocol_options": {
-            "idle_timeout": "3600s",
+            "idle_timeout": _PUBLIC_IDLE if gate.is_public else "3600s",
             "max_headers_count": 100,
             "headers_with_underscores_action": "REJECT_REQUEST" if gate.is_public else "ALLOW",
         },

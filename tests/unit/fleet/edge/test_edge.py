@@ -96,6 +96,15 @@ def test_a_public_gate_shuts_what_is_for_those_who_run_it() -> None:
     assert shut(is_public=False) == {}
 
 
+def test_strangers_connections_do_not_rest_for_long(tmp_path: Path) -> None:
+    def idle(*, is_public: bool) -> str:
+        config = replace(edge(), gates=(replace(gate(), is_public=is_public),))
+        manager = render_listeners(config, tmp_path)["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        return str(manager["common_http_protocol_options"]["idle_timeout"])
+
+    assert (idle(is_public=True), idle(is_public=False)) == ("120s", "3600s")
+
+
 def test_streams_have_no_time_limit_and_pools_no_panic(tmp_path: Path) -> None:
     config = edge()
     manager = render_listeners(config, tmp_path)["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]
