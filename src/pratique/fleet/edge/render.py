@@ -9,6 +9,7 @@ happen only where the request cannot have reached a replica.
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ its store."""
 _PUBLIC_IDLE: Final = "120s"
 """Of a stranger's connection without a request, the first one included: there is a bound on how many there are. As long
 as a replica's own; a WebSocket is a request that goes on."""
+_UNACKNOWLEDGED_MS: Final = 60_000
 _ANOTHER_HOST_TRIES: Final = 16
 """A ring gives the same replica several times running; with two replicas all tries miss once in 65,536 retries."""
 
@@ -127,10 +129,20 @@ def _listener(gate: Gate, config: EdgeConfig, folder: Path) -> dict[str, Any]:
         "name": gate.name,
         "address": _address(gate.host, gate.port),
         "per_connection_buffer_limit_bytes": config.buffer_bytes,
+        "socket_options": [_unacknowledged()] if gate.is_public else [],
         "filter_chains": [
             {"filters": [{"name": "http", "typed_config": _connection_manager(gate, folder)}]},
         ],
     }
+
+
+def _unacknowledged() -> dict[str, Any]:
+    """Cut who takes nothing of an answer, as replicas do after half that time.
+
+    It waits here whole, for ever: Envoy's own time-outs would also end streams that are only silent.
+    """
+    option = {"level": socket.IPPROTO_TCP, "name": socket.TCP_USER_TIMEOUT, "int_value": _UNACKNOWLEDGED_MS}
+    return {**option, "state": "STATE_PREBIND"}
 
 
 def _connection_manager(gate: Gate, folder: Path) -> dict[str, Any]:

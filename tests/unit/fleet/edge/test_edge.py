@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -103,6 +104,18 @@ def test_strangers_connections_do_not_rest_for_long(tmp_path: Path) -> None:
         return str(manager["common_http_protocol_options"]["idle_timeout"])
 
     assert (idle(is_public=True), idle(is_public=False)) == ("120s", "3600s")
+
+
+def test_strangers_who_take_nothing_are_cut(tmp_path: Path) -> None:
+    def options(*, is_public: bool) -> list[Any]:
+        config = replace(edge(), gates=(replace(gate(), is_public=is_public),))
+        found: list[Any] = render_listeners(config, tmp_path)["resources"][0]["socket_options"]
+        return found
+
+    assert options(is_public=False) == []
+    [option] = options(is_public=True)
+    assert (option["level"], option["name"]) == (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert option["int_value"] == 60_000
 
 
 def test_streams_have_no_time_limit_and_pools_no_panic(tmp_path: Path) -> None:
