@@ -58,6 +58,6 @@ def is_stateless(request: ForwardRequest, *, max_body_bytes: int) -> bool:
 def _names_nothing(body: bytes) -> bool:
     try:
         names = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return names == _Names()

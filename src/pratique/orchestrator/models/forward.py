@@ -41,7 +41,7 @@ def pool_of(body: bytes, catalogue: ModelCatalogue) -> str:
         return catalogue.default
     try:
         name = msgspec.json.decode(body, type=_Body).model
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return catalogue.default
     named = catalogue.find(name)
     return named.pool if named else catalogue.default

@@ -38,7 +38,9 @@ class Recorder:
         (b'{"model":"large"', "small"),
         (b'{"model":"\xff"}', "small"),
         (b"[]", "small"),
+        (b'{"messages":%b%b}' % (b"[" * 5000, b"]" * 5000), "small"),
     ],
+    ids=lambda value: value[:30] if isinstance(value, bytes) else value,
 )
 def test_body_goes_untouched_to_the_pool_of_its_model(catalogue: ModelCatalogue, body: bytes, pool: str) -> None:
     pools = {name: Recorder(name) for name in ("small", "large")}
