@@ -26,7 +26,7 @@ from pratique.core.settings import SettingsError
 from pratique.orchestrator.access import KeysUnavailableError, PrincipalKind, Scope, UnauthenticatedError
 from pratique.orchestrator.access.oidc.claims import principal_id_of, principal_of_claims
 from pratique.orchestrator.access.oidc.keys import parse_key_set
-from pratique.orchestrator.access.oidc.source import discovered_url, verify_url
+from pratique.orchestrator.access.oidc.source import verify_url
 from pratique.orchestrator.access.oidc.token import MAX_TOKEN_CHARACTERS, is_token, parse_object, parse_token
 from pratique.orchestrator.access.oidc.verifier import MissingPackageError, TokenVerifier
 from pratique.orchestrator.access.settings import OidcSettings
@@ -364,24 +364,6 @@ class TestTheIssuersKeys:
         world.issuer.says = says
         with pytest.raises(KeysUnavailableError):
             await world.verify(world.token())
-
-    @pytest.mark.parametrize("url", ["http://127.0.0.1:8080/keys", "http://localhost/keys", "file:///etc/keys", "//x"])
-    def test_an_issuer_that_speaks_https_cannot_send_us_to_what_listens_here(self, url: str) -> None:
-        issuer = "https://login.example.org"
-        with pytest.raises(KeysUnavailableError):
-            discovered_url({"issuer": issuer, "jwks_uri": url}, issuer=issuer)
-
-    @pytest.mark.parametrize(
-        ("issuer", "url"),
-        [
-            ("https://login.example.org", "https://keys.example.org/keys"),
-            ("HTTPS://login.example.org", "https://keys.example.org/keys"),
-            ("http://localhost:8080", "http://127.0.0.1:8080/keys"),
-            ("http://localhost:8080", "https://keys.example.org/keys"),
-        ],
-    )
-    def test_where_an_issuer_says_its_keys_are_is_believed(self, issuer: str, url: str) -> None:
-        assert discovered_url({"issuer": issuer, "jwks_uri": url}, issuer=issuer) == url
 
     async def test_a_keys_address_may_be_named_instead_of_discovered(self, world: World) -> None:
         world.trusting(jwks_url=f"{world.issuer.url}/keys")
