@@ -26,6 +26,7 @@ from pratique.orchestrator.sessions.log.interface import LogUnavailableError
 
 if TYPE_CHECKING:
     from pratique.orchestrator.access import Principal
+    from pratique.orchestrator.api.charges import Charge
     from pratique.orchestrator.cache.interface import ConversationReader
     from pratique.orchestrator.conversations.interface import (
         BegunTurn,
@@ -90,12 +91,8 @@ class ChatService:
         self._models.verify_named(message.model)
         self._sessions.verify_room()
         async with self._charges.reserved(
-            principal,
-            message.client_message_id,
-            conversation_id=message.conversation_id,
-            text=message.text,
-            max_tokens=message.max_tokens,
-        ) as reservation_id:
+            principal, message.client_message_id, text=message.text, max_tokens=message.max_tokens
+        ) as charge:
             begun = await self._store.begin_turn(
                 owner=principal.principal_id,
                 conversation_id=ConversationId(message.conversation_id) if message.conversation_id else None,
@@ -105,24 +102,18 @@ class ChatService:
                     max_tokens=message.max_tokens, temperature=message.temperature, model=message.model
                 ),
             )
-        answer = await self._begin(begun, message.client_message_id)
-        self._charges.settle_at_end(principal, reservation_id, answer.feed)
-        return answer
+            return await self._begin(begun, message.client_message_id, charge)
 
     async def retry(self, principal: Principal, retry: Retry) -> Answer:
         """Begin another reply to the last user turn; raises like `send`, and NothingToRetryError."""
         self._sessions.verify_room()
-        async with self._charges.reserved(
-            principal, retry.client_message_id, conversation_id=retry.conversation_id
-        ) as reservation_id:
+        async with self._charges.reserved(principal, retry.client_message_id) as charge:
             begun = await self._store.begin_retry(
                 owner=principal.principal_id,
                 conversation_id=ConversationId(retry.conversation_id),
                 client_message_id=retry.client_message_id,
             )
-        answer = await self._begin(begun, retry.client_message_id)
-        self._charges.settle_at_end(principal, reservation_id, answer.feed)
-        return answer
+            return await self._begin(begun, retry.client_message_id, charge)
 
     async def resume(self, owner: PrincipalId, resume: Resume) -> Resumption:
         """Find what a client missed.
@@ -218,10 +209,17 @@ class ChatService:
             # Its producer finds out when it finishes: there is nothing left to finish.
             return
 
-    async def _begin(self, begun: BegunTurn, client_message_id: str) -> Answer:
+    async def _begin(self, begun: BegunTurn, client_message_id: str, charge: Charge) -> Answer:
         record = begun.generation
+        feed: Feed | None
         if not begun.duplicate:
-            await self._reader.written(begun.conversation)
+            feed = await self._begin_new(begun, charge)
+        elif record.status is GenerationStatus.RUNNING and record.epoch == 0:
+            # Who stored it may have died before it began. The lease decides who makes it; who begins it pays.
+            feed = self._sessions.begin(record)
+            charge.settle_at_end(begun, feed)
+        else:
+            feed = await self._find(record)
         accepted = Accepted(
             client_message_id=client_message_id,
             conversation_id=begun.conversation_id,
@@ -229,12 +227,29 @@ class ChatService:
             generation_id=begun.generation_id,
             duplicate=begun.duplicate,
         )
-        if record.status is GenerationStatus.RUNNING and record.epoch == 0:
-            # Also for a duplicate: who stored it may have died before it began. The lease decides who makes it.
-            feed: Feed | None = self._sessions.begin(record)
-        else:
-            feed = await self._find(record)
         return Answer(accepted, feed)
+
+    async def _begin_new(self, begun: BegunTurn, charge: Charge) -> Feed:
+        try:
+            await charge.stored(begun)
+        except BaseException:
+            await self._end_unpaid(begun.generation)
+            raise
+        try:
+            await self._reader.written(begun.conversation)
+        finally:
+            # Also where that failed: what is stored will be answered, so it is here, where it is paid for.
+            feed = self._sessions.begin(begun.generation)
+            charge.settle_at_end(begun, feed)
+        return feed
+
+    async def _end_unpaid(self, record: GenerationRecord) -> None:
+        """End a reply that was stored and that nobody pays for, also where a repetition has begun it elsewhere."""
+        try:
+            await self._sessions.cancel(record)
+        except LogUnavailableError:
+            self._sessions.begin(record)
+            await self._sessions.cancel(record)
 
     async def _find(self, record: GenerationRecord) -> Feed | None:
         try:

@@ -13,8 +13,8 @@ from pratique.core.clock import ManualClock
 from pratique.core.ids import PrincipalId
 from pratique.core.metrics import Metrics
 from pratique.orchestrator.access import Principal, PrincipalKind
-from pratique.orchestrator.access.limits.interface import LimitExceededError, Unlimited
-from pratique.orchestrator.access.limits.memory import REMEMBER_SECONDS, MemoryLimiter
+from pratique.orchestrator.access.limits.interface import LimitExceededError, Reservation, Unlimited
+from pratique.orchestrator.access.limits.memory import MemoryLimiter
 from pratique.orchestrator.access.limits.pace import Connections, FramePace, NewSessions
 from pratique.orchestrator.access.limits.policy import Level, buckets_of, drained, wait_seconds
 from pratique.orchestrator.access.limits.shared import SharedLimiter
@@ -31,9 +31,19 @@ def principal(name: str = "usr_1", *, tier: str = "") -> Principal:
     return Principal(principal_id=PrincipalId(name), kind=PrincipalKind.SESSION, name="x", tier=tier)
 
 
-async def refusal(limiter: Limiter, name: str, *, tokens: int = 1, who: Principal | None = None) -> LimitExceededError:
+def wanted(name: str, *, tokens: int = 1, who: str = "usr_1") -> Reservation:
+    return Reservation(principal=principal(who), name=name, tokens=tokens)
+
+
+async def reserve(limiter: Limiter, name: str, *, tokens: int = 1, who: str = "usr_1") -> Reservation:
+    one = wanted(name, tokens=tokens, who=who)
+    assert await limiter.reserve(one)
+    return one
+
+
+async def refusal(limiter: Limiter, name: str, *, tokens: int = 1) -> LimitExceededError:
     with pytest.raises(LimitExceededError) as refused:
-        await limiter.reserve(who or principal(), name, tokens=tokens)
+        await reserve(limiter, name, tokens=tokens)
     assert refused.value.code == "rate_limited"
     return refused.value
 
@@ -116,35 +126,30 @@ class TestNewSessions:
 
 
 class TestMemory:
-    async def test_what_was_not_settled_for_a_day_is_forgotten_and_principals_are_bounded(self) -> None:
-        clock = ManualClock()
-        limiter = MemoryLimiter(LimitsSettings(requests_per_minute=1), clock=clock, max_principals=2)
+    async def test_principals_are_bounded_and_the_one_seen_longest_ago_leaves_first(self) -> None:
+        limiter = MemoryLimiter(LimitsSettings(requests_per_minute=1), clock=ManualClock(), max_principals=2)
         for name in ("a", "b", "c"):
-            await limiter.reserve(principal(name), "message", tokens=1)
-        assert len(limiter._accounts) == 2
-        await limiter.settle(principal("c"), "message", tokens=1)
-        await clock.advance(REMEMBER_SECONDS)
-        await limiter.reserve(principal("c"), "message", tokens=1)
-        assert limiter.holds(principal("c"), "message")
+            await reserve(limiter, "message", who=name)
+        assert list(limiter._accounts) == ["b", "c"]
+        await limiter.settle(wanted("message", who="a"), tokens=0)
+        assert list(limiter._accounts) == ["b", "c"]
 
-    async def test_a_reservation_that_ended_by_itself_is_not_settled_late_and_not_charged_again(self) -> None:
+    async def test_a_reservation_that_ended_by_itself_is_not_settled_late_and_its_tokens_stay_taken(self) -> None:
         clock = ManualClock()
         limiter = MemoryLimiter(LimitsSettings(concurrent=1, tokens_per_day=100, reservation_seconds=5), clock=clock)
-        await limiter.reserve(principal(), "a", tokens=60)
+        late = await reserve(limiter, "a", tokens=60)
         await clock.advance(5)
-        await limiter.reserve(principal(), "b", tokens=30)
-        await limiter.settle(principal(), "a", tokens=1)
-        await limiter.settle(principal(), "b", tokens=30)
+        assert not limiter.holds(late)
+        taken = await reserve(limiter, "b", tokens=30)
+        await limiter.settle(late, tokens=1)
+        await limiter.settle(taken, tokens=30)
         await refusal(limiter, "c", tokens=30)
-        await limiter.reserve(principal(), "a", tokens=60)
 
-    async def test_settled_ids_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pratique.orchestrator.access.limits.memory._MAX_SETTLED", 3)
+    async def test_what_is_settled_leaves_nothing_behind(self) -> None:
         limiter = MemoryLimiter(LimitsSettings(), clock=ManualClock())
         for number in range(10):
-            await limiter.reserve(principal(), f"m{number}", tokens=1)
-            await limiter.settle(principal(), f"m{number}", tokens=1)
-        assert len(limiter._accounts["usr_1"].settled) == 3
+            await limiter.settle(await reserve(limiter, f"m{number}"), tokens=1)
+        assert limiter._accounts["usr_1"].reserved == {}
 
 
 class _Store:
@@ -153,20 +158,23 @@ class _Store:
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
         self.is_away = False
+        self.does_it_all_the_same = False
         self.num_asked = 0
 
-    async def reserve(self, who: Principal, name: str, *, tokens: int) -> bool:
-        self._ask()
-        return await self.limiter.reserve(who, name, tokens=tokens)
+    async def reserve(self, one: Reservation) -> bool:
+        self.num_asked += 1
+        if self.is_away and not self.does_it_all_the_same:
+            raise LimitsUnavailableError("away")
+        is_taken = await self.limiter.reserve(one)
+        if self.is_away:
+            raise LimitsUnavailableError("no answer")
+        return is_taken
 
-    async def settle(self, who: Principal, name: str, *, tokens: int | None) -> None:
-        self._ask()
-        await self.limiter.settle(who, name, tokens=tokens)
-
-    def _ask(self) -> None:
+    async def settle(self, one: Reservation, *, tokens: int | None) -> None:
         self.num_asked += 1
         if self.is_away:
             raise LimitsUnavailableError("away")
+        await self.limiter.settle(one, tokens=tokens)
 
 
 class TestTheStoresAbsence:
@@ -181,57 +189,100 @@ class TestTheStoresAbsence:
         limiter, store, clock, metrics = self.world()
         store.is_away = True
         for name in ("a", "b"):
-            await limiter.reserve(principal(), name, tokens=1)
+            await reserve(limiter, name)
         await refusal(limiter, "c")
         assert metrics.gauge(LIMITS_DEGRADED)._value.get() == 1
         # It is asked once a second, by one request.
         assert store.num_asked == 1
         await clock.advance(1)
         store.is_away = False
-        await limiter.reserve(principal(), "d", tokens=1)
+        await reserve(limiter, "d")
         assert metrics.gauge(LIMITS_DEGRADED)._value.get() == 0
         assert store.num_asked == 2
 
-    async def test_what_was_reserved_here_is_settled_here(self) -> None:
+    async def test_what_was_reserved_here_alone_is_settled_here_alone(self) -> None:
         limiter, store, clock, _ = self.world(tokens_per_minute=100, requests_per_minute=0)
         store.is_away = True
-        await limiter.reserve(principal(), "a", tokens=100)
+        in_doubt = await reserve(limiter, "a", tokens=50)
+        taken = await reserve(limiter, "b", tokens=50)
         await clock.advance(1)
         store.is_away = False
-        asked = store.num_asked
-        await limiter.settle(principal(), "a", tokens=1)
-        assert store.num_asked == asked
+        await limiter.settle(taken, tokens=1)
+        assert store.num_asked == 1
+        await limiter.settle(in_doubt, tokens=1)
+        assert store.num_asked == 2
 
     async def test_what_was_reserved_here_is_known_when_the_store_is_back(self) -> None:
         limiter, store, clock, _ = self.world(requests_per_minute=0, concurrent=1)
         store.is_away = True
-        assert await limiter.reserve(principal(), "a", tokens=1)
+        await reserve(limiter, "a")
         await clock.advance(1)
         store.is_away = False
-        assert not await limiter.reserve(principal(), "a", tokens=1)
+        assert not await limiter.reserve(wanted("a"))
 
-    async def test_a_settlement_while_it_is_away_neither_waits_nor_fails(self) -> None:
-        limiter, store, _, _ = self.world()
-        await limiter.reserve(principal(), "a", tokens=1)
+    @pytest.mark.parametrize("on_store_loss", ["local", "open", "refuse"])
+    async def test_what_the_store_took_without_an_answer_is_given_back_whatever_came_of_it(
+        self, on_store_loss: str
+    ) -> None:
+        limiter, store, clock, _ = self.world(concurrent=1, requests_per_minute=9, on_store_loss=on_store_loss)
+        store.is_away = store.does_it_all_the_same = True
+        one = wanted("a")
+        if on_store_loss == "refuse":
+            with pytest.raises(LimitsUnavailableError):
+                await limiter.reserve(one)
+        elif await limiter.reserve(one):
+            await limiter.settle(one, tokens=1)
+        await clock.advance(1)
+        store.is_away = False
+        await reserve(limiter, "b")
+        assert (limiter._owed, limiter._in_doubt) == ({}, {})
+
+    async def test_who_is_refused_here_holds_nothing_there(self) -> None:
+        limiter, store, clock, _ = self.world(concurrent=1, requests_per_minute=9)
         store.is_away = True
-        await limiter.settle(principal(), "a", tokens=1)
-        await limiter.settle(principal(), "a", tokens=1)
+        await reserve(limiter, "a")
+        await clock.advance(1)
+        store.does_it_all_the_same = True
+        await refusal(limiter, "b")
+        await clock.advance(1)
+        store.is_away = False
+        await reserve(limiter, "c")
+
+    async def test_what_could_not_be_settled_is_settled_when_the_store_is_back(self) -> None:
+        limiter, store, clock, _ = self.world(concurrent=1, tokens_per_day=100)
+        taken = await reserve(limiter, "a", tokens=90)
+        store.is_away = True
+        # Neither waits nor fails.
+        await limiter.settle(taken, tokens=10)
+        await limiter.settle(taken, tokens=10)
         assert store.num_asked == 2
+        await clock.advance(1)
+        store.is_away = False
+        await reserve(limiter, "b", tokens=80)
+
+    async def test_what_is_kept_for_the_store_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pratique.orchestrator.access.limits.shared._MAX_KEPT", 3)
+        limiter, store, _, _ = self.world(requests_per_minute=0)
+        taken = [await reserve(limiter, f"m{number}") for number in range(9)]
+        store.is_away = True
+        for one in taken:
+            await limiter.settle(one, tokens=1)
+        assert list(limiter._owed) == taken[-3:]
 
     async def test_nobody_is_served_where_that_was_asked_for(self) -> None:
         limiter, store, _, _ = self.world(on_store_loss="refuse")
         store.is_away = True
         for _ in range(2):
             with pytest.raises(LimitsUnavailableError):
-                await limiter.reserve(principal(), "a", tokens=1)
+                await limiter.reserve(wanted("a"))
 
     async def test_everybody_is_served_where_that_was_asked_for(self) -> None:
         limiter, store, _, _ = self.world(on_store_loss="open")
         store.is_away = True
         for number in range(20):
-            assert not await limiter.reserve(principal(), f"m{number}", tokens=1)
+            assert not await limiter.reserve(wanted(f"m{number}"))
 
 
 async def test_without_limits_everything_passes() -> None:
-    assert not await Unlimited().reserve(principal(), "a", tokens=10**9)
-    await Unlimited().settle(principal(), "a", tokens=None)
+    assert not await Unlimited().reserve(wanted("a", tokens=10**9))
+    await Unlimited().settle(wanted("a"), tokens=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from pratique.orchestrator.api.chat import ChatRoutes
 from pratique.orchestrator.api.openai.routes import ROUTES
 from pratique.orchestrator.api.probes import ProbeRoutes
 from pratique.orchestrator.upstream.interface import UpstreamEnd, UpstreamStart, UpstreamToken
-from pratique.orchestrator.upstream.scripted import Hang, Pause
+from pratique.orchestrator.upstream.scripted import Hang
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,113 +219,6 @@ class TestScopes:
                 assert (await response.json())["principal_id"] == "key_test"
             async with http.get("/api/conversations", cookies={"pratique_session": "x"}) as response:
                 assert response.status == 401
-
-
-class TestLimits:
-    async def test_a_message_beyond_the_rate_is_refused_on_every_transport_and_leaves_nothing(
-        self, service: Service
-    ) -> None:
-        await service.start(access=access(limits=LimitsSettings(requests_per_minute=1)))
-        await service.post("/api/chat", service.message())
-        for headers in ({}, SSE):
-            async with service.http.post("/api/chat", json=service.message(), headers=headers) as response:
-                assert response.status == 429
-                assert (await response.json())["error"]["code"] == "rate_limited"
-                assert 1 <= int(response.headers["retry-after"]) <= 60
-                assert response.headers["ratelimit-policy"] == '"requests";q=1;w=60'
-                assert response.headers["ratelimit"].startswith('"requests";r=0;t=')
-        async with service.socket() as socket:
-            message = service.message()
-            await socket.send("message", **message)
-            error = await socket.receive("error")
-            assert error["client_message_id"] == message["client_message_id"]
-            assert error["error"]["code"] == "rate_limited"
-            assert error["error"]["retry_after_seconds"] > 0
-        assert len((await service.get("/api/conversations"))["conversations"]) == 1
-        rendered = service.replica.runtime.metrics.render().decode()
-        assert 'pratique_access_limits_reached_total{limit="requests"} 3.0' in rendered
-
-    async def test_a_message_that_is_sent_again_is_charged_once(self, service: Service) -> None:
-        await service.start(access=access(limits=LimitsSettings(requests_per_minute=1)))
-        message = service.message()
-        first, again = [await service.post("/api/chat", message) for _ in range(2)]
-        assert first["generation_id"] == again["generation_id"]
-
-    async def test_a_message_that_could_not_be_stored_costs_no_tokens(self, service: Service) -> None:
-        await service.start(access=access(limits=LimitsSettings(tokens_per_day=600)))
-        for _ in range(3):
-            await service.post("/api/chat", service.message(conversation_id="conv_0"), status=404)
-        await service.post("/api/chat", service.message())
-
-    async def test_tokens_are_settled_by_what_the_engine_says(self, service: Service) -> None:
-        service.upstream._scripts += [(START, UpstreamToken("a"), END)] * 3
-        await service.start(access=access(limits=LimitsSettings(tokens_per_day=1000)))
-        # Each is taken for 516 and costs 50: two at once do not fit, one after the other three do.
-        for _ in range(3):
-            await service.post("/api/chat", service.message(max_tokens=512))
-            await asyncio.sleep(0.02)
-        limiter = service.replica.runtime.limiter
-        [account] = limiter._accounts.values()
-        assert account.reserved == {}
-        assert account.levels["day"].level == pytest.approx(150, abs=1)
-
-    async def test_replies_at_once_are_bounded_until_one_ends(self, service: Service) -> None:
-        service.upstream._scripts += [(START, UpstreamToken("a"), Pause(0.3), END)]
-        await service.start(access=access(limits=LimitsSettings(concurrent=1)))
-        async with service.socket() as socket:
-            await socket.send("message", **service.message())
-            await socket.receive("token")
-            await socket.send("message", **service.message())
-            assert (await socket.receive("error"))["error"]["code"] == "rate_limited"
-            await socket.receive("ended")
-            await asyncio.sleep(0.02)
-            await socket.send("message", **service.message())
-            await socket.receive("accepted")
-
-    async def test_a_reply_that_is_cancelled_gives_its_stream_back(self, service: Service) -> None:
-        service.upstream._scripts += [(START, UpstreamToken("a"), Hang())]
-        await service.start(access=access(limits=LimitsSettings(concurrent=1)))
-        async with service.socket() as socket:
-            await socket.send("message", **service.message())
-            accepted = await socket.receive("accepted")
-            await socket.receive("token")
-            await socket.send("cancel", generation_id=accepted["generation_id"])
-            await socket.receive("ended")
-            await asyncio.sleep(0.02)
-            await socket.send("message", **service.message())
-            await socket.receive("accepted")
-
-    async def test_a_principal_has_so_many_connections(self, service: Service) -> None:
-        await service.start(access=access(limits=LimitsSettings(connections=1)))
-        async with service.socket() as socket:
-            await socket.receive("hello")
-            async with service.socket() as second:
-                assert await second.closed() == 1013
-            async with service.http.post("/api/chat", json=service.message(), headers=SSE) as response:
-                assert response.status == 429
-        async with service.person() as other, other.ws_connect("/api/ws") as third:
-            assert (await third.receive_json())["type"] == "hello"
-
-    async def test_a_flood_of_frames_is_told_to_stop_then_cut(self, service: Service) -> None:
-        limits = LimitsSettings(frames_per_second=1, frames_burst=5)
-        await service.start(access=access(limits=limits))
-        async with service.socket() as socket:
-            for _ in range(12):
-                await socket.send("ping")
-            for _ in range(5):
-                await socket.receive("pong")
-            assert (await socket.receive("error"))["error"]["code"] == "rate_limited"
-            assert await socket.closed() == 1013
-
-    async def test_who_makes_sessions_without_end_is_refused_and_those_with_one_are_not(self, service: Service) -> None:
-        limits = LimitsSettings(new_sessions_per_minute=2)
-        await service.start(access=access(limits=limits))
-        statuses = []
-        for path in ("/", "/api/session", "/"):
-            async with aiohttp.ClientSession(service.url) as http, http.get(path) as response:
-                statuses.append(response.status)
-        assert statuses == [200, 429, 429]
-        await service.get("/api/session")
 
 
 class TestHeaders:

@@ -15,26 +15,22 @@ from pratique.orchestrator.access.limits.policy import Level, buckets_of, draine
 
 if TYPE_CHECKING:
     from pratique.core.clock import Clock
+    from pratique.orchestrator.access.limits.interface import Reservation
     from pratique.orchestrator.access.limits.policy import Bucket
     from pratique.orchestrator.access.principal import Principal
     from pratique.orchestrator.access.settings import LimitsSettings, TierSettings
 
-__all__ = ["MAX_PRINCIPALS", "REMEMBER_SECONDS", "MemoryLimiter", "refusal_of", "tier_of"]
+__all__ = ["MAX_PRINCIPALS", "MemoryLimiter", "refusal_of", "tier_of"]
 
 MAX_PRINCIPALS: Final = 100_000
-REMEMBER_SECONDS: Final = 86_400.0
-"""For so long a settled id is known, so that a message that is sent again costs nothing."""
 _BUSY_RETRY_SECONDS: Final = 1.0
-_MAX_SETTLED: Final = 10_000
 
 
 @dataclass
 class _Account:
     levels: dict[str, Level] = field(default_factory=dict)
-    reserved: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """By id: the tokens that were taken, and when the reservation ends by itself."""
-    settled: OrderedDict[str, float] = field(default_factory=OrderedDict)
-    """By id: until when it is remembered."""
+    reserved: dict[str, tuple[Reservation, float]] = field(default_factory=dict)
+    """By name, with when it ends by itself."""
 
 
 class MemoryLimiter:
@@ -46,47 +42,52 @@ class MemoryLimiter:
         self._max_principals = max_principals
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
+    async def reserve(self, wanted: Reservation) -> bool:
         now = self._clock.monotonic()
-        account = self._account(principal)
-        _forget_ended(account, now)
-        if reservation_id in account.reserved or reservation_id in account.settled:
+        account = self._account(wanted.principal)
+        account.reserved = {name: kept for name, kept in account.reserved.items() if kept[1] > now}
+        if wanted.name in account.reserved:
             return False
-        tier = tier_of(self._settings, principal)
+        tier = tier_of(self._settings, wanted.principal)
         if tier.concurrent and len(account.reserved) >= tier.concurrent:
             raise refusal_of(tier, None, _BUSY_RETRY_SECONDS)
         buckets = buckets_of(tier)
         levels = {bucket.name: drained(account.levels.get(bucket.name, Level()), bucket, now) for bucket in buckets}
         for bucket in buckets:
-            wait = wait_seconds(levels[bucket.name], bucket, bucket.cost(tokens))
+            wait = wait_seconds(levels[bucket.name], bucket, bucket.cost(wanted.tokens))
             if wait > 0:
                 raise refusal_of(tier, bucket, wait)
         for bucket in buckets:
-            account.levels[bucket.name] = Level(levels[bucket.name] + bucket.cost(tokens), now)
-        account.reserved[reservation_id] = (tokens, now + self._settings.reservation_seconds)
+            account.levels[bucket.name] = Level(levels[bucket.name] + bucket.cost(wanted.tokens), now)
+        account.reserved[wanted.name] = (wanted, now + self._settings.reservation_seconds)
         return True
 
-    async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
-        now = self._clock.monotonic()
-        account = self._account(principal)
-        taken, _ = account.reserved.pop(reservation_id, (None, 0.0))
-        if taken is None:
+    async def settle(self, taken: Reservation, *, tokens: int | None) -> None:
+        if not self.holds(taken):
             return
-        if tokens != 0:
-            account.settled[reservation_id] = now + REMEMBER_SECONDS
-            while len(account.settled) > _MAX_SETTLED:
-                account.settled.popitem(last=False)
+        now = self._clock.monotonic()
+        account = self._account(taken.principal)
+        del account.reserved[taken.name]
         if tokens is None:
             return
-        for bucket in buckets_of(tier_of(self._settings, principal)):
+        for bucket in buckets_of(tier_of(self._settings, taken.principal)):
             if bucket.counts_tokens:
                 level = drained(account.levels.get(bucket.name, Level()), bucket, now)
-                account.levels[bucket.name] = Level(max(0.0, level + tokens - bucket.cost(taken)), now)
+                account.levels[bucket.name] = Level(max(0.0, level + tokens - bucket.cost(taken.tokens)), now)
 
-    def holds(self, principal: Principal, reservation_id: str) -> bool:
-        """Whether the reservation was made here and is not settled."""
-        account = self._accounts.get(principal.principal_id)
-        return account is not None and reservation_id in account.reserved
+    def holds(self, taken: Reservation) -> bool:
+        """Whether this very reservation was made here and is not settled."""
+        found = self._held(taken)
+        return found is not None and found.holder == taken.holder
+
+    def is_reserved(self, wanted: Reservation) -> bool:
+        """Whether anybody has reserved the same here and has not settled it."""
+        return self._held(wanted) is not None
+
+    def _held(self, one: Reservation) -> Reservation | None:
+        account = self._accounts.get(one.principal.principal_id)
+        kept = account.reserved.get(one.name) if account is not None else None
+        return kept[0] if kept is not None and kept[1] > self._clock.monotonic() else None
 
     def _account(self, principal: Principal) -> _Account:
         account = self._accounts.setdefault(principal.principal_id, _Account())
@@ -118,11 +119,3 @@ def refusal_of(tier: TierSettings, bucket: Bucket | None, retry_after_seconds: f
         quota=bucket.capacity,
         window_seconds=bucket.window_seconds,
     )
-
-
-def _forget_ended(account: _Account, now: float) -> None:
-    for name in [name for name, (_, ends) in account.reserved.items() if ends <= now]:
-        del account.reserved[name]
-        account.settled[name] = now + REMEMBER_SECONDS
-    while account.settled and next(iter(account.settled.values())) <= now:
-        account.settled.popitem(last=False)

@@ -1,11 +1,13 @@
 """Limits counted in Valkey (or Redis), shared by all replicas: one script to reserve, one to settle.
 
-    <namespace>:limit:{<principal>}:levels      hash: each bucket's level and when it was so
-    <namespace>:limit:{<principal>}:running     sorted set: reservations, by when they end by themselves (ms)
-    <namespace>:limit:{<principal>}:id:<id>     text: the tokens that were taken, or "settled"
+    <namespace>:limit:{<principal>}:levels          hash: each bucket's level and when it was so
+    <namespace>:limit:{<principal>}:running         sorted set: reservations' holders, by when these end by themselves
+    <namespace>:limit:{<principal>}:id:<name>       text: the holder of the reservation of that name
+    <namespace>:limit:{<principal>}:over:<holder>   text: there for a minute where it was settled before it was made
 
 The rules are those of `policy`, by the server's clock: replicas' clocks need not agree, and between looking and taking
-nobody can come in. Every call has a deadline; nothing is retried. A principal's keys share one hash slot.
+nobody can come in. Every call has a deadline; nothing is retried. A principal's keys share one hash slot. A reservation
+whose call timed out may arrive after what settles it, by another connection: it is not made any more then.
 """
 
 from __future__ import annotations
@@ -19,18 +21,20 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from pratique.core.errors import EnvironmentFaultError
-from pratique.orchestrator.access.limits.memory import REMEMBER_SECONDS, refusal_of, tier_of
+from pratique.orchestrator.access.limits.memory import refusal_of, tier_of
 from pratique.orchestrator.access.limits.policy import buckets_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from pratique.orchestrator.access.principal import Principal
+    from pratique.orchestrator.access.limits.interface import Reservation
     from pratique.orchestrator.access.settings import LimitsSettings
 
 __all__ = ["LimitsUnavailableError", "ValkeyLimiter"]
 
 _MAX_CONNECTIONS: Final = 16
+_LEVELS_SECONDS: Final = 2 * 86_400.0
+_OVERTAKEN_SECONDS: Final = 60.0
 _NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _DRAINED: Final = """
 local function drained(name, capacity, window)
@@ -40,18 +44,18 @@ local function drained(name, capacity, window)
 end
 """
 
-# KEYS: levels, running, id. ARGV: id, tokens, reservation ms, remember ms, concurrent (0: any), levels' life in ms,
-# then name, capacity, window ms, cost, …
+# KEYS: levels, running, id, over. ARGV: holder, reservation ms, concurrent (0: any), levels' life in ms, then name,
+# capacity, window ms, cost, …
 _RESERVE: Final = (
     _NOW
     + _DRAINED
     + """
-if redis.call('EXISTS', KEYS[3]) == 1 then return {'known'} end
+if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return {'known'} end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-local concurrent = tonumber(ARGV[5])
+local concurrent = tonumber(ARGV[3])
 if concurrent > 0 and redis.call('ZCARD', KEYS[2]) >= concurrent then return {'busy'} end
 local levels = {}
-for i = 7, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
   local capacity, window, cost = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   local level = drained(ARGV[i], capacity, window)
   local excess = level + cost - capacity
@@ -61,33 +65,30 @@ end
 for _, found in ipairs(levels) do
   redis.call('HSET', KEYS[1], found[1], tostring(found[2]), found[1] .. ':at', now)
 end
-if #levels > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[6]) end
-redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[4])
+if #levels > 0 then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 return {'ok'}
 """
 )
 
-# KEYS: levels, running, id. ARGV: id, tokens ("" unknown), remember ms, levels' life in ms, then name, capacity,
-# window ms, …
+# KEYS: levels, running, id, over. ARGV: holder, tokens ("" unknown), over's life in ms, levels' life in ms, then
+# name, capacity, window ms, what was taken, …
 _SETTLE: Final = (
     _NOW
     + _DRAINED
     + """
-local taken = redis.call('GET', KEYS[3])
-if not taken or taken == 'settled' then return {'known'} end
-redis.call('ZREM', KEYS[2], ARGV[1])
-if ARGV[2] == '0' then
-  redis.call('DEL', KEYS[3])
-else
-  redis.call('SET', KEYS[3], 'settled', 'PX', ARGV[3])
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then
+  redis.call('SET', KEYS[4], '', 'PX', ARGV[3])
+  return {'known'}
 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[3])
 if ARGV[2] == '' then return {'ok'} end
-for i = 5, #ARGV, 3 do
-  local capacity = tonumber(ARGV[i + 1])
-  local level = drained(ARGV[i], capacity, tonumber(ARGV[i + 2]))
-  local changed = math.max(0, level + tonumber(ARGV[2]) - math.min(capacity, math.max(0, tonumber(taken))))
+for i = 5, #ARGV, 4 do
+  local level = drained(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))
+  local changed = math.max(0, level + tonumber(ARGV[2]) - tonumber(ARGV[i + 3]))
   redis.call('HSET', KEYS[1], ARGV[i], tostring(changed), ARGV[i] .. ':at', now)
 end
 if #ARGV >= 5 then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
@@ -121,20 +122,18 @@ class ValkeyLimiter:
         self._reserve = self._client.register_script(_RESERVE)
         self._settle = self._client.register_script(_SETTLE)
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
-        tier = tier_of(self._settings, principal)
+    async def reserve(self, wanted: Reservation) -> bool:
+        tier = tier_of(self._settings, wanted.principal)
         buckets = {bucket.name: bucket for bucket in buckets_of(tier)}
         arguments: list[Any] = [
-            reservation_id,
-            max(0, tokens),
+            wanted.holder,
             _ms(self._settings.reservation_seconds),
-            _ms(REMEMBER_SECONDS),
             tier.concurrent,
-            _ms(2 * REMEMBER_SECONDS),
+            _ms(_LEVELS_SECONDS),
         ]
         for bucket in buckets.values():
-            arguments += [bucket.name, bucket.capacity, _ms(bucket.window_seconds), bucket.cost(tokens)]
-        said = await self._call(self._reserve(keys=self._keys(principal, reservation_id), args=arguments))
+            arguments += [bucket.name, bucket.capacity, _ms(bucket.window_seconds), bucket.cost(wanted.tokens)]
+        said = await self._call(self._reserve(keys=self._keys(wanted), args=arguments))
         if said[0] == b"busy":
             raise refusal_of(tier, None, 1.0)
         if said[0] == b"full":
@@ -142,21 +141,21 @@ class ValkeyLimiter:
         is_new: bool = said[0] == b"ok"
         return is_new
 
-    async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
+    async def settle(self, taken: Reservation, *, tokens: int | None) -> None:
         given = "" if tokens is None else max(0, tokens)
-        arguments: list[Any] = [reservation_id, given, _ms(REMEMBER_SECONDS), _ms(2 * REMEMBER_SECONDS)]
-        for bucket in buckets_of(tier_of(self._settings, principal)):
+        arguments: list[Any] = [taken.holder, given, _ms(_OVERTAKEN_SECONDS), _ms(_LEVELS_SECONDS)]
+        for bucket in buckets_of(tier_of(self._settings, taken.principal)):
             if bucket.counts_tokens:
-                arguments += [bucket.name, bucket.capacity, _ms(bucket.window_seconds)]
-        await self._call(self._settle(keys=self._keys(principal, reservation_id), args=arguments))
+                arguments += [bucket.name, bucket.capacity, _ms(bucket.window_seconds), bucket.cost(taken.tokens)]
+        await self._call(self._settle(keys=self._keys(taken), args=arguments))
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
-    def _keys(self, principal: Principal, reservation_id: str) -> list[str]:
-        prefix = f"{self._prefix}{{{principal.principal_id}}}"
-        return [f"{prefix}:levels", f"{prefix}:running", f"{prefix}:id:{reservation_id}"]
+    def _keys(self, one: Reservation) -> list[str]:
+        prefix = f"{self._prefix}{{{one.principal.principal_id}}}"
+        return [f"{prefix}:levels", f"{prefix}:running", f"{prefix}:id:{one.name}", f"{prefix}:over:{one.holder}"]
 
     async def _call(self, call: Awaitable[Any]) -> Any:  # noqa: ANN401 - redis-py's answers have no types
         try:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from pratique.core.errors import CallerError, PratiqueError
 from pratique.core.events import get_logger
 from pratique.orchestrator.access import UnauthenticatedError
+from pratique.orchestrator.access.limits.interface import Reservation
 from pratique.orchestrator.api.admission import Admission
 from pratique.orchestrator.api.openai.answers import event_of, refusal_of
 from pratique.orchestrator.api.openai.bodies import Bodies
@@ -146,10 +147,10 @@ class _Request:
         self._count = count
         self._headers: Mapping[str, str] = {}
         # Not the client's own: a name that comes twice would be one reservation.
-        self._reservation_id = self.request_id = name
+        self._name = self.request_id = name
         self._principal: Principal | None = None
         self._num_held = 0
-        self._is_reserved = False
+        self._reservation: Reservation | None = None
         self._is_sent = False
         self._tally: JsonTally | StreamTally | None = None
         self._status = 0
@@ -170,8 +171,7 @@ class _Request:
             default_max_tokens=runtime.settings.max_tokens if body else 0,
         )
         seconds = self._deadline_seconds(asked)
-        await runtime.limiter.reserve(principal, self._reservation_id, tokens=asked.tokens)  # 4
-        self._is_reserved = True
+        await self._reserve(principal, asked.tokens)  # 4
         vigil.watch(self._receive)
         vigil.expect(self._first_seconds(asked, seconds), _silent)
         request = ForwardRequest(
@@ -204,6 +204,15 @@ class _Request:
         # Only what is believed of the head is left now.
         self._headers = headers_of(self._scope)
         return principal
+
+    async def _reserve(self, principal: Principal, tokens: int) -> None:
+        # Before it is asked for: who leaves meanwhile may have taken it.
+        self._reservation = Reservation(principal=principal, name=self._name, tokens=tokens)
+        try:
+            await self._runtime.limiter.reserve(self._reservation)
+        except PratiqueError:
+            self._reservation = None
+            raise
 
     async def _pass_on(self, answer: ForwardAnswer, asked: Asked, vigil: Vigil) -> None:
         settings, send = self._runtime.settings, self._send
@@ -240,7 +249,7 @@ class _Request:
     async def settle(self) -> None:
         """Give back what it did not take."""  # 6
         self._bodies.release(self._num_held)
-        if self._principal is None or not self._is_reserved:
+        if self._reservation is None:
             return
         tokens: int | None
         if self._tally is None:
@@ -250,7 +259,7 @@ class _Request:
             tokens = None if self._status == _GATEWAY_TIMEOUT else 0
         else:
             tokens = self._tally.tokens()
-        await self._runtime.limiter.settle(self._principal, self._reservation_id, tokens=tokens)
+        await self._runtime.limiter.settle(self._reservation, tokens=tokens)
 
     def _deadline_seconds(self, asked: Asked) -> float:
         settings = self._runtime.settings

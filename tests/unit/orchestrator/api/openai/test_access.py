@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from openai import APIError, AsyncOpenAI, RateLimitError
 
-from pratique.orchestrator.access.limits.interface import LimitExceededError
+from pratique.orchestrator.access.limits.interface import LimitExceededError, Reservation
 from pratique.orchestrator.access.settings import AccessSettings, LimitsSettings
 from pratique.orchestrator.api.openai.routes import ROUTES
 from pratique.orchestrator.api.openai.settings import OpenAiSettings
@@ -20,7 +20,6 @@ from pratique.orchestrator.forward.http import HttpForwarder
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.access.audit import AuditEvent
 
 pytestmark = pytest.mark.unit
@@ -38,14 +37,14 @@ class Limiter:
         self.settled: list[tuple[str, str, int | None]] = []
         self.refuses = False
 
-    async def reserve(self, principal: Principal, reservation_id: str, *, tokens: int) -> bool:
+    async def reserve(self, wanted: Reservation) -> bool:
         if self.refuses:
             raise LimitExceededError("Too many requests.", limit="requests", retry_after_seconds=7.5)
-        self.reserved.append((principal.principal_id, reservation_id, tokens))
+        self.reserved.append((wanted.principal.principal_id, wanted.holder, wanted.tokens))
         return True
 
-    async def settle(self, principal: Principal, reservation_id: str, *, tokens: int | None) -> None:
-        self.settled.append((principal.principal_id, reservation_id, tokens))
+    async def settle(self, taken: Reservation, *, tokens: int | None) -> None:
+        self.settled.append((taken.principal.principal_id, taken.holder, tokens))
 
 
 class Audit:
