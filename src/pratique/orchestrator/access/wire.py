@@ -17,7 +17,16 @@ from pratique.orchestrator.access.errors import HeadersRefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Network", "RawHeaders", "believed", "parse_networks", "remote_of", "request_id_of", "verify_head"]
+__all__ = [
+    "Network",
+    "RawHeaders",
+    "believed",
+    "network_of",
+    "parse_networks",
+    "remote_of",
+    "request_id_of",
+    "verify_head",
+]
 
 RawHeaders: TypeAlias = "Sequence[tuple[bytes, bytes]]"
 """As ASGI has them: lower-case names, in the order in which they came."""
@@ -34,7 +43,10 @@ _CONTROL: Final = bytes({*range(0x20), 0x7F} - {0x09})
 _OURS: Final = b"x-pratique-"
 _FROM_CLIENTS: Final = frozenset({b"x-pratique-affinity", b"x-pratique-timeout-seconds"})
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_FORWARDED_FOR: Final = b"x-forwarded-for"
 _MAX_FORWARDED: Final = 32
+_IPV4: Final = 4
+_SUBSCRIBER_BITS: Final = 64
 
 
 def verify_head(headers: RawHeaders, *, http_version: str = "1.1") -> None:
@@ -86,22 +98,31 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
         raise SettingsError(f"Expected addresses or networks in access.trusted_proxies: {error}.") from error
 
 
-def remote_of(peer: str, headers: Mapping[str, str], trusted: Sequence[Network]) -> str:
-    """Return the address that a request came from.
+def remote_of(peer: str, headers: RawHeaders, trusted: Sequence[Network]) -> str:
+    """Return the address that a request came from; IPv4 as such, also where a socket for both families had it.
 
     X-Forwarded-For is read from its end, and as far as those who wrote it are trusted: what a client put there itself
-    stands before that.
+    stands before that. Several such headers are one list, in their order (RFC 9110 5.3).
     """
+    found = _plain(peer)
     if not trusted:
-        return peer
-    found = peer
-    forwarded = [part.strip() for part in headers.get("x-forwarded-for", "").split(",")[-_MAX_FORWARDED:]]
+        return found
+    lines = [value.decode("latin-1") for name, value in headers if name == _FORWARDED_FOR]
+    forwarded = [part.strip() for part in ",".join(lines).split(",")[-_MAX_FORWARDED:]]
     while forwarded and _is_in(found, trusted):
         before = forwarded.pop()
         if not _is_address(before):
             break
-        found = before
+        found = _plain(before)
     return found
+
+
+def network_of(address: str) -> str:
+    """Return what one subscriber has at least: an IPv6 address's /64 (RFC 6177), any other address as it is."""
+    if not _is_address(address) or ip_address(address).version == _IPV4:
+        return address
+    # Without the zone, which says only by which interface.
+    return str(ip_network((address.partition("%")[0], _SUBSCRIBER_BITS), strict=False))
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
@@ -116,6 +137,14 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _plain(address: str) -> str:
+    """Return an IPv4 address that is mapped into IPv6 (RFC 4291 2.5.5.2) as what it is."""
+    if ":" not in address or not _is_address(address):
+        return address
+    mapped = getattr(ip_address(address), "ipv4_mapped", None)
+    return str(mapped) if mapped is not None else address
 
 
 def _is_in(address: str, networks: Sequence[Network]) -> bool:

@@ -12,7 +12,14 @@ from pratique.orchestrator.access import check_origin, scope_of_path, verify_sco
 from pratique.orchestrator.access.audit import AuditEvent
 from pratique.orchestrator.access.errors import AccessError, ForbiddenError, HeadersRefusedError, HiddenError
 from pratique.orchestrator.access.limits.interface import LimitExceededError
-from pratique.orchestrator.access.wire import believed, parse_networks, remote_of, request_id_of, verify_head
+from pratique.orchestrator.access.wire import (
+    believed,
+    network_of,
+    parse_networks,
+    remote_of,
+    request_id_of,
+    verify_head,
+)
 from pratique.orchestrator.api.requests import PRINCIPAL, REMOTE, headers_of
 from pratique.orchestrator.conversations.errors import ConversationNotFoundError, GenerationNotFoundError
 
@@ -45,7 +52,7 @@ class Admission:
             HeadersRefusedError, OriginRefusedError, UnauthenticatedError, ForbiddenError, KeysUnavailableError.
         """
         peer = (scope.get("client") or ("", 0))[0]
-        scope[REMOTE] = remote_of(peer, headers_of(scope), self._trusted)
+        scope[REMOTE] = remote_of(peer, scope["headers"], self._trusted)
         try:
             return await self._decide(scope)
         except PratiqueError as error:
@@ -115,7 +122,7 @@ def session_of(runtime: Runtime, scope: AsgiScope) -> SessionGrant:
     """
     grant = runtime.authenticator.session(headers_of(scope))
     if grant.is_new:
-        runtime.new_sessions.verify(scope.get(REMOTE, ""), runtime.clock.monotonic())
+        runtime.new_sessions.verify(network_of(scope.get(REMOTE, "")), runtime.clock.monotonic())
     return grant
 
 

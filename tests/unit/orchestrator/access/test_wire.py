@@ -12,6 +12,7 @@ from pratique.orchestrator.access.wire import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     believed,
+    network_of,
     parse_networks,
     remote_of,
     request_id_of,
@@ -83,14 +84,39 @@ def test_what_our_parts_say_to_each_other_is_not_believed_from_outside() -> None
         ("10.0.0.1", "evil", "10.0.0.1"),
         ("::1", "2001:db8::1", "2001:db8::1"),
         ("", "1.2.3.4", ""),
+        ("::ffff:203.0.113.9", "1.2.3.4", "203.0.113.9"),
+        ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9, ::FFFF:10.0.0.2", "203.0.113.9"),
+        ("10.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
     ],
 )
 def test_the_address_is_the_last_that_a_trusted_proxy_saw(peer: str, forwarded: str, found: str) -> None:
-    assert remote_of(peer, {"x-forwarded-for": forwarded} if forwarded else {}, TRUSTED) == found
+    assert remote_of(peer, [(b"x-forwarded-for", forwarded.encode())] if forwarded else [], TRUSTED) == found
+
+
+def test_of_several_forwarded_for_the_last_is_what_the_last_proxy_said() -> None:
+    lines = [(b"x-forwarded-for", b"1.1.1.1"), HOST, (b"x-forwarded-for", b"203.0.113.9, 10.0.0.2")]
+    assert remote_of("10.0.0.1", lines, TRUSTED) == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_who_has_a_network_of_addresses_is_one(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 def test_without_trusted_proxies_nobody_is_believed() -> None:
-    assert remote_of("10.0.0.1", {"x-forwarded-for": "1.2.3.4"}, ()) == "10.0.0.1"
+    assert remote_of("10.0.0.1", [(b"x-forwarded-for", b"1.2.3.4")], ()) == "10.0.0.1"
+    assert remote_of("::ffff:10.0.0.1", [], ()) == "10.0.0.1"
 
 
 def test_a_network_that_is_none_is_refused_at_start() -> None:
@@ -107,6 +133,6 @@ def test_a_request_id_is_taken_where_it_can_be_logged(given: str, found: str) ->
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.text(max_size=200), st.sampled_from(["10.0.0.1", "203.0.113.9", "nonsense"]))
-def test_any_forwarded_for_is_read_without_a_fault(forwarded: str, peer: str) -> None:
-    assert isinstance(remote_of(peer, {"x-forwarded-for": forwarded}, TRUSTED), str)
+@given(st.binary(max_size=200), st.sampled_from(["10.0.0.1", "203.0.113.9", "nonsense"]))
+def test_any_forwarded_for_is_read_without_a_fault(forwarded: bytes, peer: str) -> None:
+    assert isinstance(remote_of(peer, [(b"x-forwarded-for", forwarded)], TRUSTED), str)

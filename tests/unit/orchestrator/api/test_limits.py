@@ -191,5 +191,17 @@ async def test_who_makes_sessions_without_end_is_refused_and_those_with_one_are_
     await service.get("/api/session")
 
 
+async def test_who_has_a_network_of_addresses_makes_sessions_as_one(service: Service) -> None:
+    limits = LimitsSettings(new_sessions_per_minute=2)
+    await service.start(access=AccessSettings(limits=limits, trusted_proxies=("127.0.0.1",)))
+    statuses: list[int] = []
+    for last in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"):
+        # What the client says itself stands before what the proxy adds, in a line of its own or not.
+        headers = [("x-forwarded-for", f"198.51.100.{len(statuses)}"), ("x-forwarded-for", last)]
+        async with aiohttp.ClientSession(service.url) as http, http.get("/api/session", headers=headers) as response:
+            statuses.append(response.status)
+    assert statuses == [200, 200, 429, 200]
+
+
 async def _stop_nothing(*_: object) -> None:
     """Take a while: longer than the test."""
