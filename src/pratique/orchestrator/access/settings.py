@@ -71,9 +71,9 @@ class LimitsSettings(TierSettings, frozen=True, kw_only=True, forbid_unknown_fie
     reservation_seconds: _Seconds = 660.0
     """A reservation whose replica died ends by itself after so long."""
     new_sessions_per_minute: _Limit = 0
-    """Sessions without an account, for each address (IPv6: /64), on each replica: who makes some has the limits of all."""
+    """Sessions without an account, for each address (IPv6: /64), on each replica: who makes many has many limits."""
     frames_per_second: Annotated[float, Meta(gt=0)] = 100.0
-    """Frames on one WebSocket."""
+    """Frames on one WebSocket; and requests below /api of one principal, on each replica."""
     frames_burst: Annotated[int, Meta(ge=1)] = 200
 
 

@@ -49,7 +49,8 @@ class Admission:
         From here on the scope has only headers that are believed, the address that the request came from, and who asks.
 
         Raises:
-            HeadersRefusedError, OriginRefusedError, UnauthenticatedError, ForbiddenError, KeysUnavailableError.
+            HeadersRefusedError, OriginRefusedError, UnauthenticatedError, ForbiddenError, KeysUnavailableError,
+            LimitExceededError.
         """
         peer = (scope.get("client") or ("", 0))[0]
         scope[REMOTE] = remote_of(peer, scope["headers"], self._trusted)
@@ -78,6 +79,8 @@ class Admission:
         # Before its scope is looked at: a refusal is recorded with the name of whom it was told.
         scope[PRINCIPAL] = principal
         verify_scope(principal, needed)
+        if not is_openai:  # where each request is counted by the limiter
+            self._runtime.calls.verify(principal, self._runtime.clock.monotonic())
         return principal
 
     def refused(self, scope: AsgiScope, error: PratiqueError, principal: Principal | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,7 +14,7 @@ from pratique.core.errors import CallerError, EnvironmentFaultError
 from pratique.core.ids import ConversationId, GenerationId, PrincipalId
 from pratique.orchestrator.api.admission import record, session_of
 from pratique.orchestrator.api.requests import principal_of, read_body
-from pratique.orchestrator.api.responses import json_response
+from pratique.orchestrator.api.responses import HeldResponse, json_response
 from pratique.orchestrator.api.sse import SseReply, SseResponse
 from pratique.orchestrator.protocol.bodies import (
     Cancelled,
@@ -30,13 +31,10 @@ from pratique.orchestrator.protocol.events import Accepted, ConversationSummary,
 from pratique.orchestrator.protocol.frames import PROTOCOL_VERSION, Cancel, Message, Resume, Retry
 from pratique.orchestrator.protocol.parse import MAX_FRAME_BYTES, parse_body
 from pratique.orchestrator.sessions.feed import FeedLostError
-from pratique.orchestrator.sessions.sessions import OverloadedError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
 
-    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.api.runtime import Runtime
     from pratique.orchestrator.api.service import Answer
     from pratique.orchestrator.sessions.feed import Feed
@@ -103,15 +101,20 @@ class ChatRoutes:
 
     async def chat(self, request: Request) -> Response:
         """Send a message."""
-        self._verify_stream(request)
-        message = parse_body(Message, await read_body(request, max_bytes=MAX_FRAME_BYTES))
-        return await self._answer(request, await self._service.send(principal_of(request), message))
+        principal = principal_of(request)
+        # Before the message is stored: a refusal must leave nothing behind.
+        with ExitStack() as held:
+            held.enter_context(self._runtime.connected(principal))
+            message = parse_body(Message, await read_body(request, max_bytes=MAX_FRAME_BYTES))
+            return await self._answer(request, await self._service.send(principal, message), held)
 
     async def retry(self, request: Request) -> Response:
         """Have the last user turn answered again."""
-        self._verify_stream(request)
-        retry = parse_body(Retry, await read_body(request, max_bytes=MAX_FRAME_BYTES))
-        return await self._answer(request, await self._service.retry(principal_of(request), retry))
+        principal = principal_of(request)
+        with ExitStack() as held:
+            held.enter_context(self._runtime.connected(principal))
+            retry = parse_body(Retry, await read_body(request, max_bytes=MAX_FRAME_BYTES))
+            return await self._answer(request, await self._service.retry(principal, retry), held)
 
     async def cancel(self, request: Request) -> Response:
         """Stop a reply."""
@@ -121,21 +124,21 @@ class ChatRoutes:
 
     async def events(self, request: Request) -> Response:
         """Resume a reply."""
-        self._verify_room(principal_of(request))
-        resume = _resume_of(request)
-        owner = principal_of(request).principal_id
-        found = await self._service.resume(owner, resume)
-        generation_id = None if isinstance(found.first, NotResumable) else found.first.generation_id
-        reply = SseReply(
-            principal=principal_of(request),
-            conversation_id=ConversationId(resume.conversation_id),
-            generation_id=GenerationId(generation_id) if generation_id else None,
-            first=found.first,
-            feed=found.feed,
-            after_seq=found.after_seq,
-            has_model_state=True,
-        )
-        return _Streaming(SseResponse(self._runtime, reply))
+        principal, resume = principal_of(request), _resume_of(request)
+        with ExitStack() as held:
+            held.enter_context(self._runtime.connected(principal))
+            found = await self._service.resume(principal.principal_id, resume)
+            generation_id = None if isinstance(found.first, NotResumable) else found.first.generation_id
+            reply = SseReply(
+                principal=principal,
+                conversation_id=ConversationId(resume.conversation_id),
+                generation_id=GenerationId(generation_id) if generation_id else None,
+                first=found.first,
+                feed=found.feed,
+                after_seq=found.after_seq,
+                has_model_state=True,
+            )
+            return HeldResponse(SseResponse(self._runtime, reply), held.pop_all())
 
     async def conversations(self, request: Request) -> Response:
         """List the asker's conversations, newest first."""
@@ -178,17 +181,7 @@ class ChatRoutes:
         record(self._runtime, request.scope, "conversation.delete", principal=principal, subject=name)
         return Response(status_code=204)
 
-    def _verify_room(self, principal: Principal) -> None:
-        self._runtime.connections.verify(principal)
-        if self._runtime.num_connections >= self._runtime.settings.max_connections:
-            raise OverloadedError("This replica serves as many connections as it may.", hint="Try again in a moment.")
-
-    def _verify_stream(self, request: Request) -> None:
-        # Before the message is stored: a refusal must leave nothing behind.
-        if _wants_stream(request):
-            self._runtime.connections.verify(principal_of(request))
-
-    async def _answer(self, request: Request, answer: Answer) -> Response:
+    async def _answer(self, request: Request, answer: Answer, held: ExitStack) -> Response:
         principal = principal_of(request)
         owner = principal.principal_id
         accepted = answer.accepted
@@ -201,7 +194,7 @@ class ChatRoutes:
                 feed=answer.feed,
                 needs_snapshot=True,
             )
-            return _Streaming(SseResponse(self._runtime, reply))
+            return HeldResponse(SseResponse(self._runtime, reply), held.pop_all())
         ended = await self._end_of(owner, answer)
         stored = await self._service.snapshot(owner, ConversationId(accepted.conversation_id), None)
         return json_response(_whole_reply(accepted, ended, stored.conversation.turns))
@@ -225,17 +218,6 @@ class ChatRoutes:
         except TimeoutError as error:
             raise AnswerTimeoutError("The reply is still being made.", hint="Read the conversation later.") from error
         return None
-
-
-class _Streaming(Response):
-    """Lets a plain ASGI application be what a Starlette handler returns."""
-
-    def __init__(self, application: SseResponse) -> None:
-        super().__init__()
-        self._application = application
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._application(scope, receive, send)
 
 
 def _wants_stream(request: Request) -> bool:

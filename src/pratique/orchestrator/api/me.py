@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response, StreamingResponse
@@ -10,7 +11,7 @@ from starlette.routing import Route
 from pratique.core.errors import PratiqueError
 from pratique.orchestrator.api.admission import record
 from pratique.orchestrator.api.requests import principal_of
-from pratique.orchestrator.api.responses import json_response
+from pratique.orchestrator.api.responses import HeldResponse, json_response
 from pratique.orchestrator.conversations.personal import export_lines
 from pratique.orchestrator.protocol.bodies import DataErased
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from pratique.orchestrator.access import Principal
     from pratique.orchestrator.api.runtime import Runtime
 
 __all__ = ["MeRoutes"]
@@ -41,20 +43,25 @@ class MeRoutes:
 
     async def export(self, request: Request) -> Response:
         """Hand out everything, as lines of JSON; one conversation is in memory at a time."""
-        return StreamingResponse(
-            self._export(request),
-            media_type="application/x-ndjson",
-            headers={
-                "cache-control": "no-store",
-                "content-disposition": 'attachment; filename="conversations.jsonl"',
-            },
-        )
+        with ExitStack() as held:
+            self._begin(principal_of(request), held)
+            response = StreamingResponse(
+                self._export(request),
+                media_type="application/x-ndjson",
+                headers={
+                    "cache-control": "no-store",
+                    "content-disposition": 'attachment; filename="conversations.jsonl"',
+                },
+            )
+            return HeldResponse(response, held.pop_all())
 
     async def erase(self, request: Request) -> Response:
         """Erase everything, on every replica's caches too."""
         principal = principal_of(request)
         try:
-            totals = await self._runtime.service.erase(principal.principal_id, seconds=_ERASE_SECONDS)
+            with ExitStack() as held:
+                self._begin(principal, held)
+                totals = await self._runtime.service.erase(principal.principal_id, seconds=_ERASE_SECONDS)
         except PratiqueError as error:
             record(self._runtime, request.scope, "data.erase", outcome="failed", principal=principal, detail=error.code)
             raise
@@ -69,6 +76,11 @@ class MeRoutes:
                 complete=totals.complete,
             )
         )
+
+    def _begin(self, principal: Principal, held: ExitStack) -> None:
+        # Each may read or remove all that somebody has: one at a time, and it counts as a connection.
+        held.enter_context(self._runtime.personal.one(principal))
+        held.enter_context(self._runtime.connected(principal))
 
     async def _export(self, request: Request) -> AsyncIterator[bytes]:
         principal = principal_of(request)

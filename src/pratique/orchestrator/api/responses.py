@@ -14,10 +14,13 @@ from pratique.orchestrator.protocol.errors import event_error_of, http_status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import ExitStack
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from pratique.orchestrator.protocol.events import EventError
 
-__all__ = ["SECURITY_HEADERS", "error_response", "json_response", "limit_headers", "refusal"]
+__all__ = ["SECURITY_HEADERS", "HeldResponse", "error_response", "json_response", "limit_headers", "refusal"]
 
 
 SECURITY_HEADERS: Final[Mapping[str, str]] = {
@@ -30,6 +33,19 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     # Of answers that are no page; the page sets its own.
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
+
+
+class HeldResponse(Response):
+    """Lets an ASGI application be what a handler returns; at its end what is held for it is given back."""
+
+    def __init__(self, application: ASGIApp, held: ExitStack) -> None:
+        super().__init__()
+        self._application = application
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await self._application(scope, receive, send)
 
 
 def json_response(value: object, *, status: int = 200) -> Response:

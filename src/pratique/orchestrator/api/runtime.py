@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pratique.core.catalogue import orchestrator as catalogue
 from pratique.core.catalogue.access import LIMITS_REACHED
-from pratique.orchestrator.access.limits.pace import Connections, NewSessions
+from pratique.orchestrator.access.limits.pace import CallPace, Connections, NewSessions, OneAtATime
+from pratique.orchestrator.sessions.sessions import OverloadedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pratique.core.clock import Clock
     from pratique.core.metrics import Metrics
-    from pratique.orchestrator.access import Authenticator
+    from pratique.orchestrator.access import Authenticator, Principal
     from pratique.orchestrator.access.audit import AuditLog
     from pratique.orchestrator.access.limits.interface import Limiter
     from pratique.orchestrator.api.service import ChatService
@@ -73,8 +75,26 @@ class Runtime:
     clock: Clock
     drain: Drain = field(default_factory=Drain)
     num_connections: int = 0
-    """Open streaming connections, WebSocket and SSE."""
+    """Open streaming connections, WebSocket and SSE, and requests that are as long."""
 
     def __post_init__(self) -> None:
         self.connections = Connections(self.settings.access.limits)
         self.new_sessions = NewSessions(self.settings.access.limits)
+        self.calls = CallPace(self.settings.access.limits)
+        self.personal = OneAtATime("exports and erasures")
+
+    @contextmanager
+    def connected(self, principal: Principal) -> Iterator[None]:
+        """Count one long request among the connections for as long as the body runs.
+
+        Raises:
+            OverloadedError, LimitExceededError: this replica, or the principal, has as many as it may.
+        """
+        if self.num_connections >= self.settings.max_connections:
+            raise OverloadedError("This replica serves as many connections as it may.", hint="Try again in a moment.")
+        with self.connections.one(principal):
+            self.num_connections += 1
+            try:
+                yield
+            finally:
+                self.num_connections -= 1

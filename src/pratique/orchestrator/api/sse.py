@@ -52,27 +52,24 @@ class SseReply:
 
 
 class SseResponse:
-    """An ASGI response that streams one reply."""
+    """An ASGI response that streams one reply. It does not count itself among the connections."""
 
     def __init__(self, runtime: Runtime, reply: SseReply) -> None:
         self._runtime = runtime
         self._reply = reply
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        runtime = self._runtime
-        runtime.num_connections += 1
-        runtime.instruments.connections.labels(transport="sse").inc()
+        open_now = self._runtime.instruments.connections.labels(transport="sse")
+        open_now.inc()
         try:
-            with runtime.connections.one(self._reply.principal):
-                await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
-                if await self._stream(receive, send):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            if await self._stream(receive, send):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except OSError:
             # The client left while something was being sent to it.
             return
         finally:
-            runtime.num_connections -= 1
-            runtime.instruments.connections.labels(transport="sse").dec()
+            open_now.dec()
 
     async def _stream(self, receive: Receive, send: Send) -> bool:
         """Send everything; return whether the response can be ended properly."""

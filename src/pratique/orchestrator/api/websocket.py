@@ -56,7 +56,7 @@ class WebSocketEndpoint:
         try:
             principal = await self._admission.admit(scope)
         except PratiqueError as error:
-            code = TRY_AGAIN_LATER if isinstance(error, EnvironmentFaultError) else POLICY
+            code = TRY_AGAIN_LATER if isinstance(error, EnvironmentFaultError | LimitExceededError) else POLICY
             await send({"type": "websocket.close", "code": code, "reason": error.code})
             return
         if principal is None:

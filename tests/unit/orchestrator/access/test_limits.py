@@ -15,7 +15,7 @@ from pratique.core.metrics import Metrics
 from pratique.orchestrator.access import Principal, PrincipalKind
 from pratique.orchestrator.access.limits.interface import LimitExceededError, Reservation, Unlimited
 from pratique.orchestrator.access.limits.memory import MemoryLimiter
-from pratique.orchestrator.access.limits.pace import Connections, FramePace, NewSessions
+from pratique.orchestrator.access.limits.pace import CallPace, Connections, FramePace, NewSessions
 from pratique.orchestrator.access.limits.policy import Level, buckets_of, drained, wait_seconds
 from pratique.orchestrator.access.limits.shared import SharedLimiter
 from pratique.orchestrator.access.limits.valkey import LimitsUnavailableError
@@ -97,6 +97,19 @@ class TestFrames:
             with pytest.raises(LimitExceededError):
                 pace.verify(0)
         assert pace.is_flood
+
+
+class TestCalls:
+    def test_callers_are_bounded_and_each_has_its_own_pace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pratique.orchestrator.access.limits.pace._MAX_CALLERS", 2)
+        calls = CallPace(LimitsSettings(frames_per_second=1, frames_burst=1))
+        for name in ("a", "b", "c"):
+            calls.verify(principal(name), 5)
+        assert list(calls._paces) == ["b", "c"]
+        with pytest.raises(LimitExceededError) as refused:
+            calls.verify(principal("b"), 5)
+        assert refused.value.limit == "requests"
+        calls.verify(principal("b"), 6)
 
 
 class TestConnections:

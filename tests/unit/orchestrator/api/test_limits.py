@@ -203,5 +203,92 @@ async def test_who_has_a_network_of_addresses_makes_sessions_as_one(service: Ser
     assert statuses == [200, 200, 429, 200]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/api/conversations", None),
+        ("GET", "/api/conversations/conv_0", None),
+        ("GET", "/api/conversations/conv_0/events", None),
+        ("GET", "/api/me/export", None),
+        ("DELETE", "/api/me/data", None),
+        ("POST", "/api/cancel", {"generation_id": "gen_0"}),
+        ("POST", "/api/chat", {"client_message_id": "message-1", "text": "x"}),
+        ("POST", "/api/retry", {"client_message_id": "message-1", "conversation_id": "conv_0"}),
+    ],
+)
+async def test_requests_of_a_principal_come_in_a_burst_then_at_their_rate_on_every_route(
+    service: Service, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    await service.start(access=access(limits=LimitsSettings(frames_per_second=0.01, frames_burst=2)))
+    statuses = []
+    for _ in range(4):
+        async with service.http.request(method, path, json=body) as response:
+            statuses.append(response.status)
+    assert 429 not in statuses[:2]
+    assert statuses[2:] == [429, 429]
+    async with service.socket() as socket:
+        assert await socket.closed() == 1013
+    async with service.person() as other, other.request(method, path, json=body) as response:
+        assert response.status != 429
+
+
+@pytest.mark.parametrize("headers", [{}, SSE], ids=["json", "sse"])
+@pytest.mark.parametrize(("own", "status"), [(1, 429), (0, 503)], ids=["the-principals", "the-replicas"])
+async def test_who_waits_for_a_reply_counts_among_the_connections(
+    service: Service, headers: dict[str, str], own: int, status: int
+) -> None:
+    service.upstream._scripts += [(START, UpstreamToken("a"), Hang())]
+    limits = LimitsSettings(connections=own)
+    await service.start(access=access(limits=limits), max_connections=99 if own else 1)
+    runtime = service.replica.runtime
+    async with service.person() as someone:
+        waiting = asyncio.ensure_future(service.http.post("/api/chat", json=service.message(), headers=headers))
+        async with asyncio.timeout(3):
+            while not runtime.num_connections:  # noqa: ASYNC110 - seen from outside
+                await asyncio.sleep(0.01)
+        for refused in (SSE, {}):
+            await service.post("/api/chat", service.message(), status=status, headers=refused)
+        for path in ("/api/me/export", "/api/conversations/conv_0/events"):
+            await service.get(path, status=status)
+        async with someone.get("/api/me/export") as response:
+            assert response.status == (200 if own else 503)
+        assert len((await service.get("/api/conversations"))["conversations"]) == 1
+        waiting.cancel()
+        [answer] = await asyncio.gather(waiting, return_exceptions=True)
+        if isinstance(answer, aiohttp.ClientResponse):
+            answer.close()
+
+
+async def test_what_is_held_for_a_request_is_given_back_whatever_came_of_it(service: Service) -> None:
+    await service.start(access=access(limits=LimitsSettings(connections=1)), max_connections=1)
+    for headers in ({}, SSE):
+        bodies: list[dict[str, Any]] = [service.message(), {}, service.message(conversation_id="conv_0")]
+        for body in bodies:
+            async with service.http.post("/api/chat", json=body, headers=headers) as response:
+                await response.read()
+                assert response.status in {200, 400, 404}
+    for path in ("/api/me/export", "/api/conversations/conv_0/events"):
+        async with service.http.get(path) as response:
+            await response.read()
+            assert response.status in {200, 404}
+    await asyncio.sleep(0.01)
+    runtime = service.replica.runtime
+    assert (runtime.num_connections, runtime.connections._open, runtime.personal._busy) == (0, {}, set())
+
+
+async def test_a_person_has_one_export_or_erasure_at_a_time(service: Service) -> None:
+    await service.start()
+    runtime = service.replica.runtime
+    async with service.http.get("/api/session") as response:
+        name = (await response.json())["principal_id"]
+    runtime.personal._busy.add(name)
+    await service.get("/api/me/export", status=429)
+    async with service.http.delete("/api/me/data") as response:
+        assert response.status == 429
+    runtime.personal._busy.clear()
+    async with service.http.delete("/api/me/data") as response:
+        assert response.status == 200
+
+
 async def _stop_nothing(*_: object) -> None:
     """Take a while: longer than the test."""

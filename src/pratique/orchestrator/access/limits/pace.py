@@ -1,4 +1,7 @@
-"""Counts of one replica that need no store: frames on a socket, open connections, new sessions by address. Pure."""
+"""Counts of one replica that need no store. Pure.
+
+Frames on a socket, requests over HTTP, open connections, what may be done once at a time, new sessions by address.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,18 @@ if TYPE_CHECKING:
     from pratique.orchestrator.access.principal import Principal
     from pratique.orchestrator.access.settings import LimitsSettings
 
-__all__ = ["Connections", "FramePace", "NewSessions"]
+__all__ = ["CallPace", "Connections", "FramePace", "NewSessions", "OneAtATime"]
 
 _MAX_ADDRESSES: Final = 10_000
+_MAX_CALLERS: Final = 10_000
 _RETRY_SECONDS: Final = 5.0
 
 
 class FramePace:
     """How fast frames may come on one socket: so many at once, then so many a second."""
 
-    def __init__(self, settings: LimitsSettings) -> None:
+    def __init__(self, settings: LimitsSettings, *, limit: str = "frames") -> None:
+        self._limit = limit
         self._rate = settings.frames_per_second
         self._burst = settings.frames_burst
         self._level = 0.0
@@ -40,8 +45,8 @@ class FramePace:
         if self._level + 1 > self._burst:
             self._num_refused += 1
             raise LimitExceededError(
-                f"At most {self._rate:g} frames a second.",
-                limit="frames",
+                f"At most {self._rate:g} {self._limit} a second.",
+                limit=self._limit,
                 retry_after_seconds=(self._level + 1 - self._burst) / self._rate,
                 quota=self._burst,
                 window_seconds=self._burst / self._rate,
@@ -55,8 +60,53 @@ class FramePace:
         return self._num_refused > self._burst
 
 
+class CallPace:
+    """How fast requests may come from each principal: as frames on a socket. The one seen longest ago leaves first."""
+
+    def __init__(self, settings: LimitsSettings) -> None:
+        self._settings = settings
+        self._paces: OrderedDict[str, FramePace] = OrderedDict()
+
+    def verify(self, principal: Principal, now: float) -> None:
+        """Count a request; raise `LimitExceededError` where it is one too many."""
+        name = principal.principal_id
+        if name not in self._paces:
+            self._paces[name] = FramePace(self._settings, limit="requests")
+            if len(self._paces) > _MAX_CALLERS:
+                self._paces.popitem(last=False)
+        self._paces.move_to_end(name)
+        self._paces[name].verify(now)
+
+
+class OneAtATime:
+    """What each principal may do once at a time, on this replica."""
+
+    def __init__(self, name: str) -> None:
+        """Say by `name` what it is: "exports and erasures"."""
+        self._name = name
+        self._busy: set[str] = set()
+
+    @contextmanager
+    def one(self, principal: Principal) -> Iterator[None]:
+        """Do it for as long as the body runs.
+
+        Raises:
+            LimitExceededError: it is being done.
+        """
+        name = principal.principal_id
+        if name in self._busy:
+            raise LimitExceededError(
+                f"Of {self._name}, one at a time.", limit="concurrency", retry_after_seconds=_RETRY_SECONDS, quota=1
+            )
+        self._busy.add(name)
+        try:
+            yield
+        finally:
+            self._busy.discard(name)
+
+
 class Connections:
-    """Open sockets and event streams of each principal, on this replica."""
+    """Open sockets, event streams and requests that wait for a reply, of each principal, on this replica."""
 
     def __init__(self, settings: LimitsSettings) -> None:
         self._settings = settings
