@@ -254,9 +254,9 @@ async def test_who_waits_for_a_reply_counts_among_the_connections(
             assert response.status == (200 if own else 503)
         assert len((await service.get("/api/conversations"))["conversations"]) == 1
         waiting.cancel()
-        [answer] = await asyncio.gather(waiting, return_exceptions=True)
-        if isinstance(answer, aiohttp.ClientResponse):
-            answer.close()
+        await asyncio.wait([waiting])
+        if not waiting.cancelled():
+            waiting.result().close()
 
 
 async def test_what_is_held_for_a_request_is_given_back_whatever_came_of_it(service: Service) -> None:
