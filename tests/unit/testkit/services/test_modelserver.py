@@ -53,8 +53,13 @@ def test_an_event_without_an_object_is_told(data: bytes) -> None:
 def answer_once(listener: socket.socket, answer: bytes) -> None:
     connection, _ = listener.accept()
     with connection:
+        connection.settimeout(30)
         connection.recv(65536)
         connection.sendall(answer)
+        connection.shutdown(socket.SHUT_WR)
+        # What is left unread when a socket is closed makes a reset of its end.
+        while connection.recv(65536):
+            pass
 
 
 @pytest.mark.parametrize(
