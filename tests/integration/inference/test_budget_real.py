@@ -115,7 +115,8 @@ def test_what_is_known_of_each_template(prompts_of: Callable[[str | None], ChatP
         for name, template in {"own": None, "inst": INST, "last": LAST, "trim": TRIMMED, "think": THINKING}.items()
     }
     assert learned["own"] == learned["trim"] == (True, True)
-    assert learned["inst"][1] is False
+    # With INST a question opens its reply itself: "[/INST]" and ":" are one token fewer together.
+    assert learned["inst"] == (False, False)
     assert learned["last"] == (False, False)
     assert learned["think"][0] is False
 

@@ -106,6 +106,17 @@ class Counted(Tokenizer):
         return f"{len(chat)}" * (len(chat) < 2) + super().apply_chat_template(chat, **rest) + "." * (len(chat) == 1)
 
 
+class Inviting(Tokenizer):
+    """A question opens its reply itself: what a reply begins with may join the question's last token."""
+
+    def apply_chat_template(self, chat: list[dict[str, Any]], **rest: Any) -> str:
+        return super().apply_chat_template(chat, **{**rest, "add_generation_prompt": False})
+
+    def turn(self, message: dict[str, Any]) -> str:
+        end = "[/INST]" if message["role"] == "user" else "<|im_end|>"
+        return f"<|im_start|>{message['role']} {message['content']} {end}"
+
+
 class Closed(Tokenizer):
     """Opens no reply."""
 
@@ -180,6 +191,7 @@ def test_a_mark_that_somebody_writes_is_text_too() -> None:
         (Moving(), False, False),
         (Heading(), True, False),
         (Counted(), False, False),
+        (Inviting(), False, True),
         (Closed(), False, False),
         (Numbered(), False, False),
     ],

@@ -149,10 +149,11 @@ class ChatPrompts:
         self._template = Template(tokenizer, self._tokens.escape)
         self._pieces = _Pieces(self._tokens, self._template)
         frames = self._pieces.frames
-        is_exact = frames is not None and all(self._adds_up(frames, probe) for probe in _probes())
-        is_separate = frames is not None and self._tokens.begins_special(frames.reply) is not None
-        self._frames = frames if is_exact and is_separate else None
-        self.costs: PromptCosts = _Costs(self._tokens, self._template, self._pieces, is_exact=is_exact)
+        # Where the reply does not begin with a special token, a prefix may join what is before it: "[/INST]" and ":".
+        if frames is not None and self._tokens.begins_special(frames.reply) is None:
+            frames = None
+        self._frames = frames if frames is not None and all(self._adds_up(frames, one) for one in _probes()) else None
+        self.costs: PromptCosts = _Costs(self._tokens, self._template, self._pieces, is_exact=self._frames is not None)
 
     def encode(self, messages: Sequence[ChatMessage], *, prefix: str = "", tools: str = "") -> list[int]:
         """Return the ids, open for an assistant turn that begins with `prefix`.
