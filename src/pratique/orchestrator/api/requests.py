@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 
     from pratique.orchestrator.access import Principal
 
-__all__ = ["PRINCIPAL", "REMOTE", "BodyTimeoutError", "headers_of", "principal_of", "read_body"]
+__all__ = [
+    "PRINCIPAL",
+    "REMOTE",
+    "BodyTimeoutError",
+    "headers_of",
+    "principal_of",
+    "read_body",
+    "verify_declared_size",
+]
 
 PRINCIPAL = "pratique.principal"
 REMOTE = "pratique.remote"
 _HEADERS = "pratique.headers"
 _BODY_SECONDS = 15.0
+_MAX_DIGITS = 18
 
 
 class BodyTimeoutError(EnvironmentFaultError):
@@ -48,6 +57,14 @@ def principal_of(request: Request) -> Principal:
     return principal
 
 
+def verify_declared_size(content_length: str, *, max_bytes: int) -> None:
+    """Refuse a body before any of it is read; "" where its size is not said. Raises FrameTooLargeError."""
+    if content_length.isdecimal() and int(content_length[:_MAX_DIGITS]) > max_bytes:
+        raise FrameTooLargeError(
+            f"A body has at most {max_bytes} bytes here; this one is said to have {content_length}."
+        )
+
+
 async def read_body(request: Request, *, max_bytes: int) -> bytes:
     """Return the body.
 
@@ -56,9 +73,7 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
         BodyTimeoutError: it did not come in time.
         FrameError: the client left before its end. Nobody reads that; but it is no fault of ours.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:18]) > max_bytes:
-        raise FrameTooLargeError(f"A body has at most {max_bytes} bytes here; this one is said to have {declared}.")
+    verify_declared_size(request.headers.get("content-length", ""), max_bytes=max_bytes)
     chunks: list[bytes] = []
     num_bytes = 0
     try:

@@ -18,6 +18,7 @@ from pratique.orchestrator.protocol.events import ErrorEvent, EventError, Hello,
 from pratique.orchestrator.protocol.frames import Cancel, ClientFrame, Message, Ping, Resume, Retry
 from pratique.orchestrator.protocol.parse import parse_frame
 from pratique.orchestrator.sessions.feed import FeedLostError
+from pratique.orchestrator.sessions.sessions import OverloadedError
 from pratique.orchestrator.sockets import TEXTS
 
 if TYPE_CHECKING:
@@ -61,22 +62,18 @@ class WebSocketEndpoint:
             return
         if principal is None:
             raise RuntimeError("The path of the WebSocket must not be public.")
-        if runtime.num_connections >= runtime.settings.max_connections:
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": "overloaded"})
-            return
-        runtime.num_connections += 1
-        runtime.instruments.connections.labels(transport="websocket").inc()
+        open_now = runtime.instruments.connections.labels(transport="websocket")
+        open_now.inc()
         try:
-            with bound_contextvars(principal_id=principal.principal_id), runtime.connections.one(principal):
+            with bound_contextvars(principal_id=principal.principal_id), runtime.connected(principal):
                 refused = functools.partial(self._admission.refused, scope, principal=principal)
                 texts = scope.get("extensions", {}).get(TEXTS)
                 await _Connection(runtime, principal, receive, send, refused=refused, texts=texts).run()
-        except LimitExceededError as error:
+        except (LimitExceededError, OverloadedError) as error:
             self._admission.refused(scope, error, principal)
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": error.code})
         finally:
-            runtime.num_connections -= 1
-            runtime.instruments.connections.labels(transport="websocket").dec()
+            open_now.dec()
 
 
 class _Connection:

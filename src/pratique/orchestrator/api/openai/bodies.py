@@ -6,9 +6,10 @@ than one read counts among its principal's connections until it is there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pratique.orchestrator.api.openai.vigil import ClientLeftError
+from pratique.orchestrator.api.requests import verify_declared_size
 from pratique.orchestrator.protocol.errors import FrameTooLargeError
 from pratique.orchestrator.sessions.sessions import OverloadedError
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from pratique.orchestrator.api.openai.settings import OpenAiSettings
 
 __all__ = ["Bodies"]
-
-_MAX_DIGITS: Final = 18
 
 
 class Bodies:
@@ -46,9 +45,7 @@ class Bodies:
             OverloadedError: this replica holds as many bytes of bodies as it may.
             ClientLeftError: before it was there.
         """
-        most = self._settings.max_body_bytes
-        if declared.isdecimal() and int(declared[:_MAX_DIGITS]) > most:
-            raise FrameTooLargeError(f"A body has at most {most} bytes here; this one is said to have {declared}.")
+        verify_declared_size(declared, max_bytes=self._settings.max_body_bytes)
         body = bytearray()
         try:
             if await self._read_next(receive, body):
