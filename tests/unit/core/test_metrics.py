@@ -74,3 +74,11 @@ def test_what_is_counted_elsewhere_is_told_before_the_figures_are_read() -> None
     metrics.before_scrape(lambda: metrics.gauge(level).set(next(numbers)))
     assert "test_level 3.0" in metrics.render().decode()
     assert metrics.registry.get_sample_value("test_level") == 5
+
+
+def test_total_is_told_to_its_counter_before_the_figures_are_read() -> None:
+    metrics = Metrics()
+    total = metrics.total(metrics.counter(define("test_summed_total", Kind.COUNTER)))
+    for _ in range(3):
+        total.value += 2
+        assert metrics.registry.get_sample_value("test_summed_total") == total.value

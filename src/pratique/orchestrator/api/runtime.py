@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pratique.core.clock import Clock
-    from pratique.core.metrics import Metrics
+    from pratique.core.metrics import Metrics, Total
     from pratique.orchestrator.access import Authenticator, Principal
     from pratique.orchestrator.access.audit import AuditLog
     from pratique.orchestrator.access.limits.interface import Limiter
@@ -50,10 +50,18 @@ class ApiInstruments:
     def __init__(self, metrics: Metrics) -> None:
         self.connections = metrics.gauge(catalogue.CONNECTIONS)
         self.connections_cut = metrics.counter(catalogue.CONNECTIONS_CUT)
-        self.events_sent = metrics.counter(catalogue.EVENTS_SENT)
+        self._metrics = metrics
+        self._events_sent: dict[str, Total] = {}
         self.frames_refused = metrics.counter(catalogue.FRAMES_REFUSED)
         self.http_requests = metrics.counter(catalogue.HTTP_REQUESTS)
         self.limits_reached = metrics.counter(LIMITS_REACHED)
+
+    def events_sent(self, transport: str) -> Total:
+        """Return what counts the events sent by a transport, the same for all of its connections."""
+        if transport not in self._events_sent:
+            counter = self._metrics.counter(catalogue.EVENTS_SENT).labels(transport=transport)
+            self._events_sent[transport] = self._metrics.total(counter)
+        return self._events_sent[transport]
 
 
 @dataclass(kw_only=True)

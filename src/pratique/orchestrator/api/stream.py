@@ -158,7 +158,7 @@ class EventStream:
         self._send_now = send_now
         self._outbox = Outbox(runtime.settings.slow_reader_bytes)
         self._stall_seconds = 2 * runtime.settings.heartbeat_seconds
-        self._sent = runtime.instruments.events_sent.labels(transport=transport)
+        self._sent = runtime.instruments.events_sent(transport)
 
     def say(self, event: ServerEvent) -> None:
         """Send an event of the connection itself.
@@ -205,7 +205,7 @@ class EventStream:
     def _relay(self, generation_id: GenerationId, entries: Sequence[LogEntry]) -> None:
         """Send events of a reply as they come: at once where the client takes them."""
         if self._send_now is not None and self._outbox.is_clear and self._send_now([entry.data for entry in entries]):
-            self._sent.inc(len(entries))
+            self._sent.value += len(entries)
             return
         for entry in entries:
             self._outbox.offer(Outgoing(entry.data, cursor=f"{generation_id}:{entry.seq}"))
@@ -227,7 +227,7 @@ class EventStream:
                     await self._write(batch)
             except TimeoutError as error:
                 raise CloseConnectionError(TRY_AGAIN_LATER, "slow_reader") from error
-            self._sent.inc(len(batch))
+            self._sent.value += len(batch)
             self._outbox.sent(batch)
 
     def verify_credential(self) -> None:

@@ -28,8 +28,6 @@ from pratique.core.catalogue.cache import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prometheus_client import Counter
-
     from pratique.core.metrics import Metrics
 
 __all__ = ["SAMPLE", "Instruments"]
@@ -38,29 +36,13 @@ SAMPLE: Final = 256
 """A power of two."""
 
 
-class _Total:
-    """A number that only grows, and how much of it its counter knows."""
-
-    __slots__ = ("_counter", "_told", "value")
-
-    def __init__(self, counter: Counter) -> None:
-        self.value = 0
-        self._told = 0
-        self._counter = counter
-
-    def tell(self) -> None:
-        value = self.value
-        self._counter.inc(value - self._told)
-        self._told = value
-
-
 class Instruments:
     """Made once per reader. `size` says how many entries and bytes L1 holds."""
 
     def __init__(self, metrics: Metrics, *, size: Callable[[], tuple[int, int]]) -> None:
-        self.l1_hits = _Total(metrics.counter(L1_HIT))
-        self.l1_misses = _Total(metrics.counter(L1_MISS))
-        self.flights_joined = _Total(metrics.counter(CACHE_FLIGHTS_JOINED))
+        self.l1_hits = metrics.total(metrics.counter(L1_HIT))
+        self.l1_misses = metrics.total(metrics.counter(L1_MISS))
+        self.flights_joined = metrics.total(metrics.counter(CACHE_FLIGHTS_JOINED))
         self._l2 = {True: metrics.counter(L2_HIT), False: metrics.counter(L2_MISS)}
         self._db_read = metrics.counter(DB_READ)
         seconds = metrics.histogram(CACHE_LAYER_SECONDS)
@@ -91,8 +73,6 @@ class Instruments:
         self._evictions.labels(reason).inc()
 
     def _tell(self) -> None:
-        for total in (self.l1_hits, self.l1_misses, self.flights_joined):
-            total.tell()
         num_entries, num_bytes = self._size()
         self._entries.set(num_entries)
         self._bytes.set(num_bytes)

@@ -21,5 +21,5 @@ class Instruments:
         self.first_token_seconds = metrics.histogram(catalogue.FIRST_TOKEN_SECONDS)
         self.losses = metrics.counter(catalogue.UPSTREAM_LOSSES)
         self.takeovers = metrics.counter(catalogue.TAKEOVERS)
-        self.log_writes = metrics.counter(catalogue.LOG_WRITES)
+        self.log_writes = metrics.total(metrics.counter(catalogue.LOG_WRITES))
         self.log_failures = metrics.counter(catalogue.LOG_FAILURES)

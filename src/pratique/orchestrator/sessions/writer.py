@@ -251,7 +251,7 @@ class LogWriter:
 
     def _written(self, receipt: WriteReceipt) -> None:
         self._last_write = self._clock.monotonic()
-        self._instruments.log_writes.inc()
+        self._instruments.log_writes.value += 1
         if self._retry_at is not None:
             self._retry_at = None
             _logger.info("generation_log_recovered", generation_id=self._lease.generation_id)
