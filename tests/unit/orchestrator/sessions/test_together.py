@@ -170,3 +170,17 @@ async def test_closing_tells_those_who_wait() -> None:
         await waiting
     assert server.num_out == 0
     await together.aclose()
+
+
+async def test_who_cannot_take_its_answer_keeps_nobody_elses_from_them() -> None:
+    together, told = over(Server()), list[bytes]()
+    begun = together.begun([], [])
+
+    def fails(_: object) -> None:
+        raise ZeroDivisionError
+
+    together.tell(begun, [b"1"], fails)
+    together.tell(begun, [b"2"], told.append)
+    assert told == []
+    assert await together.run([], [b"3"]) == b"3"
+    assert told == [b"2"]

@@ -10,19 +10,22 @@ import asyncio
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from pratique.core.events import get_logger
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import redis.asyncio
 
 __all__ = ["BegunCommand", "ScriptTogether"]
 
+_logger = get_logger("sessions")
 _MOST_AT_ONCE: Final = 256
 
 
@@ -32,6 +35,12 @@ class BegunCommand:
 
     num_parts: int
     packed: bytes
+
+
+class _Asked(NamedTuple):
+    command: bytes
+    told: Callable[[Any], None]
+    is_over: Callable[[], bool] | None
 
 
 class ScriptTogether:
@@ -49,7 +58,7 @@ class ScriptTogether:
         self._script = script
         self._deadline_seconds = deadline_seconds
         self._sha = hashlib.sha1(script.encode()).hexdigest().encode()  # noqa: S324 - EVALSHA's name for it
-        self._waiting: list[tuple[bytes, asyncio.Future[Any]]] = []
+        self._waiting: list[_Asked] = []
         self._running: asyncio.Task[None] | None = None
 
     async def run(self, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Any:  # noqa: ANN401 - as redis-py has it
@@ -65,14 +74,38 @@ class ScriptTogether:
         parts = [b"EVALSHA", self._sha, b"%d" % len(keys), *keys, *arguments]
         return BegunCommand(len(parts), _packed(parts))
 
-    def ask(self, begun: BegunCommand, arguments: Sequence[bytes]) -> asyncio.Future[Any]:
-        """Run a call with these arguments at its end; the future gets what `run` returns or raises."""
+    async def ask(self, begun: BegunCommand, arguments: Sequence[bytes]) -> Any:  # noqa: ANN401 - as redis-py has it
+        """Run a call with these arguments at its end; raises like `run`."""
         found = asyncio.get_running_loop().create_future()
+
+        def told(said: Any) -> None:  # noqa: ANN401 - as redis-py has it
+            if found.done():
+                return
+            if isinstance(said, Exception):
+                found.set_exception(said)
+            else:
+                found.set_result(said)
+
+        self.tell(begun, arguments, told, is_over=found.done)
+        return await found
+
+    def tell(
+        self,
+        begun: BegunCommand,
+        arguments: Sequence[bytes],
+        told: Callable[[Any], None],
+        *,
+        is_over: Callable[[], bool] | None = None,
+    ) -> None:
+        """Run a call with these arguments at its end, and tell what `run` returns or raises: later, and once.
+
+        Nothing is made here that waits, for what is asked many times a second. `is_over` says that nobody wants it any
+        more.
+        """
         size = begun.num_parts + len(arguments)
-        self._waiting.append((b"*%d\r\n%b%b" % (size, begun.packed, _packed(arguments)), found))
+        self._waiting.append(_Asked(b"*%d\r\n%b%b" % (size, begun.packed, _packed(arguments)), told, is_over))
         if self._running is None:
             self._running = asyncio.ensure_future(self._run_all())
-        return found
 
     async def aclose(self) -> None:
         """End what is under way; those who wait are told."""
@@ -81,36 +114,29 @@ class ScriptTogether:
             await asyncio.gather(self._running, return_exceptions=True)
 
     async def _run_all(self) -> None:
-        batch: list[tuple[bytes, asyncio.Future[Any]]] = []
+        batch: list[_Asked] = []
         try:
             while self._waiting:
-                batch = [one for one in self._waiting[:_MOST_AT_ONCE] if not one[1].done()]
+                batch = [one for one in self._waiting[:_MOST_AT_ONCE] if one.is_over is None or not one.is_over()]
                 del self._waiting[:_MOST_AT_ONCE]
                 if batch:
                     await self._run(batch)
+                    batch = []
         finally:
             self._running = None
-            for _, found in (*batch, *self._waiting):
-                if not found.done():
-                    found.set_exception(RedisConnectionError("The log was closed."))
-            self._waiting.clear()
+            closed, self._waiting = [*batch, *self._waiting], []
+            _tell_all(closed, [RedisConnectionError("The log was closed.")] * len(closed))
 
-    async def _run(self, batch: Sequence[tuple[bytes, asyncio.Future[Any]]]) -> None:
+    async def _run(self, batch: Sequence[_Asked]) -> None:
         results: Sequence[Any]
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                results = await self._ask([command for command, _ in batch])
+                results = await self._ask([one.command for one in batch])
         except TimeoutError:
             results = [RedisTimeoutError(f"No answer within {self._deadline_seconds:g} s.")] * len(batch)
         except (RedisError, OSError) as error:
             results = [error] * len(batch)
-        for (_, found), result in zip(batch, results, strict=True):
-            if found.done():
-                continue
-            if isinstance(result, Exception):
-                found.set_exception(result)
-            else:
-                found.set_result(result)
+        _tell_all(batch, results)
 
     async def _ask(self, commands: Sequence[bytes]) -> Sequence[Any]:
         try:
@@ -138,6 +164,15 @@ class ScriptTogether:
                 raise
             finally:
                 await pool.release(connection)
+
+
+def _tell_all(asked: Sequence[_Asked], results: Sequence[Any]) -> None:
+    for one, result in zip(asked, results, strict=True):
+        try:
+            one.told(result)
+        except Exception:
+            # A fault of one who asked must not keep the others' answers from them.
+            _logger.exception("answer_of_the_log_not_taken")
 
 
 @contextmanager

@@ -39,7 +39,6 @@ from pratique.orchestrator.sessions.log.interface import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = ["ValkeyLog"]
@@ -339,13 +338,15 @@ class _ValkeyPen:
         self._begun = begun
 
     def write(self, entries: Sequence[LogEntry], told: Callable[[WriteReceipt | PratiqueError], None]) -> None:
-        found = self._script.ask(self._begun, _rest_of(entries))
-        found.add_done_callback(lambda found: told(self._read(found)))
+        self._script.tell(self._begun, _rest_of(entries), lambda said: told(self._read(said)))
 
-    def _read(self, found: asyncio.Future[Any]) -> WriteReceipt | PratiqueError:
+    def _read(self, said: Any) -> WriteReceipt | PratiqueError:  # noqa: ANN401 - as redis-py has it
+        if isinstance(said, int):
+            return _RECEIPTS[said]
         try:
             with _translated():
-                said = found.result()
+                if isinstance(said, Exception):
+                    raise said
             return _receipt_of(self._lease, said)
         except PratiqueError as error:
             return error
