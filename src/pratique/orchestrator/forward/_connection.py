@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
 from pratique.orchestrator.forward.interface import ForwardTimeoutError, ForwardUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Connection", "StaleConnectionError"]
 
@@ -34,6 +37,11 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         """With lower-case names."""
+        self.listener: Callable[[bytes], bool] | None = None
+        """Called with a piece of this exchange's body as it comes, unless others wait; True: it needs no `read`.
+
+        It must not raise.
+        """
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
@@ -114,6 +122,7 @@ class Connection(asyncio.Protocol):
 
     def rest(self) -> None:
         """End the exchange; it waits for the next one."""
+        self.listener = None
         self._is_busy = False
         self._has_served = True
         self._due = math.inf
@@ -122,6 +131,7 @@ class Connection(asyncio.Protocol):
     def abort(self, error: ForwardUnavailableError | None = None) -> None:
         """Cut it: the exchange, where there is one, ends with the error."""
         self._fail(error or ForwardUnavailableError("The request was given up."))
+        self.listener = None
         self._disarm()
         if self._transport is not None:
             self._transport.abort()
@@ -187,6 +197,8 @@ class Connection(asyncio.Protocol):
         if self._has_end:
             return
         self._num_overhead_bytes = 0
+        if self.listener is not None and not self._pieces and self.listener(body):
+            return
         self._pieces.append(body)
         self._num_buffered += len(body)
         if self._num_buffered > _MAX_BUFFERED_BYTES and not self._is_paused and self._transport is not None:

@@ -24,7 +24,7 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from pratique.orchestrator.models.instruments import ModelInstruments
@@ -101,6 +101,10 @@ class _PooledStream:
     def __anext__(self) -> Awaitable[UpstreamEvent]:
         # Past the start there is nothing to add, and a coroutine around each token costs.
         return self._stream.__anext__() if self._has_started and self._stream is not None else self._next()
+
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        if self._stream is not None:
+            self._stream.hand_on(take)
 
     async def _next(self) -> UpstreamEvent:
         if self._stream is None or self._routed is None:

@@ -140,7 +140,7 @@ class Producer:
             self._workshop,
             self._record,
             self._transcript,
-            emit=writer.emit,
+            writer,
             resumed_because="orchestrator_lost" if self._is_takeover else "model_server_lost",
         )
         async with _running(writer, self.stop) as writing:

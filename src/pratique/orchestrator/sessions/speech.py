@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pratique.core.events import get_logger
 from pratique.orchestrator.protocol.events import EventError, FinishReason, ReplyDetails, Source, Turn, Usage
@@ -26,19 +26,21 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from pratique.orchestrator.conversations.interface import GenerationRecord
     from pratique.orchestrator.retrieval.interface import Passage
     from pratique.orchestrator.sessions.attempts import Attempt
-    from pratique.orchestrator.sessions.log.interface import LogEntry
     from pratique.orchestrator.sessions.transcript import Transcript
     from pratique.orchestrator.sessions.workshop import Workshop
+    from pratique.orchestrator.sessions.writer import LogWriter
     from pratique.orchestrator.upstream.interface import HistoryTurn
 
 __all__ = ["Ending", "Speech"]
 
 _logger = get_logger("sessions")
+_EVENT_BYTES: Final = 512
+"""More than an event has beside its text."""
+_CHARACTER_BYTES: Final = 6
+"""The most that a character has in JSON: \\u0000."""
 _UPSTREAM_ERRORS = (
     UpstreamUnavailableError,
     UpstreamInterruptedError,
@@ -64,14 +66,14 @@ class Speech:
         workshop: Workshop,
         record: GenerationRecord,
         transcript: Transcript,
+        writer: LogWriter,
         *,
-        emit: Callable[[LogEntry | None], Awaitable[None]],
         resumed_because: str,
     ) -> None:
         self._workshop = workshop
         self._record = record
         self._transcript = transcript
-        self._emit = emit
+        self._writer = writer
         self._reason = resumed_because
         self._began = workshop.clock.monotonic()
         self._was_silent = not transcript.has_text
@@ -79,7 +81,7 @@ class Speech:
         self._degraded: tuple[str, ...] = ()
 
     async def run(self) -> Ending:
-        """Speak to the end. Raises what `emit` raises, and what the store raises when it is asked for the history."""
+        """Speak to the end. Raises what the writer's `emit` raises, and the store when it is asked for the history."""
         query, history = await self._recall_conversation()
         self._passages = await self._retrieve(query)
         attempts = Attempts(self._workshop.settings.limits, num_losses=self._transcript.num_continued)
@@ -152,7 +154,7 @@ class Speech:
         async with self._workshop.upstream.open(request) as stream:
             async for event in stream:
                 if isinstance(event, UpstreamStart):
-                    await self._emit(
+                    await self._writer.emit(
                         self._transcript.continued(self._reason)
                         if is_continuation
                         else self._transcript.started(event, self._details(event))
@@ -161,6 +163,8 @@ class Speech:
                     await self._say(event.text, attempts)
                     if self._is_too_large():
                         return Ending(finish_reason=FinishReason.LENGTH, usage=self.usage())
+                    if self._transcript.num_tokens > num_before:
+                        stream.hand_on(self._take)
                 else:
                     return self._complete(event, num_before)
         raise UpstreamInterruptedError("The model server's stream was over before the end of the reply.")
@@ -173,7 +177,15 @@ class Speech:
             self._was_silent = False
             waited = self._workshop.clock.monotonic() - self._began
             self._workshop.instruments.first_token_seconds.observe(waited)
-        await self._emit(self._transcript.token(text))
+        await self._writer.emit(self._transcript.token(text))
+
+    def _take(self, text: str) -> bool:
+        """Take text in the callback that it came with; False for what `_say` is to wait with, or the last one."""
+        num_bytes = self._transcript.num_bytes + _CHARACTER_BYTES * len(text) + _EVENT_BYTES
+        if not text or num_bytes >= self._workshop.settings.max_bytes or not self._writer.has_room:
+            return False
+        self._writer.offer(self._transcript.token(text))
+        return True
 
     def _complete(self, end: UpstreamEnd, num_before: int) -> Ending:
         # What earlier attempts said is part of the prompt of this one; it is counted as said, once.

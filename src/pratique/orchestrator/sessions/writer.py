@@ -100,6 +100,7 @@ class LogWriter:
         self._instruments = instruments
         self._pending: list[LogEntry] = []
         self._logged_seq = lease.last_seq
+        self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._last_write = clock.monotonic()
@@ -127,13 +128,22 @@ class LogWriter:
         """
         if entry is None:
             return
+        self.offer(entry)
+        if len(self._pending) > self._settings.max_pending:
+            await self.settle()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether an event can be offered, and nobody has to wait for the log."""
+        return len(self._pending) < self._settings.max_pending
+
+    def offer(self, entry: LogEntry) -> None:
+        """Hand over the next event, where there is room."""
         self._pending.append(entry)
         if self._is_running and not self._is_resting:
             # At once, together with what else is said at this moment: a start comes with its first token.
             self._is_resting = True
-            asyncio.get_running_loop().call_soon(self._window_ended)
-        if len(self._pending) > self._settings.max_pending:
-            await self.settle()
+            self._loop.call_soon(self._window_ended)
 
     async def settle(self) -> None:
         """Return when everything handed over is in the log (or its server is away) and before the readers.

@@ -17,6 +17,7 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from pratique.orchestrator.upstream.interface import Upstream, UpstreamRequest, UpstreamStream
@@ -95,6 +96,17 @@ class _TimedStream:
             self._phase = TimeoutPhase.INTER_TOKEN
             self._begin_wait(self._loop.time() + self._deadlines.inter_token_seconds)
         return event
+
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        seconds, now = self._deadlines.inter_token_seconds, self._loop.time
+
+        def take_in_time(text: str) -> bool:
+            if not take(text):
+                return False
+            self._begin_wait(now() + seconds)
+            return True
+
+        self._stream.hand_on(take_in_time)
 
     def _begin_wait(self, until: float) -> None:
         self._phase_until = until

@@ -33,7 +33,7 @@ from pratique.orchestrator.upstream.interface import (
 from pratique.orchestrator.upstream.sse import SseMessage, SseParser
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 __all__ = ["HttpUpstream"]
@@ -77,6 +77,8 @@ class _ErrorBody(msgspec.Struct):
 
 
 _decode_token: Final = msgspec.json.Decoder(_Token).decode
+_PLAIN: Final = b"event: token\ndata: "
+_PLAIN_LINES: Final = 3
 
 
 class HttpUpstream:
@@ -106,6 +108,7 @@ class _HttpStream:
         self._parser = SseParser()
         self._messages: deque[SseMessage] = deque()
         self._has_ended = False
+        self._take: Callable[[str], bool] | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -134,6 +137,7 @@ class _HttpStream:
             while self._messages:
                 event = _event_of(self._messages.popleft())
                 if event is not None:
+                    self._take = None
                     self._has_ended = isinstance(event, UpstreamEnd)
                     return event
             if self._connection is None:
@@ -147,6 +151,26 @@ class _HttpStream:
                 raise UpstreamInterruptedError("The model server's stream was cut.")
             self._messages.extend(self._parser.feed(chunk))
         raise StopAsyncIteration
+
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        self._take = take
+        if self._connection is not None:
+            self._connection.listener = self._hear
+
+    def _hear(self, body: bytes) -> bool:
+        """Hand on what came, in the connection's own callback; False leaves it to who waits for an event.
+
+        Only what is text as servers write it, a whole event for itself, and has nothing before it that still waits.
+        """
+        if self._take is None or self._messages or not self._parser.is_between_events:
+            return False
+        if not (body.startswith(_PLAIN) and body.endswith(b"\n\n") and body.count(b"\n") == _PLAIN_LINES):
+            return False
+        try:
+            text = _decode_token(body[len(_PLAIN) :]).text
+        except msgspec.MsgspecError:
+            return False
+        return self._take(text)
 
     async def _ask(self, *, is_fresh: bool) -> Connection:
         try:

@@ -20,7 +20,7 @@ from pratique.core.ids import ConversationId
 from pratique.orchestrator.protocol.events import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
 __all__ = [
@@ -194,6 +194,15 @@ class UpstreamStream(Protocol):
 
     def __anext__(self) -> Awaitable[UpstreamEvent]:
         """Return the next event; StopAsyncIteration only after the end. Raises the errors above."""
+        ...
+
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        """From now on call `take` with text as it comes, where a stream can: no task is woken for it.
+
+        For who has got text and before it asks for the next event. What `take` does not take (it returns False), and
+        all that is no text, is the next event as ever; then this is over until it is called again. `take` must not
+        raise or wait. Nothing overtakes anything.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -20,7 +20,7 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
 
     from pratique.orchestrator.upstream.interface import UpstreamRequest, UpstreamStream
@@ -102,6 +102,7 @@ class _ScriptedStream:
         self._request = request
         self._steps = deque(steps)
         self._is_over = False
+        self._take_text: Callable[[str], bool] | None = None
 
     async def __aenter__(self) -> Self:
         # An error before the first event is one that the request itself is answered with.
@@ -123,13 +124,19 @@ class _ScriptedStream:
     async def __anext__(self) -> UpstreamEvent:
         while self._steps:
             event = await self._take(self._steps.popleft())
+            if isinstance(event, UpstreamToken) and self._take_text is not None and self._take_text(event.text):
+                continue
             if event is not None:
+                self._take_text = None
                 self._is_over = isinstance(event, UpstreamEnd)
                 return event
         if self._is_over:
             raise StopAsyncIteration
         self._is_over = True
         raise UpstreamInterruptedError("The script ends here, without an end of the reply.")
+
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        self._take_text = take
 
     async def _take(self, step: Step) -> UpstreamEvent | None:
         if isinstance(step, Exception):

@@ -31,6 +31,11 @@ class SseParser:
         self._data: list[bytes] = []
         self._num_bytes = 0
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether what comes next begins an event."""
+        return not self._rest and not self._num_bytes
+
     def feed(self, chunk: bytes) -> list[SseMessage]:
         """Return the messages that this chunk completes.
 

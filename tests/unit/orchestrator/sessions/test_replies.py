@@ -20,6 +20,7 @@ from pratique.orchestrator.protocol.events import FinishReason, TurnStatus
 from pratique.orchestrator.sessions.feed import FeedLostError
 from pratique.orchestrator.sessions.log.interface import LogLimits, LogUnavailableError
 from pratique.orchestrator.sessions.sessions import DrainingError, OverloadedError
+from pratique.orchestrator.sessions.writer import WriterSettings
 from pratique.orchestrator.upstream.interface import (
     UpstreamEnd,
     UpstreamInterruptedError,
@@ -210,6 +211,36 @@ async def test_reply_that_outgrows_its_log_ends_there(house: House, reader: Read
     await reader.read(sessions.begin(begun.generation))
     assert reader.ended.finish_reason is FinishReason.LENGTH
     assert WHOLE.startswith(reader.text)
+    assert reader.text == await stored_text(house, begun)
+
+
+async def test_model_that_outruns_the_log_is_not_read_on_until_there_is_room(house: House, reader: Reader) -> None:
+    words = [UpstreamToken(f"{number} ") for number in range(2000)]
+    steps: list[Any] = [START, *words, UpstreamEnd(finish_reason="stop", prompt_tokens=3, completion_tokens=2000)]
+    house.upstream = ScriptedUpstream([steps])
+    append, gate = house.log.append, asyncio.Event()
+
+    async def gated(*arguments: Any) -> Any:
+        await gate.wait()
+        return await append(*arguments)
+
+    house.log.append = gated
+    sessions = await house.replica()
+    begun = await house.say(max_tokens=2000)
+    opened: list[Any] = []
+    open_stream = house.upstream.open
+
+    def opening(request: Any) -> Any:
+        opened.append(open_stream(request))
+        return opened[-1]
+
+    house.upstream.open = opening
+    feed = sessions.begin(begun.generation)
+    await asyncio.sleep(0.05)  # less than after which the log counts as away
+    assert len(opened[0]._steps) > 2000 - WriterSettings().max_pending - 10
+    gate.set()
+    await reader.read(feed)
+    assert reader.text == "".join(word.text for word in words)
     assert reader.text == await stored_text(house, begun)
 
 

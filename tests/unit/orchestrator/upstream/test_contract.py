@@ -22,11 +22,12 @@ from pratique.orchestrator.upstream.interface import (
     UpstreamRefusedError,
     UpstreamRequest,
     UpstreamStart,
+    UpstreamStream,
     UpstreamTimeoutError,
     UpstreamToken,
     UpstreamUnavailableError,
 )
-from pratique.orchestrator.upstream.scripted import Hang, ScriptedUpstream, echo_text
+from pratique.orchestrator.upstream.scripted import Hang, Pause, ScriptedUpstream, echo_text
 
 pytestmark = pytest.mark.unit
 
@@ -169,6 +170,93 @@ async def test_deadlines_leave_a_punctual_reply_alone(play: Play, ask: Ask) -> N
         timed = UpstreamWithDeadlines(upstream, Deadlines())
         assert await collect(timed, ask()) == [START, UpstreamToken("a"), END]
         await timed.aclose()
+
+
+def taking(into: list[str]) -> Callable[[str], bool]:
+    """Return what takes all text."""
+
+    def take(text: str) -> bool:
+        into.append(text)
+        return True
+
+    return take
+
+
+async def hand_on(stream: UpstreamStream, take: Callable[[str], bool]) -> list[UpstreamEvent]:
+    """Read a stream whose text goes to `take` once there was any; return what came as events."""
+    events = []
+    async for event in stream:
+        events.append(event)
+        if isinstance(event, UpstreamToken):
+            stream.hand_on(take)
+    return events
+
+
+async def test_text_is_handed_on_and_all_else_is_the_next_event(play: Play, ask: Ask) -> None:
+    words = [UpstreamToken(f"w{number}") for number in range(5)]
+    taken: list[str] = []
+    async with play([START, *words, END]) as (upstream, _), upstream.open(ask()) as stream:
+        # Some may have come together with the first: those are the next events, before what is handed on.
+        said = await hand_on(stream, taking(taken))
+    assert said[0] == START
+    assert said[-1] == END
+    assert text_of(said) + "".join(taken) == "w0w1w2w3w4"
+
+
+async def test_text_that_is_not_taken_is_the_next_event_and_nothing_overtakes_it(play: Play, ask: Ask) -> None:
+    words = [[Pause(0.01), UpstreamToken(f"w{number}")] for number in range(6)]
+    seen: list[str] = []
+
+    def take(text: str) -> bool:
+        if text in {"w2", "w3", "w5"}:
+            return False
+        seen.append(f"taken {text}")
+        return True
+
+    async with play([START, *(step for word in words for step in word), END]) as (upstream, _):
+        timed = UpstreamWithDeadlines(upstream, Deadlines())
+        async with timed.open(ask()) as stream:
+            async for event in stream:
+                if isinstance(event, UpstreamToken):
+                    seen.append(f"event {event.text}")
+                    stream.hand_on(take)
+    assert seen == ["event w0", "taken w1", "event w2", "event w3", "taken w4", "event w5"]
+
+
+async def test_text_that_is_handed_on_moves_the_deadline_and_silence_after_it_is_late(play: Play, ask: Ask) -> None:
+    words = [step for number in range(8) for step in (Pause(0.03), UpstreamToken(f"w{number}"))]
+    taken: list[str] = []
+    async with play([START, *words, Hang()]) as (upstream, script):
+        timed = UpstreamWithDeadlines(upstream, Deadlines(inter_token_seconds=0.15))
+        with pytest.raises(UpstreamTimeoutError) as late:
+            async with timed.open(ask()) as stream:
+                await hand_on(stream, taking(taken))
+        async with asyncio.timeout(2):
+            await script.was_aborted.wait()
+    assert late.value.phase is TimeoutPhase.INTER_TOKEN
+    assert taken == [f"w{number}" for number in range(1, 8)]
+
+
+async def test_who_is_cancelled_while_text_is_handed_on_gets_no_more_of_it(play: Play, ask: Ask) -> None:
+    words = [step for number in range(1000) for step in (Pause(0.001), UpstreamToken("w"))]
+    taken: list[str] = []
+    async with play([START, *words]) as (upstream, script):
+
+        async def read() -> None:
+            async with upstream.open(ask()) as stream:
+                await hand_on(stream, taking(taken))
+
+        reading = asyncio.ensure_future(read())
+        async with asyncio.timeout(2):
+            while not taken:  # noqa: ASYNC110 - who takes text signals nobody
+                await asyncio.sleep(0.001)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        num_taken = len(taken)
+        async with asyncio.timeout(2):
+            await script.was_aborted.wait()
+        assert len(taken) == num_taken
 
 
 class Clashing:

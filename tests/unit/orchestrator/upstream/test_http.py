@@ -13,15 +13,17 @@ import pytest
 from pratique.orchestrator.upstream.discipline.verdicts import Health, assess_health, was_taken
 from pratique.orchestrator.upstream.http import HttpUpstream
 from pratique.orchestrator.upstream.interface import (
+    UpstreamEnd,
     UpstreamEvent,
     UpstreamGarbledError,
     UpstreamInterruptedError,
     UpstreamRefusedError,
     UpstreamRequest,
+    UpstreamStart,
     UpstreamToken,
     UpstreamUnavailableError,
 )
-from pratique.orchestrator.upstream.scripted import ScriptedUpstream
+from pratique.orchestrator.upstream.scripted import Pause, ScriptedUpstream, Step
 from pratique.orchestrator.upstream.scripted_server import ScriptedModelServer
 from pratique.orchestrator.upstream.sse import SseMessage, SseParser
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.unit
 
 Ask = Callable[..., UpstreamRequest]
+_END = UpstreamEnd(finish_reason="stop", prompt_tokens=1, completion_tokens=2)
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 END = b'event: end\ndata: {"finish_reason":"stop","prompt_tokens":1,"completion_tokens":1}\n\n'
 
@@ -63,6 +66,20 @@ async def answering(*raw: bytes) -> AsyncIterator[HttpUpstream]:
 async def collect(upstream: HttpUpstream, request: UpstreamRequest) -> list[UpstreamEvent]:
     async with upstream.open(request) as stream:
         return [event async for event in stream]
+
+
+def _slowly(*words: str) -> list[Step]:
+    return [step for word in words for step in (Pause(0.01), UpstreamToken(word))]
+
+
+def taking(into: list[str]) -> Callable[[str], bool]:
+    """Return what takes all text."""
+
+    def take(text: str) -> bool:
+        into.append(text)
+        return True
+
+    return take
 
 
 def refusing(status: int, body: bytes, kind: str = "text/plain") -> bytes:
@@ -132,6 +149,66 @@ async def test_events_of_a_later_version_and_comments_are_passed_over(ask: Ask) 
         events = await collect(upstream, ask())
     assert events[0] == UpstreamToken("a")
     assert len(events) == 2
+
+
+def token(text: str) -> bytes:
+    return b'event: token\ndata: {"text":"%b"}\n\n' % text.encode()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [token("b"), token("c"), END],
+        [token("b")[:9], token("b")[9:], token("c"), END],
+        [token("b") + token("c")[:20], token("c")[20:] + END],
+        [token("b") + token("c") + END],
+        [b": keep-alive\n\n", token("b").replace(b"\n", b"\r\n"), token("c") + END],
+        [b'data: {"text":"b"}\nevent: token\n\n', token("c"), END],
+        [b"event: trace\n", token("b"), token("c"), END],
+    ],
+)
+async def test_text_is_handed_on_in_order_however_it_is_cut(ask: Ask, pieces: list[bytes]) -> None:
+    said: list[str] = []
+    async with answering(STREAM + token("a"), *pieces) as upstream, upstream.open(ask()) as stream:
+        async for event in stream:
+            if isinstance(event, UpstreamToken):
+                said.append(event.text)
+                stream.hand_on(taking(said))
+    assert said == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("wrong", [b'event: token\ndata: {"text":1}\n\n', b"event: token\ndata: {\n\n"])
+async def test_garbled_text_ends_a_stream_that_is_handed_on(ask: Ask, wrong: bytes) -> None:
+    taken: list[str] = []
+    async with (
+        answering(STREAM + token("a"), token("b"), wrong, token("c")) as upstream,
+        upstream.open(ask()) as stream,
+    ):
+        await stream.__anext__()
+        stream.hand_on(taking(taken))
+        with pytest.raises(UpstreamGarbledError):
+            await stream.__anext__()
+    assert taken == ["b"]
+
+
+async def test_connection_that_is_used_again_hands_nothing_to_who_had_it_before(ask: Ask) -> None:
+    words = [[UpstreamStart(model="m", prompt_tokens=1), *_slowly("a", "b"), _END] for _ in range(2)]
+    async with (
+        ScriptedModelServer(ScriptedUpstream(words)).running() as server,
+        contextlib.aclosing(HttpUpstream(server.url)) as upstream,
+    ):
+        taken: list[str] = []
+        async with upstream.open(ask()) as stream:
+            async for event in stream:
+                if isinstance(event, UpstreamToken):
+                    stream.hand_on(taking(taken))
+        assert await collect(upstream, ask()) == [
+            UpstreamStart(model="m", prompt_tokens=1),
+            UpstreamToken("a"),
+            UpstreamToken("b"),
+            _END,
+        ]
+    assert taken == ["b"]
 
 
 async def test_error_body_that_hangs_does_not_hang_us(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from pratique.orchestrator.upstream.interface import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from pratique.core.clock import Clock
@@ -122,6 +123,10 @@ class _HedgedStream:
         if self._winner.events:
             return self._winner.events.popleft()
         return await self._winner.stream.__anext__()
+
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        if self._winner is not None and not self._winner.events:
+            self._winner.stream.hand_on(take)
 
     async def _race(self) -> _Contender:
         """Return who spoke first; raise the first attempt's error where nobody did."""

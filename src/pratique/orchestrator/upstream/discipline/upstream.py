@@ -221,6 +221,10 @@ class _DisciplinedStream:
             self._owner.ended()
         return event
 
+    def hand_on(self, take: Callable[[str], bool]) -> None:
+        if self._stream is not None:
+            self._stream.hand_on(take)
+
     def _fail(self, error: PratiqueError) -> None:
         self._is_over = True
         self._owner.failed(error, self._request, self._began)

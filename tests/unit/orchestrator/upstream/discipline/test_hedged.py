@@ -179,3 +179,21 @@ async def test_stream_that_was_not_entered_says_so(pool: Pool, ask: Ask) -> None
     with pytest.raises(UpstreamInterruptedError, match="not opened"):
         await anext(stream)
     await stream.__aexit__(None, None, None)
+
+
+async def test_winner_hands_its_text_on(pool: Pool, ask: Ask) -> None:
+    words = [UpstreamToken(text) for text in ("a", "b", "c")]
+    hedge = Hedge(pool, [UpstreamStart(model="m", prompt_tokens=3), *words, END])
+    taken: list[str] = []
+    events: list[Any] = []
+
+    def take(text: str) -> bool:
+        taken.append(text)
+        return True
+
+    async with hedge.upstream.open(ask()) as stream:
+        async for event in stream:
+            events.append(event)
+            if isinstance(event, UpstreamToken):
+                stream.hand_on(take)
+    assert (events[1:], taken) == ([words[0], END], ["b", "c"])
