@@ -182,7 +182,7 @@ class ValkeyLog:
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._client = self._connect(timeout_seconds, socket_timeout_seconds=timeout_seconds)
-        self._acquire = self._client.register_script(_ACQUIRE)
+        self._acquire = ScriptTogether(self._client, _ACQUIRE, deadline_seconds=timeout_seconds)
         # A third, as a writer's own time-out: with one hung connection there is time to renew the leases on another.
         append_seconds = self._limits.lease_seconds / 3
         self._writer = self._connect(append_seconds, socket_timeout_seconds=None)
@@ -197,14 +197,12 @@ class ValkeyLog:
         self._wake_seen = b"0-0"
 
     async def acquire(self, generation_id: GenerationId, *, floor: int) -> Lease:
-        arguments: list[Any] = [
-            generation_id,
-            floor,
-            _ms(self._limits.lease_seconds),
-            _ms(self._limits.abandoned_seconds),
-        ]
+        lease_ms, _, abandoned_ms = self._lives
+        keys = [key.encode() for key in self._keys(generation_id)]
         with _translated():
-            said = await self._acquire(keys=self._keys(generation_id), args=arguments)
+            said = await self._acquire.run(
+                keys, [generation_id.encode(), b"%d" % floor, b"%d" % lease_ms, b"%d" % abandoned_ms]
+            )
         if said[0] == b"held":
             raise LeaseHeldError(f"The reply {generation_id} is being made elsewhere.")
         if said[0] == b"ended":
@@ -296,6 +294,7 @@ class ValkeyLog:
             await self._client.ping()
 
     async def aclose(self) -> None:
+        await self._acquire.aclose()
         await self._append.aclose()
         await self._writer.aclose()
         await self._client.aclose()
