@@ -60,16 +60,18 @@ class Feed:
         Raises:
             ValueError: they do not follow what is here.
         """
-        last_seq = self.last_seq
+        known = self._entries
+        last_seq = len(known)
         fresh = entries
         if entries and entries[0].seq <= last_seq:
             fresh = [entry for entry in entries if entry.seq > last_seq]
         if not fresh or self.is_lost:
             return
-        if fresh[0].seq != last_seq + 1 or self.has_ended:
+        if fresh[0].seq != last_seq + 1 or (known and known[-1].is_end):
             raise ValueError(f"Event {fresh[0].seq} cannot follow {self.last_seq} in {self.generation_id}.")
-        self._entries.extend(fresh)
-        self.num_bytes += sum([len(entry.data) for entry in fresh])
+        known.extend(fresh)
+        for entry in fresh:
+            self.num_bytes += len(entry.data)
         if fresh[-1].is_end and self._when_ended is not None:
             self._when_ended()
         self._signal(fresh)

@@ -74,6 +74,7 @@ class Speech:
         self._record = record
         self._transcript = transcript
         self._writer = writer
+        self._max_bytes = workshop.settings.max_bytes
         self._reason = resumed_because
         self._began = workshop.clock.monotonic()
         self._was_silent = not transcript.has_text
@@ -182,7 +183,7 @@ class Speech:
     def _take(self, text: str) -> bool:
         """Take text in the callback that it came with; False for what `_say` is to wait with, or the last one."""
         num_bytes = self._transcript.num_bytes + _CHARACTER_BYTES * len(text) + _EVENT_BYTES
-        if not text or num_bytes >= self._workshop.settings.max_bytes or not self._writer.has_room:
+        if not text or num_bytes >= self._max_bytes or not self._writer.has_room:
             return False
         self._writer.offer(self._transcript.token(text))
         return True
@@ -200,7 +201,7 @@ class Speech:
         return self._record.options.max_tokens or self._workshop.settings.max_tokens
 
     def _is_too_large(self) -> bool:
-        return self._transcript.num_bytes >= self._workshop.settings.max_bytes
+        return self._transcript.num_bytes >= self._max_bytes
 
     def _request(
         self, query: str, history: tuple[HistoryTurn, ...], attempt: Attempt, *, max_tokens: int

@@ -84,14 +84,16 @@ class Transcript:
         )
 
     def token(self, text: str) -> LogEntry:
-        return self._entry(
-            Token(
-                conversation_id=self.conversation_id,
-                generation_id=self.generation_id,
-                seq=self.last_seq + 1,
-                text=text,
-            )
+        seq = self.last_seq + 1
+        event = Token(
+            conversation_id=self.conversation_id,
+            generation_id=self.generation_id,
+            seq=seq,
+            text=text,
         )
+        data = encode_event(event)
+        self._account_token(event, len(data))
+        return LogEntry(seq, data)
 
     def continued(self, reason: str) -> LogEntry:
         return self._entry(
@@ -124,14 +126,11 @@ class Transcript:
         return LogEntry(event.seq, data, is_end=isinstance(event, Ended))
 
     def _account(self, event: GenerationEvent, num_bytes: int) -> None:
-        if event.seq != self.last_seq + 1 or self.has_ended:
-            raise ValueError(f"Event {event.seq} cannot follow {self.last_seq} in {self.generation_id}.")
-        self.last_seq = event.seq
-        self.num_bytes += num_bytes
         if isinstance(event, Token):
-            self._pieces.append(event.text)
-            self.num_tokens += 1
-        elif isinstance(event, Started):
+            self._account_token(event, num_bytes)
+            return
+        self._advance(event.seq, num_bytes)
+        if isinstance(event, Started):
             self.has_started = True
             self.model = event.model
             self.prompt_tokens = event.prompt_tokens
@@ -142,3 +141,14 @@ class Transcript:
             self.num_continued += 1
         else:
             self.has_ended = True
+
+    def _account_token(self, event: Token, num_bytes: int) -> None:
+        self._advance(event.seq, num_bytes)
+        self._pieces.append(event.text)
+        self.num_tokens += 1
+
+    def _advance(self, seq: int, num_bytes: int) -> None:
+        if seq != self.last_seq + 1 or self.has_ended:
+            raise ValueError(f"Event {seq} cannot follow {self.last_seq} in {self.generation_id}.")
+        self.last_seq = seq
+        self.num_bytes += num_bytes
