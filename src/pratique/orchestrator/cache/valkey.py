@@ -2,8 +2,9 @@
 
 - The version is compared inside the server: a reader that comes late with an old snapshot cannot replace a newer one.
 - A write and its announcement are one script, so nobody hears of a version that is not there.
-- Every call has a deadline; nothing is retried here.
-- Loads of one turn of the event loop share a round trip: the client's work per load is what bounds it.
+- Every call has a deadline; nothing is retried here, but a write once where its pooled connection had broken.
+- Loads of one turn of the event loop share a round trip, and writes that come during one share the next: the client's
+  work per call is what bounds both.
 - What cannot be read (another program's, another version's) is a miss, never an error.
 """
 
@@ -26,6 +27,7 @@ from pratique.orchestrator.cache._batches import Batches
 from pratique.orchestrator.cache.interface import DELETED, Change, SharedCacheError, Tombstone
 from pratique.orchestrator.cache.settings import CacheSettings
 from pratique.orchestrator.conversations.interface import StoredConversation
+from pratique.orchestrator.sessions.log._together import ScriptTogether
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -94,18 +96,15 @@ class ValkeySharedCache:
         self._channel = f"{namespace}:conversation-changes:{_FORMAT}"
         self._draw = draw
         deadline = self._settings.l2_deadline_seconds
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=self._settings.l2_connections + 1,  # one for the listener
-            timeout=deadline,
-            socket_timeout=deadline,
-            socket_connect_timeout=deadline,
-            retry=Retry(NoBackoff(), 0),
+        # One more for the listener.
+        self._client = _client_of(
+            url, deadline, max_connections=self._settings.l2_connections + 1, socket_timeout=deadline
         )
-        self._client: Redis = Redis.from_pool(pool)
+        # A round trip of writes has its deadline as a whole: redis-py makes a task and a timer for each part.
+        self._writer = _client_of(url, deadline, max_connections=1, socket_timeout=None)
         self._loads = Batches(self._load_all, limit=self._settings.l2_batch)
         self._load_script = self._client.register_script(_LOAD)
-        self._keep_script = self._client.register_script(_KEEP)
+        self._keeps = ScriptTogether(self._writer, _KEEP, deadline_seconds=deadline)
 
     async def load(self, conversation_id: ConversationId) -> StoredConversation | Tombstone | None:
         return await self._loads.load(conversation_id)
@@ -143,6 +142,8 @@ class ValkeySharedCache:
 
     async def aclose(self) -> None:
         await self._loads.aclose()
+        await self._keeps.aclose()
+        await self._writer.aclose()
         await self._client.aclose()
 
     async def _load_all(self, names: Sequence[ConversationId]) -> list[StoredConversation | Tombstone | None]:
@@ -163,7 +164,10 @@ class ValkeySharedCache:
         packed = b"" if snapshot is None else msgspec.msgpack.encode(snapshot)
         try:
             await self._call(
-                self._keep_script(keys=[self._key(conversation_id)], args=[version, packed, life_ms, channel, message])
+                self._keeps.run(
+                    [self._key(conversation_id).encode()],
+                    [b"%d" % version, packed, b"%d" % life_ms, channel.encode(), message],
+                )
             )
         except ResponseError as error:
             # Out of memory, read-only, or a foreign key in the way: it did not take it.
@@ -224,6 +228,18 @@ class _PubSubListener:
         except _GONE as error:
             raise SharedCacheError(f"The shared cache is gone: {str(error) or type(error).__name__}.") from error
         return message
+
+
+def _client_of(url: str, deadline_seconds: float, *, max_connections: int, socket_timeout: float | None) -> Redis:
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=deadline_seconds,
+        socket_timeout=socket_timeout,
+        socket_connect_timeout=deadline_seconds,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis.from_pool(pool)
 
 
 def _change(data: bytes) -> Change:

@@ -189,6 +189,19 @@ class TestValkey:
         with pytest.raises(SharedCacheError, match="refused"):
             await cache.write(snapshot(1))
 
+    async def test_writes_at_one_moment_are_all_kept_but_the_one_that_is_refused(
+        self, cache: ValkeySharedCache, raw: Redis
+    ) -> None:
+        names = [ConversationId(f"conv_{number}") for number in range(300)]
+        await raw.set(cache._key(names[7]), "x")
+        said = await asyncio.gather(
+            *(cache.write(snapshot(number + 1, name=name)) for number, name in enumerate(names)), return_exceptions=True
+        )
+        assert [number for number, error in enumerate(said) if error is not None] == [7]
+        assert isinstance(said[7], SharedCacheError)
+        kept = [await cache.load(name) for name in names]
+        assert kept == [None if number == 7 else snapshot(number + 1, name=name) for number, name in enumerate(names)]
+
     async def test_lives_are_drawn_between_bounds_and_short_while_a_reply_is_made(
         self, cache: ValkeySharedCache, raw: Redis
     ) -> None:

@@ -125,7 +125,7 @@ class ScriptTogether:
         finally:
             self._running = None
             closed, self._waiting = [*batch, *self._waiting], []
-            _tell_all(closed, [RedisConnectionError("The log was closed.")] * len(closed))
+            _tell_all(closed, [RedisConnectionError("What runs the script was closed.")] * len(closed))
 
     async def _run(self, batch: Sequence[_Asked]) -> None:
         results: Sequence[Any]
@@ -172,7 +172,7 @@ def _tell_all(asked: Sequence[_Asked], results: Sequence[Any]) -> None:
             one.told(result)
         except Exception:
             # A fault of one who asked must not keep the others' answers from them.
-            _logger.exception("answer_of_the_log_not_taken")
+            _logger.exception("script_answer_not_taken")
 
 
 @contextmanager

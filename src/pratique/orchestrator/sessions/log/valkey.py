@@ -182,10 +182,10 @@ class ValkeyLog:
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._client = self._connect(timeout_seconds, socket_timeout_seconds=timeout_seconds)
-        self._acquire = ScriptTogether(self._client, _ACQUIRE, deadline_seconds=timeout_seconds)
         # A third, as a writer's own time-out: with one hung connection there is time to renew the leases on another.
         append_seconds = self._limits.lease_seconds / 3
         self._writer = self._connect(append_seconds, socket_timeout_seconds=None)
+        self._acquire = ScriptTogether(self._writer, _ACQUIRE, deadline_seconds=timeout_seconds)
         self._append = ScriptTogether(self._writer, _APPEND, deadline_seconds=append_seconds)
         self._release = self._client.register_script(_RELEASE)
         self._cancel = self._client.register_script(_CANCEL)
