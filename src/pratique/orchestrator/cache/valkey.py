@@ -27,7 +27,7 @@ from pratique.orchestrator.cache._batches import Batches
 from pratique.orchestrator.cache.interface import DELETED, Change, SharedCacheError, Tombstone
 from pratique.orchestrator.cache.settings import CacheSettings
 from pratique.orchestrator.conversations.interface import StoredConversation
-from pratique.orchestrator.sessions.log._together import ScriptTogether
+from pratique.orchestrator.shared_scripts import ScriptTogether
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

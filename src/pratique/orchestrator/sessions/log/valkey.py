@@ -22,7 +22,6 @@ from redis.exceptions import RedisError
 
 from pratique.core.errors import PratiqueError
 from pratique.core.ids import GenerationId, IdSource, RandomIds
-from pratique.orchestrator.sessions.log._together import BegunCommand, ScriptTogether
 from pratique.orchestrator.sessions.log.interface import (
     FencedError,
     Lease,
@@ -37,6 +36,7 @@ from pratique.orchestrator.sessions.log.interface import (
     Pen,
     WriteReceipt,
 )
+from pratique.orchestrator.shared_scripts import BegunCommand, ScriptTogether
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

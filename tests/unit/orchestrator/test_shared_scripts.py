@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pratique.orchestrator.sessions.log._together import ScriptTogether
+from pratique.orchestrator.shared_scripts import ScriptTogether
 
 pytestmark = pytest.mark.unit
 

@@ -1,7 +1,8 @@
-"""Runs one script for many replies in one round trip: what is asked during one round trip goes with the next.
+"""Runs one script of Valkey for many callers in one round trip: what is asked during one goes with the next.
 
-One round trip at a time, and each with a deadline: behind one connection that hangs all replies of a replica wait. Each
-caller gets its own result or its own error; one that is cancelled cancels nobody else.
+One round trip at a time, and each with a deadline: behind one connection that hangs all callers of a script wait. Each
+gets its own result or its own error; one that is cancelled cancels nobody else. The generation log and the shared cache
+write so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BegunCommand", "ScriptTogether"]
 
-_logger = get_logger("sessions")
+_logger = get_logger("valkey")
 _MOST_AT_ONCE: Final = 256
 
 
