@@ -16,19 +16,19 @@ down: ## stop what `make up` started
 	@$(bin)/pratique down $(ARGS)
 
 test: ## set up, and pass every test (ARGS="-k edge" passes flags to pytest)
-	@scripts/bootstrap build runtime engine-cpu dev testkit web browser tools
+	@scripts/bootstrap build runtime engine-cpu dev testkit release web browser tools
 	@scripts/test $(ARGS)
 
 coverage: ## trace the unit and integration tiers and hold the coverage gate, as CI does
-	@scripts/bootstrap build runtime engine-cpu dev testkit web tools
+	@scripts/bootstrap build runtime engine-cpu dev testkit release web tools
 	@.venv/bin/python scripts/tiers.py --coverage
 
 check: ## lint, types, import rules, size gates, documentation
-	@scripts/bootstrap build runtime engine-cpu dev testkit web
+	@scripts/bootstrap build runtime engine-cpu dev testkit release web
 	@scripts/check
 
 bench: ## measure: start-up, durable appends, the test kit (ARGS="startup" names one)
-	@scripts/bootstrap build runtime engine-cpu dev testkit web tools
+	@scripts/bootstrap build runtime engine-cpu dev testkit release web tools
 	@$(bin)/python -m benchmarks $(ARGS)
 
 bench-gateway: ## measure the service as a gateway, against others (ARGS="--quick" is quicker, see docs/orchestrator/performance.md)

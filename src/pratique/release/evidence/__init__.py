@@ -1,0 +1,3 @@
+"""Evidence: what collectors find out about an image, each in one file behind one interface."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""OCI registries: asking them, and a front that keeps tags immutable and writes conditional."""
+
+__all__: list[str] = []
