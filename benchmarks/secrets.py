@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pratique.core.secrets.scanner import Scanner
 from pratique.testkit.guard.scan.corpus import assess, false_cases, table, true_cases
-from pratique.testkit.guard.scan.scanner import Scanner
 from pratique.testkit.guard.scan.sources import scan_files, scan_history
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 if TYPE_CHECKING:
-    from pratique.testkit.guard.scan.model import Finding, Report
+    from pratique.core.secrets.model import Finding, Report
 
 __all__ = ["app"]
 
@@ -53,8 +53,8 @@ def scan(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Look for keys, tokens and passwords. Says where and of what kind they are, never what they are."""
-    from pratique.testkit.guard.scan.model import ScanUsageError
-    from pratique.testkit.guard.scan.scanner import Scanner
+    from pratique.core.secrets.scanner import Scanner
+    from pratique.testkit.guard.scan.errors import ScanUsageError
     from pratique.testkit.guard.scan.sources import scan_files, scan_history, scan_staged
 
     given = paths or [Path()]

@@ -27,9 +27,9 @@ Outside it, as `pratique secrets` works without the kit's extra:
 
 PratiqueError
 ├── (CallerError)
-│   └── guard.scan.model.ScanUsageError         a path, a range or an allow file means nothing          (exit 2)
+│   └── guard.scan.errors.ScanUsageError         a path, a range or an allow file means nothing          (exit 2)
 ├── (EnvironmentFaultError)
-│   └── guard.scan.model.ScanFailedError        git failed: whether there are secrets is not known      (exit 3)
+│   └── guard.scan.errors.ScanFailedError        git failed: whether there are secrets is not known      (exit 3)
 └── (RefusedError)
     └── guard.scan.hook.ForeignHookError        there is a hook that somebody else wrote                (exit 1)
 """

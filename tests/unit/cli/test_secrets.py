@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from pratique.cli.secrets import app
 from pratique.core.errors import PratiqueError
+from pratique.core.secrets.text import find_hits
 from pratique.testkit.guard.scan.corpus import true_cases
-from pratique.testkit.guard.scan.text import find_hits
 
 pytestmark = pytest.mark.unit
 

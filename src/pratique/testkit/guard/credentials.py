@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from pratique.core.secrets.looks import is_aws_key_id, is_aws_secret, is_aws_session_token, is_placeholder, mask
 from pratique.testkit.errors import CredentialsFoundError
-from pratique.testkit.guard.looks import is_aws_key_id, is_aws_secret, is_aws_session_token, is_placeholder, mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

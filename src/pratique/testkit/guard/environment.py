@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pratique.testkit.guard.looks import is_aws_key_id, is_aws_secret, mask
+from pratique.core.secrets.looks import is_aws_key_id, is_aws_secret, mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

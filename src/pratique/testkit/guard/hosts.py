@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from pratique.core.secrets.local import is_local, parse_ip, plain_name
 from pratique.testkit.errors import TestkitUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Hosts", "is_local", "make_proxy_pins", "parse_hosts", "parse_ip"]
+__all__ = ["Hosts", "make_proxy_pins", "parse_hosts"]
 
-Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
-_SHORT_IP: Final = re.compile(r"(?:0[xX][0-9a-fA-F]+|[0-9]+)(?:\.(?:0[xX][0-9a-fA-F]+|[0-9]+)){0,3}")
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
-_LOCAL_NAMES: Final = frozenset({"", "localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
 _EVERYWHERE: Final = "*"
 _PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "ws_proxy", "wss_proxy"})
 
@@ -43,7 +39,7 @@ class Hosts:
         """Whether it was allowed itself, by whatever it is: this machine is not, unless it was named too."""
         ip = parse_ip(host)
         if ip is None:
-            return _plain(host) in self.names
+            return plain_name(host) in self.names
         return any(ip in network for network in self.networks)
 
     def with_more(self, more: Hosts) -> Hosts:
@@ -53,26 +49,6 @@ class Hosts:
             names=self.names | more.names,
             is_everywhere=self.is_everywhere or more.is_everywhere,
         )
-
-
-def is_local(host: str) -> bool:
-    """Whether it is this machine by whatever name: loopback, the unspecified address, `*.localhost`."""
-    ip = parse_ip(host)
-    if ip is not None:
-        return ip.is_loopback or ip.is_unspecified
-    name = _plain(host)
-    return name in _LOCAL_NAMES or name.endswith(".localhost")
-
-
-def parse_ip(host: str) -> Ip | None:
-    """Return the address that a host is, short and odd spellings included; None for a name."""
-    with contextlib.suppress(ValueError):
-        ip = ipaddress.ip_address(host.strip("[]"))
-        return getattr(ip, "ipv4_mapped", None) or ip
-    if _SHORT_IP.fullmatch(host):
-        with contextlib.suppress(OSError):
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-    return None
 
 
 def make_proxy_pins(environment: Mapping[str, str], hosts: Hosts) -> dict[str, str | None]:
@@ -107,7 +83,7 @@ def parse_hosts(given: Iterable[str], *, where: str) -> Hosts:
         elif (network := _parse_network(word)) is not None:
             networks.append(network)
         elif _NAME.fullmatch(word):
-            names.add(_plain(word))
+            names.add(plain_name(word))
         else:
             raise TestkitUsageError(
                 f"'{word}' in {where} is not a host.",
@@ -121,7 +97,3 @@ def _parse_network(word: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network |
         return ipaddress.ip_network(word.strip("[]"), strict=False)
     except ValueError:
         return None
-
-
-def _plain(name: str) -> str:
-    return name.lower().rstrip(".")

@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pratique.core.secrets.local import is_local
 from pratique.testkit.errors import CredentialsFoundError, TestkitUsageError
 from pratique.testkit.guard.awsclients import watch_aws_clients
 from pratique.testkit.guard.credentials import AwsPins, find_credentials, make_pins, refuse_credentials
 from pratique.testkit.guard.environment import credentials_in_boto3, pinned
-from pratique.testkit.guard.hosts import Hosts, is_local, make_proxy_pins, parse_hosts
+from pratique.testkit.guard.hosts import Hosts, make_proxy_pins, parse_hosts
 from pratique.testkit.guard.sockets import watch_sockets
 from pratique.testkit.guard.watch import Guard, guarded
 from pratique.testkit.options import known_flags

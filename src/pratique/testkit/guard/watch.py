@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from pratique.core.secrets.local import is_local, parse_ip
 from pratique.testkit.errors import NetworkBlockedError
-from pratique.testkit.guard.hosts import Hosts, is_local, parse_ip
+from pratique.testkit.guard.hosts import Hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from pratique.core.secrets.rules import RULES
+from pratique.core.secrets.text import find_hits
 from pratique.testkit.guard.scan.corpus import true_cases
-from pratique.testkit.guard.scan.rules import RULES
-from pratique.testkit.guard.scan.text import find_hits
 
 pytestmark = pytest.mark.integration
 

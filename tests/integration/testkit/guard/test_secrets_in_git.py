@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 from pratique.cli.secrets import app
 from pratique.core.errors import PratiqueError
+from pratique.core.secrets.scanner import Scanner
+from pratique.core.secrets.text import find_hits
 from pratique.testkit.guard.scan import git
 from pratique.testkit.guard.scan.corpus import true_cases
+from pratique.testkit.guard.scan.errors import ScanFailedError, ScanUsageError
 from pratique.testkit.guard.scan.git import stream_git
 from pratique.testkit.guard.scan.hook import ForeignHookError, hook_file, hook_script, install_hook
-from pratique.testkit.guard.scan.model import ScanFailedError, ScanUsageError
-from pratique.testkit.guard.scan.scanner import Scanner
 from pratique.testkit.guard.scan.sources import scan_files, scan_history, scan_staged
-from pratique.testkit.guard.scan.text import find_hits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pratique.core.secrets.local import is_local
 from pratique.testkit.errors import CredentialsFoundError
 from pratique.testkit.guard.credentials import (
     DEAD_ENDPOINT,
@@ -18,7 +19,6 @@ from pratique.testkit.guard.credentials import (
     refuse_credentials,
 )
 from pratique.testkit.guard.environment import credentials_in_boto3, pinned
-from pratique.testkit.guard.hosts import is_local
 
 pytestmark = pytest.mark.unit
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from pratique.core.secrets.local import is_local, parse_ip
 from pratique.testkit.errors import NetworkBlockedError, TestkitUsageError
 from pratique.testkit.guard import watch
-from pratique.testkit.guard.hosts import Hosts, is_local, make_proxy_pins, parse_hosts, parse_ip
+from pratique.testkit.guard.hosts import Hosts, make_proxy_pins, parse_hosts
 from pratique.testkit.guard.sockets import judge_event
 from pratique.testkit.guard.watch import MAX_BLOCKED, Guard, current_guard, guarded
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pratique.core.secrets.rules import RULES
+from pratique.core.secrets.text import find_hits
 from pratique.testkit.guard.scan.corpus import assess, false_cases, table, true_cases
-from pratique.testkit.guard.scan.rules import RULES
-from pratique.testkit.guard.scan.text import find_hits
 
 pytestmark = pytest.mark.unit
 

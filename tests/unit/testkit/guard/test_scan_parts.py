@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pratique.core.secrets.assignments import find_assignment, find_url_password
+from pratique.core.secrets.rules import rule_named
+from pratique.core.secrets.tokens import crc32_base62, is_jwt
 from pratique.testkit.guard.scan import diff
 from pratique.testkit.guard.scan.allow import load_allowed, parse_allowed
-from pratique.testkit.guard.scan.assignments import find_assignment, find_url_password
 from pratique.testkit.guard.scan.diff import Added, Binary, read_patches
-from pratique.testkit.guard.scan.model import ScanFailedError, ScanUsageError
-from pratique.testkit.guard.scan.rules import rule_named
-from pratique.testkit.guard.scan.tokens import crc32_base62, is_jwt
+from pratique.testkit.guard.scan.errors import ScanFailedError, ScanUsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
-from pratique.testkit.guard.scan.model import ScanUsageError
+from pratique.testkit.guard.scan.errors import ScanUsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

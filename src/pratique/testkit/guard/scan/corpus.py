@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.scan.text import find_hits
-from pratique.testkit.guard.scan.tokens import crc32_base62
+from pratique.core.secrets.text import find_hits
+from pratique.core.secrets.tokens import crc32_base62
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

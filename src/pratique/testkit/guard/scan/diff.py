@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.scan.model import Place, ScanFailedError
+from pratique.core.secrets.model import Place
+from pratique.testkit.guard.scan.errors import ScanFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.scan.model import ScanFailedError, ScanUsageError
+from pratique.testkit.guard.scan.errors import ScanFailedError, ScanUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,9 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pratique.core.secrets.model import Place
 from pratique.testkit.guard.scan.diff import COMMIT_MARK, Added, read_patches
+from pratique.testkit.guard.scan.errors import ScanUsageError
 from pratique.testkit.guard.scan.git import (
     DIFF_OPTIONS,
     ask_git,
@@ -18,12 +20,11 @@ from pratique.testkit.guard.scan.git import (
     require_repository,
     stream_git,
 )
-from pratique.testkit.guard.scan.model import Place, ScanUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pratique.testkit.guard.scan.scanner import Scanner
+    from pratique.core.secrets.scanner import Scanner
 
 __all__ = ["scan_files", "scan_history", "scan_staged"]
 

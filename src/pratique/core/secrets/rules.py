@@ -11,16 +11,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.looks import entropy_bits, is_aws_key_id, is_aws_secret, is_placeholder
-from pratique.testkit.guard.scan.assignments import find_assignment, find_url_password
-from pratique.testkit.guard.scan.model import Rule
-from pratique.testkit.guard.scan.named import (
+from pratique.core.secrets.assignments import find_assignment, find_url_password
+from pratique.core.secrets.looks import entropy_bits, is_aws_key_id, is_aws_secret, is_placeholder
+from pratique.core.secrets.model import Rule
+from pratique.core.secrets.named import (
     find_authorization,
     find_azure_key,
     find_registry_auth,
     find_session_token,
 )
-from pratique.testkit.guard.scan.tokens import is_github_token, is_jwt, is_npm_token, is_pratique_key
+from pratique.core.secrets.tokens import is_github_token, is_jwt, is_npm_token, is_pratique_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.scan.model import Place, Report
-from pratique.testkit.guard.scan.text import decode, find_hits, is_allowed_inline, make_finding
+from pratique.core.secrets.model import Place, Report
+from pratique.core.secrets.text import decode, find_hits, is_allowed_inline, make_finding
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from pratique.testkit.guard.scan.anchors import AnchorFinder
+from pratique.core.secrets.anchors import AnchorFinder
+from pratique.core.secrets.rules import RULES, rule_named
 from pratique.testkit.guard.scan.corpus import false_cases, true_cases
-from pratique.testkit.guard.scan.rules import RULES, rule_named
 
 pytestmark = pytest.mark.unit
 

@@ -10,8 +10,8 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.looks import entropy_bits, is_aws_session_token, is_placeholder
-from pratique.testkit.guard.scan.words import is_random_secret, is_strong_password
+from pratique.core.secrets.looks import entropy_bits, is_aws_session_token, is_placeholder
+from pratique.core.secrets.words import is_random_secret, is_strong_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable

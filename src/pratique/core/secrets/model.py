@@ -5,24 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pratique.core.errors import CallerError, EnvironmentFaultError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Finding", "Hit", "Place", "Report", "Rule", "ScanFailedError", "ScanUsageError"]
-
-
-class ScanUsageError(CallerError):
-    """A path, a range or an allow file means nothing to the scanner."""
-
-    code = "scan_usage"
-
-
-class ScanFailedError(EnvironmentFaultError):
-    """Git failed, or what should be scanned cannot be read: whether there are secrets is not known."""
-
-    code = "scan_failed"
+__all__ = ["Finding", "Hit", "Place", "Report", "Rule"]
 
 
 @dataclass(frozen=True, kw_only=True)

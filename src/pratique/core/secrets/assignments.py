@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pratique.testkit.guard.hosts import is_local
-from pratique.testkit.guard.scan.words import is_random_secret, is_strong_password
+from pratique.core.secrets.local import is_local
+from pratique.core.secrets.words import is_random_secret, is_strong_password
 
 __all__ = ["find_assignment", "find_url_password"]
 

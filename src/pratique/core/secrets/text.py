@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from pratique.testkit.guard.looks import fingerprint, mask
-from pratique.testkit.guard.scan.anchors import AnchorFinder
-from pratique.testkit.guard.scan.model import Finding, Hit, Place
-from pratique.testkit.guard.scan.rules import RULES
+from pratique.core.secrets.anchors import AnchorFinder
+from pratique.core.secrets.looks import fingerprint, mask
+from pratique.core.secrets.model import Finding, Hit, Place
+from pratique.core.secrets.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pratique.testkit.guard.scan.model import Rule
+    from pratique.core.secrets.model import Rule
 
 __all__ = ["MAX_HITS", "decode", "find_hits", "is_allowed_inline", "make_finding"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from pratique.testkit.guard.looks import entropy_bits, is_placeholder
+from pratique.core.secrets.looks import entropy_bits, is_placeholder
 
 __all__ = ["is_random_secret", "is_strong_password", "word_share"]
 

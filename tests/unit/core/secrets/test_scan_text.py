@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
-from pratique.testkit.guard.looks import fingerprint
-from pratique.testkit.guard.scan import scanner as scanner_module
+from pratique.core.secrets import scanner as scanner_module
+from pratique.core.secrets.looks import fingerprint
+from pratique.core.secrets.model import Place
+from pratique.core.secrets.rules import RULES
+from pratique.core.secrets.scanner import Scanner
+from pratique.core.secrets.text import MAX_HITS, decode, find_hits, is_allowed_inline, make_finding
 from pratique.testkit.guard.scan.corpus import true_cases
-from pratique.testkit.guard.scan.model import Place
-from pratique.testkit.guard.scan.rules import RULES
-from pratique.testkit.guard.scan.scanner import Scanner
-from pratique.testkit.guard.scan.text import MAX_HITS, decode, find_hits, is_allowed_inline, make_finding
 
 pytestmark = pytest.mark.unit
 

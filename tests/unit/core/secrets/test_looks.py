@@ -7,7 +7,7 @@ from string import ascii_letters, ascii_uppercase, digits
 
 import pytest
 
-from pratique.testkit.guard.looks import (
+from pratique.core.secrets.looks import (
     entropy_bits,
     fingerprint,
     is_aws_key_id,
@@ -16,7 +16,7 @@ from pratique.testkit.guard.looks import (
     is_placeholder,
     mask,
 )
-from pratique.testkit.guard.scan.words import is_random_secret, is_strong_password, word_share
+from pratique.core.secrets.words import is_random_secret, is_strong_password, word_share
 
 pytestmark = pytest.mark.unit
 

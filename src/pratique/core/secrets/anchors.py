@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pratique.testkit.guard.scan.model import Rule
+    from pratique.core.secrets.model import Rule
 
     _Ending = tuple[tuple[str, ...], str]
 
