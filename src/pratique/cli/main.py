@@ -75,6 +75,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="inference",
         ),
+        "build": Target(
+            help="Build images of a commit, the same bits twice.",
+            module="pratique.cli.build",
+            attribute="app",
+            extra="release",
+        ),
         "secrets": Target(
             help="Find secrets in files, staged changes and history.", module="pratique.cli.secrets", attribute="app"
         ),
