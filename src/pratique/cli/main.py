@@ -75,6 +75,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="inference",
         ),
+        "advisories": Target(
+            help="Known vulnerabilities, offline: import them, look them up.",
+            module="pratique.cli.advisories",
+            attribute="app",
+            extra="release",
+        ),
         "build": Target(
             help="Build images of a commit, the same bits twice.",
             module="pratique.cli.build",

@@ -47,6 +47,8 @@ class Component:
     purl: Purl
     licences: tuple[str, ...] = ()
     """As the document has them: SPDX identifiers, expressions, or names; sorted."""
+    num_entries: int = 1
+    """How often the document names it: in two places of the image, for example."""
 
 
 class _Licence(msgspec.Struct, frozen=True):
@@ -119,13 +121,16 @@ def read_components(sbom: bytes) -> tuple[Component, ...]:
         bom = msgspec.json.decode(sbom, type=_Bom)
     except (ValueError, RecursionError) as error:
         raise EvidenceError(f"expected a CycloneDX document in JSON, 1.4 to 1.7: {error}") from error
-    found: dict[str, set[str]] = {}
+    found: dict[str, list[set[str]]] = {}
     for number, one in enumerate(_all(bom.components)):
         if number >= MAX_COMPONENTS:
             raise EvidenceError(f"an SBOM with more than {MAX_COMPONENTS} components is not read")
         if one.purl:
-            found.setdefault(one.purl, set()).update(text for choice in one.licenses if (text := choice.text))
-    return tuple(Component(parse_purl(purl), tuple(sorted(found[purl]))) for purl in sorted(found))
+            found.setdefault(one.purl, []).append({text for choice in one.licenses if (text := choice.text)})
+    return tuple(
+        Component(parse_purl(purl), tuple(sorted(set().union(*licences))), len(licences))
+        for purl, licences in sorted(found.items())
+    )
 
 
 def _all(components: tuple[_Component, ...], depth: int = 0) -> Iterator[_Component]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pratique.core.settings import Settings
+from pratique.release.advisories.settings import AdvisoriesSettings
 from pratique.release.build.settings import BuildSettings
 
 __all__ = ["ReleaseSettings"]
@@ -11,5 +12,7 @@ __all__ = ["ReleaseSettings"]
 class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every room's settings."""
 
+    advisories: AdvisoriesSettings = AdvisoriesSettings()
+    """Where known vulnerabilities are looked up."""
     build: BuildSettings = BuildSettings()
     """How images are built."""

@@ -17,7 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from pratique.release.advisories.errors import AdvisoryDatabaseError
-from pratique.release.advisories.matching import Lookup, Match, compact, match
+from pratique.release.advisories.matching import Lookup, Match, match
 from pratique.release.advisories.records import Advisory
 from pratique.release.values import Digest
 
@@ -157,7 +157,7 @@ def write_database(path: Path, info: DatabaseInfo, advisories: Iterable[Advisory
             db.executescript(_TABLES)
             encode = msgspec.msgpack.Encoder().encode
             for number, one in enumerate(advisories):
-                _insert(db, number, one, encode(_compacted(one)))
+                _insert(db, number, one, encode(one))
             db.execute("INSERT INTO info VALUES (?)", (encode(info),))
             db.commit()
         finally:
@@ -173,7 +173,3 @@ def _insert(db: sqlite3.Connection, number: int, one: Advisory, body: bytes) -> 
     if one.withdrawn is None:
         packages = {(affected.ecosystem, affected.name, number) for affected in one.affected}
         db.executemany("INSERT INTO packages VALUES (?, ?, ?)", packages)
-
-
-def _compacted(one: Advisory) -> Advisory:
-    return msgspec.structs.replace(one, affected=tuple(map(compact, one.affected)))

@@ -20,6 +20,7 @@ import msgspec
 
 from pratique.release.advisories.database import DatabaseInfo, EcosystemInfo, write_database
 from pratique.release.advisories.errors import AdvisoryDatabaseError, AdvisoryDataError
+from pratique.release.advisories.matching import compact
 from pratique.release.advisories.records import Advisory, parse_record
 from pratique.release.advisories.severity import Rated, settle
 from pratique.release.advisories.sources import RawRecord, read_source
@@ -94,7 +95,9 @@ def _keep(loaded: _Loaded, raw: RawRecord) -> datetime | None:
     advisory = parse_record(raw.content)
     before = loaded.records.get(advisory.id)
     if before is None or (before[0].modified or _BEGINNING) < (advisory.modified or _BEGINNING):
-        loaded.records[advisory.id] = (advisory, hashlib.sha256(raw.content).digest())
+        # Made compact at once: the lists of versions are most of what an export holds.
+        kept = msgspec.structs.replace(advisory, affected=tuple(map(compact, advisory.affected)))
+        loaded.records[advisory.id] = (kept, hashlib.sha256(raw.content).digest())
     return advisory.modified
 
 
@@ -113,11 +116,11 @@ def _rated(advisories: Iterable[Advisory]) -> list[Advisory]:
 
 
 def _describe(request: ImportRequest, loaded: _Loaded, advisories: list[Advisory]) -> DatabaseInfo:
-    newest = max(loaded.newest, default=_BEGINNING)
-    updated_at = request.as_of or min(loaded.newest, default=_BEGINNING)
-    if not newest <= updated_at <= request.now and (request.as_of or updated_at > request.now):
+    newest = max(loaded.newest)
+    fetched_at = request.as_of or newest
+    if not newest <= fetched_at <= request.now:
         raise AdvisoryDataError(
-            f"the data are said to be of {updated_at.isoformat()}, and have a record of {newest.isoformat()};"
+            f"the data are said to be of {fetched_at.isoformat()}, and have a record of {newest.isoformat()};"
             f" now it is {request.now.isoformat()}",
             hint="--as-of is when they were fetched: after their newest record, and before now.",
         )
@@ -127,7 +130,7 @@ def _describe(request: ImportRequest, loaded: _Loaded, advisories: list[Advisory
     valid = [one for one in advisories if one.withdrawn is None]
     return DatabaseInfo(
         digest=Digest(f"sha256:{content.hexdigest()}"),
-        updated_at=updated_at,
+        updated_at=request.as_of or min(loaded.newest),
         imported_at=request.now,
         num_advisories=len(advisories),
         num_withdrawn=len(advisories) - len(valid),

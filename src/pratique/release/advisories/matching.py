@@ -53,19 +53,19 @@ class Match:
 
 
 UNAFFECTED: Final = Judgement("unaffected")
+UNDETERMINED: Final = Judgement("undetermined")
 
 
-def lookup_of(purl: Purl, distribution: str = "") -> Lookup | None:
-    """Say what to look a component up by; None: advisories of its kind are not known here, or it has no version.
+def lookup_of(purl: Purl) -> Lookup | None:
+    """Say what to look a component up by; None: it has no version, or advisories of its kind are not known here.
 
-    Args:
-        purl: the component's package URL.
-        distribution: the image's, for packages whose own URL does not say it; for example "debian-12".
+    A Debian package is looked up where its URL says of which release it is: the same version may be mended in one and
+    not in another.
     """
     if purl.type == "pypi" and purl.version:
         return Lookup(("PyPI",), _normal(purl.name), purl.version)
     if purl.type == "deb" and purl.source_version:
-        family, dash, release = (purl.distribution or distribution).partition("-")
+        family, dash, release = purl.distribution.partition("-")
         if family == "debian" and dash and release:
             # A point release, "debian-12.5", has the advisories of its release.
             number = release.partition(".")[0]
@@ -103,20 +103,23 @@ def judge(affected: Affected, version: str) -> Judgement:
     ordering = ordering_of(affected.ecosystem)
     if ordering is None:
         return Judgement("affected" if version in affected.versions else "undetermined")
-    return _worst([_judge(affected, variant, ordering) for variant in ordering.variants(version)])
+    variants = ordering.variants(version)
+    if len(variants) == 1:
+        return _judge(affected, version, ordering)
+    return _worst([_judge(affected, variant, ordering) for variant in variants])
 
 
 def _judge(affected: Affected, version: str, ordering: Ordering) -> Judgement:
     key = ordering.key(version)
-    ranges = [one for one in affected.ranges if one.type != "GIT"]
-    judgements = [_in_range(one, key, ordering) for one in ranges]
-    if _is_listed(affected.versions, version, key, ordering):
-        judgements.append(Judgement("affected"))
-    elif key is None and affected.versions:
-        judgements.append(Judgement("undetermined"))
-    elif not ranges and not affected.versions:
+    judgements = [_in_range(one, key, ordering) for one in affected.ranges if one.type != "GIT"]
+    if affected.versions:
+        if _is_listed(affected.versions, version, key, ordering):
+            judgements.append(Judgement("affected"))
+        elif key is None:
+            judgements.append(UNDETERMINED)
+    elif not judgements:
         # Commits alone, or nothing at all: which versions those are nobody here can say.
-        judgements.append(Judgement("undetermined"))
+        return UNDETERMINED
     return _worst(judgements)
 
 

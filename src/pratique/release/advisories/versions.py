@@ -105,6 +105,7 @@ DEBIAN: Final = Ordering("dpkg", _debian_key, _debian_variants)
 _ORDERINGS: Final = {"PyPI": PYPI, "Debian": DEBIAN}
 
 
+@functools.lru_cache(maxsize=1024)
 def ordering_of(ecosystem: str) -> Ordering | None:
     """Return how the versions of an ecosystem of OSV compare, "Debian:12" for example; None: that is not known here."""
     return _ORDERINGS.get(ecosystem.partition(":")[0])

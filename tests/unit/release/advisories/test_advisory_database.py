@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.release.advisories.osv_records import affected, events, record
 
-from pratique.release.advisories.database import AdvisoryDatabase, DatabaseInfo
+from pratique.release.advisories.database import AdvisoryDatabase, DatabaseInfo, write_database
 from pratique.release.advisories.errors import AdvisoryDatabaseError, AdvisoryDataError
 from pratique.release.advisories.importing import ImportRequest, import_advisories
 from pratique.release.advisories.matching import Lookup
@@ -212,3 +212,9 @@ def test_an_open_database_is_not_disturbed_by_a_new_one(tmp_path: Path) -> None:
         (tmp_path / "osv" / "x.json").write_bytes(record("X-1"))
         imported(tmp_path / "osv")
         assert database.matches(Lookup(("PyPI",), "left-pad", "1.0"))
+
+
+def test_a_full_disk_or_a_missing_folder_is_told(tmp_path: Path) -> None:
+    info = imported(folder(tmp_path))
+    with pytest.raises(AdvisoryDatabaseError, match="cannot be written"):
+        write_database(tmp_path / "nowhere" / "advisories.db", info, ())

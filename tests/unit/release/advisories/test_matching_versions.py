@@ -179,26 +179,25 @@ def test_withdrawn_advisories_and_other_packages_do_not_match() -> None:
 
 
 @pytest.mark.parametrize(
-    ("purl", "distribution", "expected"),
+    ("purl", "expected"),
     [
-        ("pkg:pypi/Left_Pad@1.0", "", (("PyPI",), "left-pad", "1.0")),
-        ("pkg:pypi/left-pad", "", None),
-        ("pkg:npm/left-pad@1.0", "", None),
-        ("pkg:deb/debian/openssl@3.0-1?distro=debian-12", "", (("Debian:12", "Debian"), "openssl", "3.0-1")),
-        ("pkg:deb/debian/openssl@3.0-1?distro=debian-12.5", "", (("Debian:12", "Debian"), "openssl", "3.0-1")),
-        ("pkg:deb/debian/openssl@3.0-1", "debian-11", (("Debian:11", "Debian"), "openssl", "3.0-1")),
-        ("pkg:deb/debian/openssl@3.0-1", "", None),
-        ("pkg:deb/ubuntu/openssl@3.0-1?distro=ubuntu-22.04", "", None),
-        ("pkg:deb/debian/openssl@3.0-1?distro=debian-", "", None),
-        ("pkg:deb/debian/openssl?distro=debian-12", "", None),
-        ("pkg:deb/debian/libc6@2.36?upstream=glibc&distro=debian-12", "", (("Debian:12", "Debian"), "glibc", "2.36")),
+        ("pkg:pypi/Left_Pad@1.0", (("PyPI",), "left-pad", "1.0")),
+        ("pkg:pypi/left-pad", None),
+        ("pkg:npm/left-pad@1.0", None),
+        ("pkg:deb/debian/openssl@3.0-1?distro=debian-12", (("Debian:12", "Debian"), "openssl", "3.0-1")),
+        ("pkg:deb/debian/openssl@3.0-1?distro=debian-12.5", (("Debian:12", "Debian"), "openssl", "3.0-1")),
+        ("pkg:deb/debian/openssl@3.0-1?distro=debian-11", (("Debian:11", "Debian"), "openssl", "3.0-1")),
+        ("pkg:deb/debian/openssl@3.0-1", None),
+        ("pkg:deb/ubuntu/openssl@3.0-1?distro=ubuntu-22.04", None),
+        ("pkg:deb/debian/openssl@3.0-1?distro=debian-", None),
+        ("pkg:deb/debian/openssl?distro=debian-12", None),
+        ("pkg:deb/debian/libc6@2.36?upstream=glibc&distro=debian-12", (("Debian:12", "Debian"), "glibc", "2.36")),
         (
             "pkg:deb/debian/libgcc-s1@12.2.0-14%2Bb1?upstream=gcc-12%4012.2.0-14&distro=debian-12",
-            "",
             (("Debian:12", "Debian"), "gcc-12", "12.2.0-14"),
         ),
     ],
 )
-def test_components_are_looked_up_by_the_names_of_advisories(purl: str, distribution: str, expected: Any) -> None:
-    found = lookup_of(parse_purl(purl), distribution)
+def test_components_are_looked_up_by_the_names_of_advisories(purl: str, expected: Any) -> None:
+    found = lookup_of(parse_purl(purl))
     assert (found and (found.ecosystems, found.name, found.version)) == expected

@@ -70,7 +70,15 @@ def test_orders_are_known_for_two_ecosystems() -> None:
     assert ordering_of("npm") is None
 
 
-VERSIONS = st.text("019.+~-ab:", min_size=1, max_size=8).filter(lambda text: DEBIAN.key(text) is not None)
+VERSIONS = (
+    st.tuples(
+        st.sampled_from(["0", "1", "9", "1:0", "2:1"]),
+        st.text("019.+~ab-", max_size=5),
+        st.sampled_from(["", "0", "-1", "-0~a", "-1+b2"]),
+    )
+    .map("".join)
+    .filter(lambda text: DEBIAN.key(text) is not None)
+)
 
 
 @settings(max_examples=50)
