@@ -81,6 +81,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="release",
         ),
+        "evidence": Target(
+            help="Collect what there is to say about an image, and show it.",
+            module="pratique.cli.evidence",
+            attribute="app",
+            extra="release",
+        ),
         "build": Target(
             help="Build images of a commit, the same bits twice.",
             module="pratique.cli.build",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pratique.core.settings import Settings
 from pratique.release.advisories.settings import AdvisoriesSettings
 from pratique.release.build.settings import BuildSettings
+from pratique.release.evidence.settings import EvidenceSettings
 
 __all__ = ["ReleaseSettings"]
 
@@ -16,3 +17,5 @@ class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     """Where known vulnerabilities are looked up."""
     build: BuildSettings = BuildSettings()
     """How images are built."""
+    evidence: EvidenceSettings = EvidenceSettings()
+    """How evidence is collected."""

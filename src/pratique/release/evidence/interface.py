@@ -19,7 +19,8 @@ class Image:
     subject: Subject
     manifest: Manifest
     config: bytes
-    registry: Registry
+    registry: Registry | None
+    """None: it lies in the layout only, and was not pushed yet."""
     layout: Path
     """An OCI image layout (`oci-layout`, `index.json`, `blobs/`) that holds this image alone."""
 

@@ -1,0 +1,60 @@
+"""syft itself lists a made-up image; what it writes is the same twice, valid, and held against the image's books."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cyclonedx.validation.json  # noqa: F401 - takes seconds to import, which are no test's own
+import msgspec
+import pytest
+from tests.unit.release.evidence.images_made import DPKG, layer, make_image, metadata
+
+from pratique.release.components import read_components
+from pratique.release.errors import EvidenceError, ToolFailedError
+from pratique.release.evidence.interface import Image
+from pratique.release.evidence.sbom import SbomCollector
+from pratique.release.evidence.settings import EvidenceSettings
+from pratique.release.statements import make_statement
+
+pytestmark = pytest.mark.integration
+
+OS = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\nID=debian\n'
+SITE = "usr/lib/python3/dist-packages"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return make_image(
+        tmp_path_factory.mktemp("image") / "layout",
+        layer(("etc/os-release", OS), ("var/lib/dpkg/status", DPKG)),
+        layer((f"{SITE}/left_pad-1.2.dist-info/METADATA", metadata("left-pad", "1.2"))),
+    )
+
+
+def test_the_bill_is_the_same_twice_and_names_what_advisories_name(image: Image, tmp_path: Path) -> None:
+    collector = SbomCollector(EvidenceSettings())
+    first, second = collector.collect(image), collector.collect(image)
+    statements = [make_statement(image.subject.digest, one.type, one.content) for one in (first, second)]
+    assert statements[0].digest == statements[1].digest
+    found = {one.purl.package: one for one in read_components(statements[0].predicate)}
+    assert {"pkg:deb/debian/openssl", "pkg:deb/debian/zlib1g", "pkg:pypi/left-pad"} <= set(found)
+    assert found["pkg:deb/debian/openssl"].purl.distribution == "debian-12"
+    assert found["pkg:pypi/left-pad"].licences == ("MIT",)
+
+
+def test_what_the_environment_tells_syft_to_leave_out_is_noticed(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYFT_EXCLUDE", "**/dist-packages/**")
+    with pytest.raises(EvidenceError, match=r"leaves out 1 packages .* pkg:pypi/left-pad@1\.2"):
+        SbomCollector(EvidenceSettings()).collect(image)
+
+
+def test_syft_has_its_time(image: Image) -> None:
+    with pytest.raises(ToolFailedError, match="did not end within"):
+        SbomCollector(EvidenceSettings(syft_timeout_seconds=0.01)).collect(image)
+
+
+def test_what_is_no_layout_fails(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_bytes(msgspec.json.encode({"manifests": []}))
+    with pytest.raises(ToolFailedError):
+        SbomCollector(EvidenceSettings()).collect(replace(image, layout=tmp_path))
