@@ -76,11 +76,11 @@ def collect(
         baseline_sbom=_read(baseline_sbom) if baseline_sbom else None,
     )
     image = open_layout(layout, repository)
+    _require_inputs(plan, image)
     _say_what_is_left_out(plan)
     if dry_run:
         _say(f"would collect evidence about {image.subject.digest} into {output}")
         return
-    _require_tools(plan)
     found = collect_all(image, plan, SystemClock(), say=_say)
     output.mkdir(parents=True, exist_ok=True)
     for one in found:
@@ -212,15 +212,18 @@ def _settings(config: Path | None) -> ReleaseSettings:
     return load_settings(ReleaseSettings, part="release", file=config, environment=os.environ)
 
 
-def _require_tools(plan: Plan) -> None:
+def _require_inputs(plan: Plan, image: Image) -> None:
     """Look up what is needed before the work begins, which takes seconds."""
     from pratique.release.advisories.database import AdvisoryDatabase
+    from pratique.release.evidence.provenance import record_of
     from pratique.release.evidence.sbom import find_syft
 
     if plan.sbom is None:
         find_syft()
     if plan.database is not None:
         AdvisoryDatabase(plan.database).close()
+    if plan.record is not None:
+        record_of(plan.record, image)
 
 
 def _say_what_is_left_out(plan: Plan) -> None:

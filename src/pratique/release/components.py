@@ -32,6 +32,7 @@ class Purl:
     package: str
     """Without version, qualifiers and subpath: what stays the same from one version to the next."""
     name: str
+    """With its namespace for npm: "@scope/name"."""
     version: str
     source_name: str
     """Debian's source package (the qualifier `upstream`); the name where none is given."""
@@ -97,11 +98,12 @@ def parse_purl(text: str) -> Purl:
         raise EvidenceError(f"expected a package URL, got '{text[:200]}': {error}") from error
     version = url.version or ""
     source, _, source_version = url.qualifiers.get("upstream", "").partition("@")
+    name = f"{url.namespace}/{url.name}" if url.type == "npm" and url.namespace else url.name
     return Purl(
         text=text,
         type=url.type,
         package=PackageURL(url.type, url.namespace, url.name).to_string(),
-        name=url.name,
+        name=name,
         version=version,
         source_name=source or url.name,
         source_version=source_version or version,

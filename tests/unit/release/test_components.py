@@ -76,3 +76,4 @@ def test_a_purl_is_taken_apart() -> None:
     assert purl.package == "pkg:deb/debian/libc6"
     assert (purl.source_name, purl.source_version, purl.distribution) == ("glibc", "2.36-9", "debian-12")
     assert parse_purl("pkg:pypi/a@1").source_name == "a"
+    assert parse_purl("pkg:npm/%40scope/name@1").name == "@scope/name"

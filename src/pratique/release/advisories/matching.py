@@ -64,6 +64,8 @@ def lookup_of(purl: Purl) -> Lookup | None:
     """
     if purl.type == "pypi" and purl.version:
         return Lookup(("PyPI",), _normal(purl.name), purl.version)
+    if purl.type == "npm" and purl.version:
+        return Lookup(("npm",), purl.name, purl.version)
     if purl.type == "deb" and purl.source_version:
         family, dash, release = purl.distribution.partition("-")
         if family == "debian" and dash and release:

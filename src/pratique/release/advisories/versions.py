@@ -1,8 +1,8 @@
-"""The order of versions: of PyPI by PEP 440, of Debian by dpkg's rules. Pure.
+"""The order of versions: of PyPI by PEP 440, of Debian by dpkg's rules, of npm by SemVer. Pure.
 
 A version that cannot be compared has no key, and whoever asks must take that for "undetermined". Keys of one ordering
 compare with each other; keys of two do not.
-Sources: PEP 440; Debian Policy 5.6.12 and deb-version(7).
+Sources: PEP 440; Debian Policy 5.6.12 and deb-version(7); Semantic Versioning 2.0.0, section 11.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["DEBIAN", "PYPI", "Ordering", "ordering_of"]
+__all__ = ["DEBIAN", "NPM", "PYPI", "Ordering", "ordering_of"]
 
 Key = Any
 """Compares by <, == and > with keys of the same ordering; None where a version cannot be compared."""
@@ -25,6 +25,9 @@ _EPOCH: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _UPSTREAM: Final = re.compile(r"[0-9][A-Za-z0-9.+~:-]*", re.ASCII)
 _REVISION: Final = re.compile(r"[A-Za-z0-9.+~]+", re.ASCII)
 _CHUNK: Final = re.compile(r"([^0-9]*)([0-9]*)", re.ASCII)
+_SEMVER: Final = re.compile(
+    r"v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?", re.ASCII
+)
 _BINARY_REBUILD: Final = re.compile(r"\+b[0-9]+\Z", re.ASCII)
 
 
@@ -100,9 +103,25 @@ def _debian_variants(version: str) -> tuple[str, ...]:
     return (version, source) if source != version else (version,)
 
 
+@functools.lru_cache(maxsize=_CACHE)
+def _npm_key(version: str) -> Key:
+    found = _SEMVER.fullmatch(version) if len(version) <= _MAX_LENGTH else None
+    if found is None:
+        return None
+    *numbers, before = found.groups()
+    # A version before the release comes first; its parts compare as numbers, which come before words.
+    parts = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in (before or "").split("."))
+    return (*map(int, numbers), before is None, parts)
+
+
+def _npm_variants(version: str) -> tuple[str, ...]:
+    return (version,)  # what stands behind a plus is no part of the order
+
+
 PYPI: Final = Ordering("PEP 440", _pypi_key, _pypi_variants)
 DEBIAN: Final = Ordering("dpkg", _debian_key, _debian_variants)
-_ORDERINGS: Final = {"PyPI": PYPI, "Debian": DEBIAN}
+NPM: Final = Ordering("SemVer", _npm_key, _npm_variants)
+_ORDERINGS: Final = {"PyPI": PYPI, "Debian": DEBIAN, "npm": NPM}
 
 
 @functools.lru_cache(maxsize=1024)

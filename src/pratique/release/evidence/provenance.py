@@ -15,7 +15,7 @@ from pratique.release.slsa import AUTHORS_ANNOTATION, Builder, Definition, Metad
 from pratique.release.statements import Statement
 from pratique.release.values import Digest
 
-__all__ = ["ProvenanceCollector", "provenance_of"]
+__all__ = ["ProvenanceCollector", "provenance_of", "record_of"]
 
 _ARGUMENT: Final = "arg:"
 _INTERNAL: Final = frozenset({"source_date_epoch"})
@@ -38,14 +38,24 @@ class ProvenanceCollector:
         Raises:
             EvidenceError: it is none, or of another image, or the image was built from what no commit has.
         """
-        record = load_record(self._record)
-        if record.image != image.subject.digest:
-            raise EvidenceError(f"{self._record} is the record of {record.image}, expected {image.subject.digest}")
+        record = record_of(self._record, image)
         if self._sbom is None:
             return Predicate(PROVENANCE, provenance_of(record, self._authors))
         require_sbom(self._sbom, image)
         content = provenance_of(record, self._authors, sbom=self._sbom.digest)
         return Predicate(PROVENANCE, content, (self._sbom.digest,))
+
+
+def record_of(path: Path, image: Image) -> BuildRecord:
+    """Read the record of an image's build.
+
+    Raises:
+        EvidenceError: it is none, or of another image.
+    """
+    record = load_record(path)
+    if record.image != image.subject.digest:
+        raise EvidenceError(f"{path} is the record of {record.image}, expected {image.subject.digest}")
+    return record
 
 
 def provenance_of(record: BuildRecord, authors: tuple[str, ...], *, sbom: Digest | None = None) -> Provenance:

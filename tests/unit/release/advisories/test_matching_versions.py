@@ -61,7 +61,7 @@ def test_a_range_that_cannot_be_compared_does_not_hide_one_that_can() -> None:
 
 
 def test_an_ecosystem_whose_order_is_not_known_is_undetermined_unless_listed() -> None:
-    about = package(events("introduced 0"), ecosystem="npm", versions=["1.0.0"])
+    about = package(events("introduced 0"), ecosystem="crates.io", versions=["1.0.0"])
     assert verdicts(about, "1.0.0", "2.0.0") == ["aff", "und"]
     assert compact(about) == about
 
@@ -183,7 +183,9 @@ def test_withdrawn_advisories_and_other_packages_do_not_match() -> None:
     [
         ("pkg:pypi/Left_Pad@1.0", (("PyPI",), "left-pad", "1.0")),
         ("pkg:pypi/left-pad", None),
-        ("pkg:npm/left-pad@1.0", None),
+        ("pkg:npm/%40scope/left-pad@1.0.0", (("npm",), "@scope/left-pad", "1.0.0")),
+        ("pkg:npm/left-pad", None),
+        ("pkg:cargo/left-pad@1.0.0", None),
         ("pkg:deb/debian/openssl@3.0-1?distro=debian-12", (("Debian:12", "Debian"), "openssl", "3.0-1")),
         ("pkg:deb/debian/openssl@3.0-1?distro=debian-12.5", (("Debian:12", "Debian"), "openssl", "3.0-1")),
         ("pkg:deb/debian/openssl@3.0-1?distro=debian-11", (("Debian:11", "Debian"), "openssl", "3.0-1")),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pratique.release.advisories.versions import DEBIAN, PYPI, ordering_of
+from pratique.release.advisories.versions import DEBIAN, NPM, PYPI, ordering_of
 
 pytestmark = pytest.mark.unit
 
@@ -64,10 +64,27 @@ def test_a_rebuild_is_also_what_it_was_rebuilt_from() -> None:
     assert DEBIAN.variants("1.2-3+build1") == ("1.2-3+build1",)
 
 
-def test_orders_are_known_for_two_ecosystems() -> None:
+def test_npm_versions_compare_by_semver() -> None:
+    ascending = [
+        *("1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11"),
+        *("1.0.0-rc.1", "1.0.0", "1.2.0", "1.10.0", "2.0.0"),
+    ]
+    keys = [NPM.key(version) for version in ascending]
+    assert all(one < other for one, other in itertools.pairwise(keys))
+    assert NPM.key("v1.0.0+build.7") == NPM.key("1.0.0")
+    assert NPM.variants("1.0.0+x") == ("1.0.0+x",)
+
+
+@pytest.mark.parametrize("version", ["", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.0-", "1.0.0-a_b", "9" * 600, "1.0.0 "])
+def test_what_is_no_npm_version_has_no_key(version: str) -> None:
+    assert NPM.key(version) is None
+
+
+def test_orders_are_known_for_three_ecosystems() -> None:
+    assert ordering_of("npm") is NPM
     assert ordering_of("Debian:12") is ordering_of("Debian") is DEBIAN
     assert ordering_of("PyPI") is PYPI
-    assert ordering_of("npm") is None
+    assert ordering_of("crates.io") is None
 
 
 VERSIONS = (
