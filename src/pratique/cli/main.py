@@ -127,6 +127,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="testkit",
         ),
+        "verify-bundle": Target(
+            help="Verify a Sigstore bundle against an artifact and its signer.",
+            module="pratique.cli.verify_bundle",
+            attribute="verify_bundle",
+            extra="release",
+        ),
     }
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps these types private

@@ -9,10 +9,12 @@ Source: sigstore/protobuf-specs, `sigstore_bundle.proto`, `sigstore_rekor.proto`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.core.errors import CallerError
 from pratique.release.errors import VerificationError
 from pratique.release.signing.dsse import Envelope, WireEnvelope, envelope_of, wire_of
 
@@ -23,6 +25,7 @@ __all__ = [
     "InclusionProof",
     "LogEntry",
     "MessageSignature",
+    "load_bundle",
     "parse_bundle",
     "write_keyed_bundle",
 ]
@@ -204,6 +207,23 @@ def parse_bundle(content: bytes) -> Bundle:
             f" got {len(entries)} and {len(stamps)}"
         )
     return Bundle(_content_of(wire), certificate, hint, tuple(_entry_of(one, version) for one in entries), stamps)
+
+
+def load_bundle(file: Path) -> bytes:
+    """Read a bundle's file, unparsed.
+
+    Raises:
+        CallerError: it cannot be read.
+        VerificationError: it is too large for a bundle.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BUNDLE_BYTES + 1)
+    except OSError as error:
+        raise CallerError(f"the bundle {file} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BUNDLE_BYTES:
+        raise VerificationError(f"the bundle {file} has more than {MAX_BUNDLE_BYTES} bytes")
+    return content
 
 
 def _content_of(wire: _Bundle) -> Envelope | MessageSignature:
