@@ -15,9 +15,13 @@ What other tools write to the index on a registry without conditional writes can
 from __future__ import annotations
 
 import datetime as dt
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from pratique.core.errors import RefusedError
 from pratique.release.errors import ConflictError, EvidenceError, NotFoundError, UnavailableError, VerificationError
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST, Manifest, Registry
 from pratique.release.signing.bundle import parse_bundle
@@ -35,10 +39,14 @@ from pratique.release.signing.layout import (
 from pratique.release.statements import parse_statement
 from pratique.release.values import Digest, Subject, digest_of
 
-__all__ = ["Attached", "attach", "repair_index"]
+__all__ = ["Attached", "attach", "back_off", "repair_index"]
 
 _MAX_ROUNDS: Final = 64
 """Each round but the last found that somebody else wrote in between; they all end when nobody attaches any more."""
+_MAX_PUTS: Final = 6
+_MAX_UNREAD: Final = 6
+"""How often the registry may fail to say what a tag names before it counts as unavailable."""
+_MAX_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,19 @@ class Attached:
     bundle: Digest
 
 
-def attach(registry: Registry, subject: Subject, bundle: bytes, *, at: dt.datetime) -> Attached:
+def back_off(num_rounds: int) -> None:
+    """Wait a moment that grows with the rounds and differs from writer to writer, so that one gets through."""
+    time.sleep(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.01 * 2**num_rounds)))  # noqa: S311 - jitter
+
+
+def attach(
+    registry: Registry,
+    subject: Subject,
+    bundle: bytes,
+    *,
+    at: dt.datetime,
+    pause: Callable[[int], None] = back_off,
+) -> Attached:
     """Lay a bundle beside an artifact. Doing so again with the same arguments changes nothing.
 
     Args:
@@ -57,6 +77,7 @@ def attach(registry: Registry, subject: Subject, bundle: bytes, *, at: dt.dateti
         subject: the artifact.
         bundle: a signed statement about it. That the signature holds is not looked at.
         at: when this is done, for people.
+        pause: called before something is tried again because others write too, with the number of tries so far.
 
     Raises:
         EvidenceError: the bundle holds no statement about this artifact.
@@ -69,17 +90,35 @@ def attach(registry: Registry, subject: Subject, bundle: bytes, *, at: dt.dateti
     registry.put_blob(subject.repository, EMPTY_BLOB)
     blob = registry.put_blob(subject.repository, bundle)
     content = make_referrer(artifact, blob, predicate_type=predicate_type, at=at)
-    digest = registry.put_manifest(subject.repository, digest_of(content), content, IMAGE_MANIFEST)
+    digest = digest_of(content)
+    _put(registry, subject, digest, content, pause=pause)
     listed = registry.referrers(subject.repository, subject.digest)
     if listed is None:
-        registry.put_manifest(subject.repository, own_tag(subject.digest, digest), content, IMAGE_MANIFEST)
-        repair_index(registry, subject)
+        _put(registry, subject, own_tag(subject.digest, digest), content, pause=pause)
+        repair_index(registry, subject, pause=pause)
     elif digest not in parse_index(listed):
         raise UnavailableError(
             f"the registry took {digest} for {subject.repository}@{subject.digest}, and does not list it as a referrer",
             hint="Attach it again; a registry that lists referrers must list what it took.",
         )
     return Attached(digest, blob.digest)
+
+
+def _put(registry: Registry, subject: Subject, reference: str, content: bytes, *, pause: Callable[[int], None]) -> None:
+    """Write a manifest, again if need be: it can be refused for a moment.
+
+    Debian's registry writes links to blobs in place. While one writer links the empty blob, which all manifests have in
+    common, it takes the manifest of another for one whose blobs are missing.
+    """
+    for attempt in range(1, _MAX_PUTS + 1):
+        try:
+            registry.put_manifest(subject.repository, reference, content, IMAGE_MANIFEST)
+        except RefusedError:
+            if attempt == _MAX_PUTS:
+                raise
+            pause(attempt)
+        else:
+            return
 
 
 def _predicate_type(bundle: bytes, subject: Subject) -> str:
@@ -97,29 +136,52 @@ def _predicate_type(bundle: bytes, subject: Subject) -> str:
     return statement.predicate_type
 
 
-def repair_index(registry: Registry, subject: Subject) -> None:
+def repair_index(registry: Registry, subject: Subject, *, pause: Callable[[int], None] = back_off) -> None:
     """Make the index that other tools read hold all that our tags name. Where it does, nothing is written.
 
     Raises:
         ConflictError: the index's tag names something that is no index, or so many write at once that it never held.
         UnavailableError, RefusedError: the registry could not be asked, or said no.
     """
-    repository, tag = subject.repository, fallback_tag(subject.digest)
-    for _ in range(_MAX_ROUNDS):
-        # The tags are read before the index: an index read first could lack what was tagged in between, and pass.
-        own = [name for name in registry.tags(repository) if is_own_tag(name, subject.digest)]
-        before = _manifest(registry, repository, tag)
-        entries = _entries(before, subject)
-        known = {own_tag(subject.digest, digest) for digest in entries}
-        missing = [_manifest(registry, repository, name) for name in own if name not in known]
-        added = {one.digest: entry_of(one) for one in missing if one is not None}
-        if added.keys() <= entries.keys():
+    num_unread = 0
+    for num_rounds in range(_MAX_ROUNDS):
+        if num_rounds:
+            pause(num_rounds)
+        try:
+            look = _look(registry, subject)
+        except UnavailableError:
+            # Tags are written in place as well: whoever reads one in that moment is told of an internal error.
+            num_unread += 1
+            if num_unread == _MAX_UNREAD:
+                raise
+            continue
+        if not look.missing:
             return
-        _write(registry, subject, make_index(entries | added), before)
+        _write(registry, subject, make_index(look.listed | look.missing), look.index)
     raise ConflictError(
-        f"the index {repository}:{tag} did not hold in {_MAX_ROUNDS} rounds, others write to it all the time",
+        f"the index {subject.repository}:{fallback_tag(subject.digest)} did not hold in {_MAX_ROUNDS} rounds,"
+        " others write to it all the time",
         hint="The attestations are there and are read here; the index is repaired by whoever attaches next.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    index: Manifest | None
+    listed: dict[Digest, bytes]
+    missing: dict[Digest, bytes]
+    """Tagged and not listed."""
+
+
+def _look(registry: Registry, subject: Subject) -> _Look:
+    # The tags are read before the index: an index read first could lack what was tagged in between, and pass.
+    own = [name for name in registry.tags(subject.repository) if is_own_tag(name, subject.digest)]
+    index = _manifest(registry, subject.repository, fallback_tag(subject.digest))
+    listed = _entries(index, subject)
+    known = {own_tag(subject.digest, digest) for digest in listed}
+    found = [_manifest(registry, subject.repository, name) for name in own if name not in known]
+    missing = {one.digest: entry_of(one) for one in found if one is not None and one.digest not in listed}
+    return _Look(index, listed, missing)
 
 
 def _write(registry: Registry, subject: Subject, content: bytes, before: Manifest | None) -> None:

@@ -73,7 +73,7 @@ class _Reader:
         try:
             index = self._manifest(tag)
             found |= parse_index(index) if index is not None else {}
-        except VerificationError as error:
+        except RefusedError as error:
             problems.append(Unverified(tag, error.message))
         unlisted = self._unlisted(found) if listed is None else []
         return [*found, *unlisted], problems
@@ -96,7 +96,7 @@ class _Reader:
             if manifest is None:
                 return [Unverified(reference, "it is listed, and is not there")]
             referrer = parse_referrer(manifest.content)
-        except VerificationError as error:
+        except RefusedError as error:  # malformed, another than its digest names, or not for us to read
             return [Unverified(reference, error.message)]
         return [self._read_bundle(manifest.digest, referrer)] if referrer is not None else []
 
@@ -106,7 +106,7 @@ class _Reader:
             return Unverified(where, reason, referrer.predicate_type)
         try:
             proved = self.verifier.verify(self._blob(referrer.bundle))
-        except VerificationError as error:
+        except RefusedError as error:
             return Unverified(where, error.message, referrer.predicate_type)
         return self._about_this(where, proved)
 
@@ -115,7 +115,7 @@ class _Reader:
         try:
             manifest = self._manifest(tag)
             layers = parse_legacy(manifest.content) if manifest is not None else ()
-        except VerificationError as error:
+        except RefusedError as error:
             return [Unverified(tag, error.message)]
         if len(layers) > _MAX_PIECES:
             return [Unverified(tag, f"it has {len(layers)} layers, at most {_MAX_PIECES} are read")]
@@ -124,7 +124,7 @@ class _Reader:
     def _read_layer(self, tag: str, layer: LegacyLayer) -> _Found:
         try:
             proved = verify_legacy(layer, self._blob(layer.blob), self.verifier)
-        except VerificationError as error:
+        except RefusedError as error:
             return Unverified(tag, error.message, layer.predicate_type)
         return self._about_this(tag, proved)
 

@@ -10,9 +10,10 @@ import pytest
 from tests.unit.release.signing.interleaving import Interleaving, all_orders
 from tests.unit.release.signing.memory_registry import REPOSITORY, MemoryRegistry
 
+from pratique.core.errors import RefusedError
 from pratique.release.errors import ConflictError, EvidenceError, NotFoundError, UnavailableError
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST, Manifest
-from pratique.release.signing.attach import attach, repair_index
+from pratique.release.signing.attach import attach, back_off, repair_index
 from pratique.release.signing.bundle import BUNDLE_V03
 from pratique.release.signing.dossier import load_dossier
 from pratique.release.signing.keyed import KeyedSigner
@@ -28,6 +29,11 @@ pytestmark = pytest.mark.unit
 AT = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 IMAGE = b'{"schemaVersion":2}'
 SUBJECT = Subject(REPOSITORY, digest_of(IMAGE))
+
+
+class RegistryRefusedError(RefusedError):
+    def __init__(self) -> None:
+        super().__init__("manifest invalid")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +57,11 @@ def filled(*, has_referrers: bool = False, is_conditional: bool = False) -> Memo
     registry = MemoryRegistry(has_referrers=has_referrers, is_conditional=is_conditional)
     registry.push_image(IMAGE)
     return registry
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
 
 
 def types(registry: MemoryRegistry, checks: BundleVerifier) -> list[str]:
@@ -182,6 +193,67 @@ def test_an_index_that_never_holds_is_given_up_and_nothing_is_lost(
     with pytest.raises(ConflictError, match="did not hold"):
         attach(registry, SUBJECT, bundles[0], at=AT)
     assert types(registry, checks) == ["urn:0"]
+
+
+def test_a_tag_that_cannot_be_read_while_it_is_written_is_read_again(bundles: list[bytes]) -> None:
+    """Debian's registry writes tags in place and fails whoever reads one in that moment."""
+    registry = filled()
+    torn = [True, True]
+
+    def step(what: str) -> None:
+        if what == "read tag" and torn:
+            torn.pop()
+            raise UnavailableError("internal error: invalid checksum digest format")
+
+    registry.step = step
+    attached = attach(registry, SUBJECT, bundles[0], at=AT)
+    assert indexed(registry) == {attached.manifest}
+
+
+@pytest.mark.parametrize(("num_refusals", "is_written"), [(5, True), (6, False)])
+def test_a_manifest_that_is_refused_for_a_moment_is_written_again(
+    bundles: list[bytes], num_refusals: int, *, is_written: bool
+) -> None:
+    registry = filled()
+    refusals = [True] * num_refusals
+
+    def step(what: str) -> None:
+        if what == "write tag" and refusals:
+            refusals.pop()
+            raise RegistryRefusedError
+
+    registry.step = step
+    if is_written:
+        attached = attach(registry, SUBJECT, bundles[0], at=AT)
+        assert indexed(registry) == {attached.manifest}
+        return
+    with pytest.raises(RegistryRefusedError):
+        attach(registry, SUBJECT, bundles[0], at=AT)
+
+
+def test_a_registry_that_answers_no_more_is_unavailable_and_what_was_tagged_is_there(
+    bundles: list[bytes], checks: BundleVerifier
+) -> None:
+    registry = filled()
+
+    def step(what: str) -> None:
+        if what == "read tag":
+            raise UnavailableError("no answer")
+
+    registry.step = step
+    with pytest.raises(UnavailableError):
+        attach(registry, SUBJECT, bundles[0], at=AT)
+    registry.step = lambda _: None
+    assert types(registry, checks) == ["urn:0"]
+
+
+def test_writers_wait_longer_and_longer_and_not_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    for num_rounds in range(1, 60):
+        back_off(num_rounds)
+    assert all(0 <= seconds <= 1 for seconds in waited)
+    assert len(set(waited)) > 50
 
 
 def writers(registry: MemoryRegistry, bundles: list[bytes]) -> list[Callable[[], object]]:
