@@ -127,6 +127,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="testkit",
         ),
+        "signing-key": Target(
+            help="Make a key that signs releases; show its public half.",
+            module="pratique.cli.signing_key",
+            attribute="app",
+            extra="release",
+        ),
         "verify-bundle": Target(
             help="Verify a Sigstore bundle against an artifact and its signer.",
             module="pratique.cli.verify_bundle",

@@ -1,21 +1,15 @@
-"""Settings of governed releases: one table `[release.ROOM]` for each room that has any."""
+"""The table [release]: one table in it for each room."""
 
 from __future__ import annotations
 
 from pratique.core.settings import Settings
-from pratique.release.advisories.settings import AdvisoriesSettings
-from pratique.release.build.settings import BuildSettings
-from pratique.release.evidence.settings import EvidenceSettings
+from pratique.release.signing.settings import SigningSettings
 
 __all__ = ["ReleaseSettings"]
 
 
 class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every room's settings."""
+    """Governed releases."""
 
-    advisories: AdvisoriesSettings = AdvisoriesSettings()
-    """Where known vulnerabilities are looked up."""
-    build: BuildSettings = BuildSettings()
-    """How images are built."""
-    evidence: EvidenceSettings = EvidenceSettings()
-    """How evidence is collected."""
+    signing: SigningSettings = SigningSettings()
+    """Who signs here, and whose signatures are verified."""
