@@ -293,7 +293,7 @@ def test_commands_and_targets_named_in_the_prose_exist(page: Path, gendocs: Any)
         path.split(" ", 1)[1] for path, _ in gendocs.commands(typer.main.get_command(app), "pratique") if " " in path
     }
     first_words = {path.split()[0] for path in known}
-    called = set(re.findall(r"^(?:\$ )?pratique ([a-z]+)|`pratique ([a-z]+)", text, flags=re.MULTILINE))
+    called = set(re.findall(r"^(?:\$ )?pratique ([a-z-]+)|`pratique ([a-z-]+)", text, flags=re.MULTILINE))
     assert {one or other for one, other in called} <= first_words
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     made = set(re.findall(r"^(?:\$ )?make ([a-z]+)|`make ([a-z]+)", text, flags=re.MULTILINE))
