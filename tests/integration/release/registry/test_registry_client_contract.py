@@ -1,0 +1,44 @@
+"""The contract of registries over HTTP: against a plain registry, the very tests that memory passes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pratique.release.registry.client import HttpRegistry
+from pratique.release.registry.credentials import AuthFiles
+from pratique.release.registry.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pratique.testkit.services.registry import RegistryNamespace
+
+pytestmark = [pytest.mark.integration]
+
+
+def _contract() -> ModuleType:
+    # By its path: importlib mode keeps test modules from being imported by name.
+    path = Path(__file__).resolve().parents[3] / "unit" / "release" / "registry" / "test_registry_contract.py"
+    spec = importlib.util.spec_from_file_location("unit_registry_contract", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+_MODULE = _contract()
+globals().update({name: value for name, value in vars(_MODULE).items() if name.startswith("Test")})
+
+
+@pytest.fixture
+def case(registry: RegistryNamespace) -> Any:
+    client = HttpRegistry(RegistrySettings(chunk_bytes=65_536), AuthFiles(()))
+    repository = f"{registry.endpoint.address}/{registry.repository('app')}"
+    return _MODULE.Case(client, repository, False, False, False)
