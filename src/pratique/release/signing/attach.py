@@ -21,15 +21,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from pratique.core.errors import RefusedError
 from pratique.release.errors import ConflictError, EvidenceError, NotFoundError, UnavailableError, VerificationError
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST, Manifest, Registry
+from pratique.release.registry.manifests import referrer_descriptor
+from pratique.release.registry.names import fallback_tag
 from pratique.release.signing.bundle import parse_bundle
 from pratique.release.signing.dsse import Envelope
 from pratique.release.signing.layout import (
     EMPTY_BLOB,
-    entry_of,
-    fallback_tag,
     is_own_tag,
     make_index,
     make_referrer,
@@ -180,8 +182,12 @@ def _look(registry: Registry, subject: Subject) -> _Look:
     listed = _entries(index, subject)
     known = {own_tag(subject.digest, digest) for digest in listed}
     found = [_manifest(registry, subject.repository, name) for name in own if name not in known]
-    missing = {one.digest: entry_of(one) for one in found if one is not None and one.digest not in listed}
+    missing = {one.digest: _entry(one) for one in found if one is not None and one.digest not in listed}
     return _Look(index, listed, missing)
+
+
+def _entry(manifest: Manifest) -> bytes:
+    return msgspec.json.encode(referrer_descriptor(manifest.content, manifest.media_type))
 
 
 def _write(registry: Registry, subject: Subject, content: bytes, before: Manifest | None) -> None:

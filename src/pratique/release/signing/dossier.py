@@ -17,10 +17,11 @@ from typing import Final
 from pratique.core.errors import EnvironmentFaultError, RefusedError
 from pratique.release.errors import EvidenceError, NotFoundError, VerificationError
 from pratique.release.registry.interface import Blob, Manifest, Registry
+from pratique.release.registry.names import fallback_tag
 from pratique.release.signing.attach import repair_index
 from pratique.release.signing.bundle import MAX_BUNDLE_BYTES
 from pratique.release.signing.interface import Attestation, Dossier, Unverified
-from pratique.release.signing.layout import Referrer, fallback_tag, is_own_tag, own_tag, parse_index, parse_referrer
+from pratique.release.signing.layout import Referrer, is_own_tag, own_tag, parse_index, parse_referrer
 from pratique.release.signing.legacy import LegacyLayer, legacy_tags, parse_legacy, verify_legacy
 from pratique.release.signing.verifier import BundleVerifier
 from pratique.release.values import Digest, Subject

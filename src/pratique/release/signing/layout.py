@@ -21,14 +21,13 @@ import msgspec
 
 from pratique.release.errors import DigestError, VerificationError
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST, Blob, Manifest
+from pratique.release.registry.names import fallback_tag
 from pratique.release.signing.bundle import BUNDLE_V03
 from pratique.release.values import Digest, digest_of, parse_digest
 
 __all__ = [
     "EMPTY_BLOB",
     "Referrer",
-    "entry_of",
-    "fallback_tag",
     "is_own_tag",
     "make_index",
     "make_referrer",
@@ -75,11 +74,6 @@ class Referrer(msgspec.Struct, frozen=True):
     subject: Digest | None
     bundle: Blob
     predicate_type: str
-
-
-def fallback_tag(subject: Digest) -> str:
-    """Return the tag of the index of all that refers to an artifact."""
-    return subject.replace(":", "-")
 
 
 def own_tag(subject: Digest, manifest: Digest) -> str:
@@ -152,17 +146,3 @@ def make_index(entries: Mapping[Digest, bytes]) -> bytes:
     """Return an index of these entries, ordered by digest: the same set gives the same bytes, whoever writes it."""
     manifests = [msgspec.Raw(entries[digest]) for digest in sorted(entries)]
     return msgspec.json.encode({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": manifests})
-
-
-def entry_of(manifest: Manifest) -> bytes:
-    """Return a manifest's entry in an index."""
-    entry = _descriptor(manifest.media_type, manifest.content)
-    try:
-        wire = msgspec.json.decode(manifest.content, type=_Manifest)
-    except msgspec.MsgspecError:
-        return msgspec.json.encode(entry)  # whoever tagged it: it is listed, and proves nothing when it is read
-    if wire.artifact_type:
-        entry["artifactType"] = wire.artifact_type
-    if wire.annotations:
-        entry["annotations"] = wire.annotations
-    return msgspec.json.encode(entry)

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pratique.release.errors import DigestError, VerificationError
 from pratique.release.predicates import RELEASE
 from pratique.release.registry.interface import Blob
+from pratique.release.registry.names import fallback_tag
 from pratique.release.signing.bundle import Bundle, LogEntry, MessageSignature
 from pratique.release.signing.dsse import Envelope, parse_envelope
 from pratique.release.signing.interface import Attestation
-from pratique.release.signing.layout import fallback_tag
 from pratique.release.signing.verifier import BundleVerifier, Message
 from pratique.release.statements import make_statement
 from pratique.release.values import Digest, digest_of, parse_digest

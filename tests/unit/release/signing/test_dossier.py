@@ -8,18 +8,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.release.signing.memory_registry import REPOSITORY, MemoryRegistry
+from tests.unit.release.signing.watched_registry import REPOSITORY, WatchedRegistry
 
 from pratique.release.errors import EvidenceError, UnavailableError
 from pratique.release.predicates import RELEASE, SBOM
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST
+from pratique.release.registry.names import fallback_tag
 from pratique.release.signing import dossier as dossiers
 from pratique.release.signing.attach import attach
 from pratique.release.signing.bundle import BUNDLE_V03
 from pratique.release.signing.dossier import load_dossier
 from pratique.release.signing.keyed import KeyedSigner
 from pratique.release.signing.keys import FileKey
-from pratique.release.signing.layout import fallback_tag, make_index, make_referrer, parse_referrer
+from pratique.release.signing.layout import make_index, make_referrer, parse_referrer
 from pratique.release.signing.publickey import parse_public_key
 from pratique.release.signing.scripted import ScriptedInstance
 from pratique.release.signing.trust import parse_trust_root
@@ -40,8 +41,8 @@ ROOT = parse_trust_root(INSTANCE.trust_root_json())
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "referrers"])
-def registry(request: pytest.FixtureRequest) -> MemoryRegistry:
-    made = MemoryRegistry(has_referrers=request.param)
+def registry(request: pytest.FixtureRequest) -> WatchedRegistry:
+    made = WatchedRegistry(has_referrers=request.param)
     made.push_image(IMAGE)
     return made
 
@@ -56,22 +57,22 @@ def bundle(file_key: FileKey) -> bytes:
     return KeyedSigner(file_key).sign(STATEMENT.payload)
 
 
-def lay(registry: MemoryRegistry, content: bytes) -> Digest:
+def lay(registry: WatchedRegistry, content: bytes) -> Digest:
     """Lay a manifest beside the image, as somebody does who need not keep to any form."""
-    digest = registry.put_manifest(REPOSITORY, digest_of(content), content, IMAGE_MANIFEST)
+    digest = registry.plant(digest_of(content), content)
     entry = msgspec.json.encode({"mediaType": IMAGE_MANIFEST, "digest": digest, "size": len(content)})
-    registry.put_manifest(REPOSITORY, fallback_tag(SUBJECT.digest), make_index({digest: entry}), IMAGE_INDEX)
+    registry.plant(fallback_tag(SUBJECT.digest), make_index({digest: entry}), IMAGE_INDEX)
     return digest
 
 
-def referrer(registry: MemoryRegistry, bundle: bytes, **changes: Any) -> bytes:
+def referrer(registry: WatchedRegistry, bundle: bytes, **changes: Any) -> bytes:
     image = registry.manifests[SUBJECT.digest]
     made = make_referrer(image, registry.put_blob(REPOSITORY, bundle), predicate_type=SBOM, at=AT)
     return msgspec.json.encode(msgspec.json.decode(made) | changes)
 
 
 def test_what_a_key_and_an_identity_say_is_found(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes, file_key: FileKey
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, file_key: FileKey
 ) -> None:
     keyless = msgspec.json.encode(INSTANCE.sign(make_statement(SUBJECT.digest, RELEASE, {}).payload, ALICE, at=AT))
     for one in (bundle, keyless):
@@ -87,19 +88,21 @@ def test_what_a_key_and_an_identity_say_is_found(
     assert dossier.subject == SUBJECT
 
 
-def test_beside_an_artifact_that_nobody_spoke_of_lies_nothing(registry: MemoryRegistry, checks: BundleVerifier) -> None:
+def test_beside_an_artifact_that_nobody_spoke_of_lies_nothing(
+    registry: WatchedRegistry, checks: BundleVerifier
+) -> None:
     dossier = load_dossier(registry, SUBJECT, checks)
     assert (dossier.attestations, dossier.unverified) == ((), ())
 
 
-def reasons(registry: MemoryRegistry, checks: BundleVerifier) -> list[tuple[str, str, str]]:
+def reasons(registry: WatchedRegistry, checks: BundleVerifier) -> list[tuple[str, str, str]]:
     dossier = load_dossier(registry, SUBJECT, checks)
     assert dossier.attestations == ()
     return [(one.where, one.reason, one.predicate_type) for one in dossier.unverified]
 
 
 def test_a_bundle_about_another_artifact_proves_nothing_here(
-    registry: MemoryRegistry, checks: BundleVerifier, file_key: FileKey
+    registry: WatchedRegistry, checks: BundleVerifier, file_key: FileKey
 ) -> None:
     digest = lay(registry, referrer(registry, KeyedSigner(file_key).sign(OTHER.payload)))
     ((where, reason, predicate_type),) = reasons(registry, checks)
@@ -107,7 +110,7 @@ def test_a_bundle_about_another_artifact_proves_nothing_here(
     assert f"about another artifact: {digest_of(b'other')}" in reason
 
 
-def test_a_strangers_bundle_proves_nothing(registry: MemoryRegistry, bundle: bytes) -> None:
+def test_a_strangers_bundle_proves_nothing(registry: WatchedRegistry, bundle: bytes) -> None:
     attach(registry, SUBJECT, bundle, at=AT)
     ((_, reason, predicate_type),) = reasons(registry, BundleVerifier(root=ROOT))
     assert "none of the 0 accepted keys" in reason
@@ -125,7 +128,7 @@ def test_a_strangers_bundle_proves_nothing(registry: MemoryRegistry, bundle: byt
     ids=["truncated", "longer", "empty", "gone"],
 )
 def test_a_blob_that_is_not_what_it_was_proves_nothing(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes, spoil: Callable[[bytes], bytes | None]
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, spoil: Callable[[bytes], bytes | None]
 ) -> None:
     attached = attach(registry, SUBJECT, bundle, at=AT)
     spoiled = spoil(bundle)
@@ -140,7 +143,7 @@ def test_a_blob_that_is_not_what_it_was_proves_nothing(
 def test_a_manifest_that_refers_to_another_artifact_proves_nothing_even_if_the_bundle_would(
     checks: BundleVerifier, bundle: bytes
 ) -> None:
-    registry = MemoryRegistry()
+    registry = WatchedRegistry()
     registry.push_image(IMAGE)
     for subject in ({"digest": digest_of(b"other"), "mediaType": IMAGE_MANIFEST, "size": 3}, None):
         lay(registry, referrer(registry, bundle, subject=subject))
@@ -150,7 +153,7 @@ def test_a_manifest_that_refers_to_another_artifact_proves_nothing_even_if_the_b
 
 @pytest.mark.parametrize("size", [-1, 10**12])
 def test_a_blob_that_claims_an_impossible_size_is_not_fetched(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes, size: int
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, size: int
 ) -> None:
     layer = {"mediaType": BUNDLE_V03, "digest": digest_of(bundle), "size": size}
     lay(registry, referrer(registry, bundle, layers=[layer]))
@@ -159,7 +162,7 @@ def test_a_blob_that_claims_an_impossible_size_is_not_fetched(
 
 
 def test_what_other_tools_attached_is_passed_over(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes
 ) -> None:
     layer = {"mediaType": BUNDLE_V03, "digest": digest_of(bundle), "size": len(bundle)}
     lay(registry, referrer(registry, bundle, layers=[layer | {"mediaType": "application/jose+json"}]))
@@ -186,7 +189,7 @@ def test_bundles_are_known_by_the_type_of_their_layer(media_type: str, *, is_rea
 
 
 def test_manifests_that_are_listed_and_cannot_be_read_are_said(checks: BundleVerifier, bundle: bytes) -> None:
-    registry = MemoryRegistry()
+    registry = WatchedRegistry()
     registry.push_image(IMAGE)
     bad_layer = {"mediaType": BUNDLE_V03, "digest": "sha256:short", "size": 3}
     for content in (b"[]", referrer(registry, bundle, layers=[bad_layer])):
@@ -194,10 +197,10 @@ def test_manifests_that_are_listed_and_cannot_be_read_are_said(checks: BundleVer
         ((_, reason, _),) = reasons(registry, checks)
         assert "expected an image manifest" in reason
     gone = lay(registry, referrer(registry, bundle))
-    registry.manifests[gone] = registry.manifests[SUBJECT.digest]
+    registry.planted[gone] = registry.manifests[SUBJECT.digest]
     ((_, reason, _),) = reasons(registry, checks)
     assert "sent something else" in reason
-    del registry.manifests[gone]
+    registry.planted[gone] = None
     ((_, reason, _),) = reasons(registry, checks)
     assert "is not there" in reason
 
@@ -206,10 +209,10 @@ def test_manifests_that_are_listed_and_cannot_be_read_are_said(checks: BundleVer
 def test_an_index_that_cannot_be_read_is_said_and_hides_nothing_that_is_found_elsewhere(
     checks: BundleVerifier, bundle: bytes, content: bytes
 ) -> None:
-    registry = MemoryRegistry()
+    registry = WatchedRegistry()
     registry.push_image(IMAGE)
     attach(registry, SUBJECT, bundle, at=AT)
-    registry.put_manifest(REPOSITORY, fallback_tag(SUBJECT.digest), content, IMAGE_INDEX)
+    registry.plant(fallback_tag(SUBJECT.digest), content, IMAGE_INDEX)
     dossier = load_dossier(registry, SUBJECT, checks)
     assert [one.bundle for one in dossier.attestations] == [digest_of(bundle)]
     assert [one.where for one in dossier.unverified] == [fallback_tag(SUBJECT.digest)]
@@ -217,7 +220,7 @@ def test_an_index_that_cannot_be_read_is_said_and_hides_nothing_that_is_found_el
 
 def test_the_index_counts_even_where_referrers_are_listed(checks: BundleVerifier, bundle: bytes) -> None:
     """Attached before the registry had the API."""
-    registry = MemoryRegistry(has_referrers=True)
+    registry = WatchedRegistry(has_referrers=True)
     registry.push_image(IMAGE)
     lay(registry, referrer(registry, bundle))
     listed = registry.referrers(REPOSITORY, digest_of(b"nobody"))
@@ -226,7 +229,7 @@ def test_the_index_counts_even_where_referrers_are_listed(checks: BundleVerifier
 
 
 def test_one_bundle_in_two_manifests_counts_once(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes
 ) -> None:
     for day in (1, 2):
         attach(registry, SUBJECT, bundle, at=AT + dt.timedelta(days=day))
@@ -234,7 +237,7 @@ def test_one_bundle_in_two_manifests_counts_once(
 
 
 def test_so_much_that_it_must_be_an_attack_is_not_read(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dossiers, "_MAX_PIECES", 1)
     for day in (1, 2):
@@ -244,7 +247,7 @@ def test_so_much_that_it_must_be_an_attack_is_not_read(
 
 
 def test_a_registry_that_does_not_answer_is_not_an_empty_one(
-    registry: MemoryRegistry, checks: BundleVerifier, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attach(registry, SUBJECT, bundle, at=AT)
 

@@ -12,15 +12,15 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.unit.release.signing.memory_registry import REPOSITORY, MemoryRegistry
+from tests.unit.release.signing.watched_registry import REPOSITORY, WatchedRegistry
 
 from pratique.release.predicates import RELEASE, SBOM
 from pratique.release.registry.interface import IMAGE_MANIFEST, Blob
+from pratique.release.registry.names import fallback_tag
 from pratique.release.signing import dossier as dossiers
 from pratique.release.signing.dossier import load_dossier
 from pratique.release.signing.dsse import Envelope, pae, wire_of
 from pratique.release.signing.keys import FileKey
-from pratique.release.signing.layout import fallback_tag
 from pratique.release.signing.publickey import parse_public_key
 from pratique.release.signing.scripted import ScriptedInstance, b64
 from pratique.release.signing.trust import parse_trust_root
@@ -40,8 +40,8 @@ ROOT = parse_trust_root(INSTANCE.trust_root_json())
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "referrers"])
-def registry(request: pytest.FixtureRequest) -> MemoryRegistry:
-    made = MemoryRegistry(has_referrers=request.param)
+def registry(request: pytest.FixtureRequest) -> WatchedRegistry:
+    made = WatchedRegistry(has_referrers=request.param)
     made.push_image(IMAGE)
     return made
 
@@ -56,13 +56,13 @@ DSSE = "application/vnd.dsse.envelope.v1+json"
 Spec = Callable[[str, str], tuple[str, str, Any]]
 
 
-def reasons(registry: MemoryRegistry, checks: BundleVerifier) -> list[tuple[str, str, str]]:
+def reasons(registry: WatchedRegistry, checks: BundleVerifier) -> list[tuple[str, str, str]]:
     dossier = load_dossier(registry, SUBJECT, checks)
     assert dossier.attestations == ()
     return [(one.where, one.reason, one.predicate_type) for one in dossier.unverified]
 
 
-def lay(registry: MemoryRegistry, tag: str, *layers: tuple[str, bytes, dict[str, str]]) -> None:
+def lay(registry: WatchedRegistry, tag: str, *layers: tuple[str, bytes, dict[str, str]]) -> None:
     wires = []
     for media_type, content, said in layers:
         blob: Blob = registry.put_blob(REPOSITORY, content)
@@ -77,7 +77,7 @@ def make_payload(digest: str = SUBJECT.digest, kind: str = "cosign container ima
 
 
 def test_a_signature_by_a_key_says_that_the_image_is_signed(
-    registry: MemoryRegistry, checks: BundleVerifier, file_key: FileKey
+    registry: WatchedRegistry, checks: BundleVerifier, file_key: FileKey
 ) -> None:
     payload = make_payload()
     signature = b64(file_key.sign(payload))
@@ -124,7 +124,7 @@ def rekord(content: bytes) -> Spec:
 
 
 def test_a_signature_by_an_identity_is_vouched_for_by_the_logs_promise(
-    registry: MemoryRegistry, checks: BundleVerifier
+    registry: WatchedRegistry, checks: BundleVerifier
 ) -> None:
     payload = make_payload()
     annotations = keyless(payload, rekord(payload))
@@ -138,7 +138,7 @@ def test_a_signature_by_an_identity_is_vouched_for_by_the_logs_promise(
     assert predicate_type == RELEASE
 
 
-def test_a_time_stamp_beside_the_log_must_hold(registry: MemoryRegistry, checks: BundleVerifier) -> None:
+def test_a_time_stamp_beside_the_log_must_hold(registry: WatchedRegistry, checks: BundleVerifier) -> None:
     payload = make_payload()
     annotations = keyless(payload, rekord(payload))
     signature = base64.b64decode(annotations["dev.cosignproject.cosign/signature"])
@@ -151,7 +151,7 @@ def test_a_time_stamp_beside_the_log_must_hold(registry: MemoryRegistry, checks:
 
 
 def test_several_people_sign_the_same_payload(
-    registry: MemoryRegistry, checks: BundleVerifier, file_key: FileKey
+    registry: WatchedRegistry, checks: BundleVerifier, file_key: FileKey
 ) -> None:
     payload = make_payload()
     by_key = {"dev.cosignproject.cosign/signature": b64(file_key.sign(payload))}
@@ -161,7 +161,7 @@ def test_several_people_sign_the_same_payload(
 
 
 def test_an_attestation_by_a_key_and_by_an_identity(
-    registry: MemoryRegistry, checks: BundleVerifier, file_key: FileKey
+    registry: WatchedRegistry, checks: BundleVerifier, file_key: FileKey
 ) -> None:
     message = pae(PAYLOAD_TYPE, STATEMENT.payload)
     envelope = msgspec.json.encode(wire_of(Envelope(STATEMENT.payload, PAYLOAD_TYPE, file_key.sign(message))))
@@ -190,7 +190,7 @@ def test_an_attestation_by_a_key_and_by_an_identity(
     ],
 )
 def test_a_signature_over_something_else_says_nothing_of_this_image(
-    registry: MemoryRegistry, checks: BundleVerifier, file_key: FileKey, changes: dict[str, str], message: str
+    registry: WatchedRegistry, checks: BundleVerifier, file_key: FileKey, changes: dict[str, str], message: str
 ) -> None:
     payload = make_payload(**changes)
     signed = {"dev.cosignproject.cosign/signature": b64(file_key.sign(payload))}
@@ -213,7 +213,7 @@ def test_a_signature_over_something_else_says_nothing_of_this_image(
     ],
 )
 def test_annotations_that_are_malformed_prove_nothing(
-    registry: MemoryRegistry, checks: BundleVerifier, annotations: dict[str, str]
+    registry: WatchedRegistry, checks: BundleVerifier, annotations: dict[str, str]
 ) -> None:
     lay(registry, "sig", (SIMPLE, make_payload(), annotations))
     assert len(reasons(registry, checks)) == 1
@@ -222,13 +222,14 @@ def test_annotations_that_are_malformed_prove_nothing(
 
 
 def test_a_tag_that_holds_no_manifest_or_too_much_is_said(
-    registry: MemoryRegistry, checks: BundleVerifier, monkeypatch: pytest.MonkeyPatch
+    registry: WatchedRegistry, checks: BundleVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tag = f"{fallback_tag(SUBJECT.digest)}.sig"
     for content in (b"[]", b'{"layers":[{"digest":"sha256:0","size":0,"mediaType":""}]}'):
-        registry.put_manifest(REPOSITORY, tag, content, IMAGE_MANIFEST)
+        registry.plant(tag, content)
         ((where, _, _),) = reasons(registry, checks)
         assert where == tag
+    registry.planted.clear()
     monkeypatch.setattr(dossiers, "_MAX_PIECES", 1)
     lay(registry, "sig", *[(SIMPLE, make_payload(), {})] * 2)
     ((_, reason, _),) = reasons(registry, checks)
