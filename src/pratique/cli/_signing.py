@@ -10,21 +10,29 @@ import msgspec
 import typer
 
 if TYPE_CHECKING:
+    from pratique.release.registry.interface import Registry
+    from pratique.release.settings import ReleaseSettings
     from pratique.release.signing.settings import SigningSettings
 
 __all__ = [
     "Config",
     "DryRun",
     "IdentityTokenFile",
+    "ImageDigest",
     "Json",
     "Key",
     "KmsKey",
     "PasswordFile",
+    "Repository",
     "TrustConfig",
-    "signing_settings",
+    "open_registry",
+    "release_settings",
+    "signing_of",
 ]
 
-Config = Annotated[Path | None, typer.Option(help="TOML file with the table \\[release.signing].")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
+ImageDigest = Annotated[str, typer.Argument(metavar="DIGEST", help="Of the artifact: sha256:….")]
+Repository = Annotated[str, typer.Option(help="Where the artifact lies: host/path, without a tag.")]
 Key = Annotated[Path | None, typer.Option(help="The private key that signs.")]
 PasswordFile = Annotated[Path | None, typer.Option(help="Holds the key's password.")]
 KmsKey = Annotated[str | None, typer.Option(help="A key in AWS KMS that signs: id, ARN or alias.")]
@@ -36,8 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
-def signing_settings(config: Path | None, **flags: object) -> SigningSettings:
-    """Return the settings of signing; a flag that was given comes before file and environment.
+def release_settings(config: Path | None) -> ReleaseSettings:
+    """Return the settings of all rooms.
 
     Raises:
         SettingsError: a setting is unknown, or wrong.
@@ -45,10 +53,21 @@ def signing_settings(config: Path | None, **flags: object) -> SigningSettings:
     from pratique.core.settings import load_settings
     from pratique.release.settings import ReleaseSettings
 
+    return load_settings(ReleaseSettings, part="release", file=config, environment=os.environ)
+
+
+def signing_of(settings: ReleaseSettings, **flags: object) -> SigningSettings:
+    """Return the settings of signing, where a flag that was given comes first; it names the one key that signs."""
     given = {name: value for name, value in flags.items() if value is not None}
-    if "key_file" in given:
-        given.setdefault("kms_key", "")
-    elif "kms_key" in given:
-        given.setdefault("key_file", None)
-    loaded = load_settings(ReleaseSettings, part="release", file=config, environment=os.environ).signing
-    return msgspec.structs.replace(loaded, **given)
+    if "key_file" in given or "kms_key" in given:
+        given = {"key_file": None, "kms_key": "", **given}
+    return msgspec.structs.replace(settings.signing, **given)
+
+
+def open_registry(settings: ReleaseSettings) -> Registry:
+    """Return the registries that the settings describe, with the logins of this machine."""
+    from pratique.release.registry.client import HttpRegistry
+    from pratique.release.registry.credentials import AuthFiles, default_auth_files
+
+    files = settings.registry.auth_files or default_auth_files(os.environ)
+    return HttpRegistry(settings.registry, AuthFiles(files))

@@ -127,6 +127,24 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="testkit",
         ),
+        "sign": Target(
+            help="Sign an image, and lay the signature beside it.",
+            module="pratique.cli.attest",
+            attribute="sign",
+            extra="release",
+        ),
+        "attest": Target(
+            help="Sign a statement about an image, and lay it beside the image.",
+            module="pratique.cli.attest",
+            attribute="attest",
+            extra="release",
+        ),
+        "verify": Target(
+            help="Verify what lies beside an image, and whose signatures are there.",
+            module="pratique.cli.verify",
+            attribute="verify",
+            extra="release",
+        ),
         "signing-key": Target(
             help="Make a key that signs releases; show its public half.",
             module="pratique.cli.signing_key",

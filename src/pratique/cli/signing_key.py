@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from pratique.cli._signing import Config, DryRun, Json, Key, KmsKey, PasswordFile, signing_settings
+from pratique.cli._signing import Config, DryRun, Json, Key, KmsKey, PasswordFile, release_settings, signing_of
 from pratique.core.errors import CallerError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def create(
     from pratique.release.signing.keys import create_key
     from pratique.release.signing.publickey import parse_public_key
 
-    password = read_password(signing_settings(config, password_file=password_file), os.environ)
+    password = read_password(signing_of(release_settings(config), password_file=password_file), os.environ)
     if bool(password) == no_password:
         raise CallerError(
             "expected a password for the key, or the word that it is to have none",
@@ -65,7 +65,7 @@ def show(
     if public_key is not None:
         _show(load_public_key(public_key), as_json=as_json)
         return
-    settings = signing_settings(config, key_file=key, password_file=password_file, kms_key=kms_key)
+    settings = signing_of(release_settings(config), key_file=key, password_file=password_file, kms_key=kms_key)
     _show(parse_public_key(open_key(settings, os.environ).public_key_der), as_json=as_json)
 
 
