@@ -6,6 +6,7 @@ Source: in-toto attestation framework, Statement v1; cosign writes v0.1, which i
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
@@ -37,6 +38,11 @@ class _Wire(msgspec.Struct, frozen=True):
     predicate: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+# Where two threads have msgspec look at a type for the first time, the process may crash (0.22): one after the other.
+_STATEMENTS: Final = msgspec.json.Decoder(_Wire)
+_RESOLVING: Final = threading.Lock()
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement, and the very bytes it was read from."""
@@ -60,7 +66,9 @@ class Statement:
             EvidenceError: it is not of this kind; the message says where.
         """
         try:
-            return msgspec.json.decode(self.predicate, type=kind)
+            with _RESOLVING:
+                decoder = msgspec.json.Decoder(kind)
+            return decoder.decode(self.predicate)
         except msgspec.MsgspecError as error:
             raise EvidenceError(f"a predicate of type '{self.predicate_type}' is malformed: {error}") from error
 
@@ -74,7 +82,7 @@ def parse_statement(payload: bytes) -> Statement:
     if len(payload) > MAX_STATEMENT_BYTES:
         raise EvidenceError(f"a statement has {len(payload)} bytes, at most {MAX_STATEMENT_BYTES} are read")
     try:
-        wire = msgspec.json.decode(payload, type=_Wire)
+        wire = _STATEMENTS.decode(payload)
     except msgspec.MsgspecError as error:
         raise EvidenceError(f"expected an in-toto statement: {error}") from error
     try:

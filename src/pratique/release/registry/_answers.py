@@ -37,6 +37,9 @@ class _Errors(msgspec.Struct, frozen=True):
     errors: list[_Error]
 
 
+_ERRORS: Final = msgspec.json.Decoder(_Errors)
+
+
 def expect(answer: Answer, *statuses: int) -> Answer:
     """Return the answer where it has one of these statuses.
 
@@ -67,7 +70,7 @@ def _meaning(answer: Answer) -> PratiqueError:
 def said_by(body: bytes) -> str:
     """Return what an error's body says to people, on one line and short."""
     try:
-        errors = msgspec.json.decode(body, type=_Errors).errors
+        errors = _ERRORS.decode(body).errors
     except (msgspec.MsgspecError, UnicodeDecodeError):
         text = body[:_MAX_SHOWN].decode("utf-8", "replace")
     else:

@@ -61,6 +61,9 @@ class _Token(msgspec.Struct, frozen=True):
     access_token: str = ""
 
 
+_TOKENS: Final = msgspec.json.Decoder(_Token)
+
+
 def parse_challenge(header: str) -> Challenge | None:
     """Return the challenge that can be answered, bearer before basic; None where there is none."""
     found: dict[str, Challenge] = {}
@@ -120,7 +123,7 @@ def _request(challenge: Challenge, scope: Scope, login: Login | None) -> TokenRe
 
 def _token(answer: bytes, realm: str) -> str:
     try:
-        read = msgspec.json.decode(answer, type=_Token)
+        read = _TOKENS.decode(answer)
     except msgspec.MsgspecError as error:
         raise UnavailableError(f"the token server {realm[:200]} did not answer with a token") from error
     token = read.token or read.access_token

@@ -48,6 +48,9 @@ class _Tags(msgspec.Struct, frozen=True):
     tags: list[str] | None = None
 
 
+_TAG_LISTS: Final = msgspec.json.Decoder(_Tags)
+
+
 class HttpRegistry:
     """Any number of registries."""
 
@@ -140,7 +143,7 @@ class HttpRegistry:
             if answer.status == 404:  # noqa: PLR2004 - HTTP's
                 return
             try:
-                yield from msgspec.json.decode(expect(answer, 200).body, type=_Tags).tags or ()
+                yield from _TAG_LISTS.decode(expect(answer, 200).body).tags or ()
             except msgspec.MsgspecError as error:
                 raise UnavailableError(f"{ask}: expected a list of tags: {error}") from error
             following = next_page(answer, ask.url)

@@ -68,6 +68,9 @@ class _File(msgspec.Struct, frozen=True):
     auths: dict[str, _Entry] = {}
 
 
+_FILES: Final = msgspec.json.Decoder(_File)
+
+
 class AuthFiles:
     """Logins from files; one that does not exist has none."""
 
@@ -115,7 +118,7 @@ def _read(file: Path) -> _File:
     if len(content) > _MAX_BYTES:
         raise AuthFileError(f"the logins in {file} have more than {_MAX_BYTES} bytes")
     try:
-        return msgspec.json.decode(content, type=_File)
+        return _FILES.decode(content)
     except msgspec.MsgspecError as error:
         # Not the cause: its text could quote the file.
         raise AuthFileError(f"the logins in {file} are not as podman and Docker write them") from error

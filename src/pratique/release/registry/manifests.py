@@ -72,6 +72,12 @@ class _Index(msgspec.Struct, frozen=True):
     manifests: list[msgspec.Raw]
 
 
+# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
+_PARTS: Final = msgspec.json.Decoder(Parts)
+_INDEXES: Final = msgspec.json.Decoder(_Index)
+_DESCRIPTORS: Final = msgspec.json.Decoder(Descriptor)
+
+
 def read_manifest(content: bytes, media_type: str) -> Parts:
     """Parse a manifest or an index.
 
@@ -82,7 +88,7 @@ def read_manifest(content: bytes, media_type: str) -> Parts:
     if len(content) > MAX_MANIFEST_BYTES:
         raise ManifestError(f"a manifest has {len(content)} bytes, at most {MAX_MANIFEST_BYTES} are taken")
     try:
-        parts = msgspec.json.decode(content, type=Parts)
+        parts = _PARTS.decode(content)
         for one in [*parts.blobs, *parts.manifests, *([parts.subject] if parts.subject is not None else [])]:
             parse_digest(one.digest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -151,11 +157,11 @@ def merge_indexes(pages: list[bytes]) -> bytes:
 
 def _entries(index: bytes) -> list[msgspec.Raw]:
     read_manifest(index, IMAGE_INDEX)
-    return msgspec.json.decode(index, type=_Index).manifests
+    return _INDEXES.decode(index).manifests
 
 
 def _descriptor(entry: msgspec.Raw) -> Descriptor:
-    return msgspec.json.decode(entry, type=Descriptor)
+    return _DESCRIPTORS.decode(entry)
 
 
 def _index_of(entries: list[msgspec.Raw]) -> bytes:

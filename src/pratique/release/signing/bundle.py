@@ -181,6 +181,9 @@ class _Bundle(_Wire, frozen=True):
     dsse_envelope: WireEnvelope | None = None
 
 
+_BUNDLES: Final = msgspec.json.Decoder(_Bundle, strict=False)
+
+
 def parse_bundle(content: bytes) -> Bundle:
     """Read a bundle.
 
@@ -190,7 +193,7 @@ def parse_bundle(content: bytes) -> Bundle:
     if len(content) > MAX_BUNDLE_BYTES:
         raise VerificationError(f"a bundle has {len(content)} bytes, at most {MAX_BUNDLE_BYTES} are read")
     try:
-        wire = msgspec.json.decode(content, type=_Bundle, strict=False)
+        wire = _BUNDLES.decode(content)
     except msgspec.MsgspecError as error:
         raise VerificationError(f"expected a Sigstore bundle: {error}") from error
     version = _VERSIONS.get(wire.media_type)

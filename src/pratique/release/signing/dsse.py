@@ -8,6 +8,7 @@ a Sigstore bundle allows one, and whoever needs two signers writes two attestati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -50,6 +51,10 @@ class WireEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     signatures: list[_WireSignature]
 
 
+# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
+_ENVELOPES: Final = msgspec.json.Decoder(WireEnvelope)
+
+
 def envelope_of(wire: WireEnvelope) -> Envelope:
     """Return what a wire envelope says.
 
@@ -73,6 +78,6 @@ def parse_envelope(content: bytes) -> Envelope:
         VerificationError: it is malformed.
     """
     try:
-        return envelope_of(msgspec.json.decode(content, type=WireEnvelope))
+        return envelope_of(_ENVELOPES.decode(content))
     except msgspec.MsgspecError as error:
         raise VerificationError(f"expected a DSSE envelope: {error}") from error

@@ -68,6 +68,11 @@ class _Index(_Wire, frozen=True):
     manifests: tuple[msgspec.Raw, ...]
 
 
+_DESCRIPTORS: Final = msgspec.json.Decoder(_Descriptor)
+_MANIFESTS: Final = msgspec.json.Decoder(_Manifest)
+_INDEXES: Final = msgspec.json.Decoder(_Index)
+
+
 class Referrer(msgspec.Struct, frozen=True):
     """What a manifest says of the bundle in it. Nothing of it is signed."""
 
@@ -117,7 +122,7 @@ def parse_referrer(content: bytes) -> Referrer | None:
         VerificationError: it is no manifest.
     """
     try:
-        wire = msgspec.json.decode(content, type=_Manifest)
+        wire = _MANIFESTS.decode(content)
         if len(wire.layers) != 1 or not _BUNDLE_LAYER.fullmatch(wire.layers[0].media_type):
             return None
         subject = parse_digest(wire.subject.digest) if wire.subject is not None else None
@@ -136,8 +141,8 @@ def parse_index(manifest: Manifest) -> dict[Digest, bytes]:
     if manifest.media_type != IMAGE_INDEX:
         raise VerificationError(f"expected an index, got something of type '{manifest.media_type[:100]}'")
     try:
-        wire = msgspec.json.decode(manifest.content, type=_Index)
-        return {parse_digest(msgspec.json.decode(one, type=_Descriptor).digest): bytes(one) for one in wire.manifests}
+        wire = _INDEXES.decode(manifest.content)
+        return {parse_digest(_DESCRIPTORS.decode(one).digest): bytes(one) for one in wire.manifests}
     except (msgspec.MsgspecError, DigestError) as error:
         raise VerificationError(f"expected an index of manifests: {error}") from error
 

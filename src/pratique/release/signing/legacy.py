@@ -96,6 +96,13 @@ class _SimpleSigning(msgspec.Struct, frozen=True):
     critical: _Critical
 
 
+_MANIFESTS: Final = msgspec.json.Decoder(_Manifest)
+_PAYLOADS: Final = msgspec.json.Decoder(_SimpleSigning)
+_STAMPS: Final = msgspec.json.Decoder(_Timestamp)
+_LOGGED: Final = msgspec.json.Decoder(_LogBundle)
+_BODIES: Final = msgspec.json.Decoder(_Body)
+
+
 def legacy_tags(subject: Digest) -> tuple[str, str]:
     """Return the tags of an image's signatures and attestations."""
     return f"{fallback_tag(subject)}.sig", f"{fallback_tag(subject)}.att"
@@ -108,7 +115,7 @@ def parse_legacy(content: bytes) -> tuple[LegacyLayer, ...]:
         VerificationError: it is no manifest.
     """
     try:
-        layers = msgspec.json.decode(content, type=_Manifest).layers
+        layers = _MANIFESTS.decode(content).layers
         for one in layers:
             parse_digest(one.digest)
     except (msgspec.MsgspecError, DigestError) as error:
@@ -135,7 +142,7 @@ def _verify_signature(layer: LegacyLayer, content: bytes, verifier: BundleVerifi
     signature = base64.b64decode(layer.annotations.get(_SIGNATURE, ""), validate=True)
     bundle = _bundle(MessageSignature(signature, None), layer.annotations)
     verified = verifier.verify_artifact(bundle, Message.of(content))
-    image = parse_digest(msgspec.json.decode(content, type=_SimpleSigning).critical.image.digest)
+    image = parse_digest(_PAYLOADS.decode(content).critical.image.digest)
     # The payload is the same for all who sign an image: its own signature tells one from the others.
     return Attestation(make_statement(image, RELEASE, {}), verified.signer, verified.signed_at, digest_of(signature))
 
@@ -151,13 +158,13 @@ def _bundle(content: Envelope | MessageSignature, annotations: Mapping[str, str]
         certificate=certificate,
         hint=None if certificate else "",
         entries=(_entry(logged),) if logged else (),
-        timestamps=(msgspec.json.decode(stamp, type=_Timestamp).response,) if stamp else (),
+        timestamps=(_STAMPS.decode(stamp).response,) if stamp else (),
     )
 
 
 def _entry(logged: str) -> LogEntry:
-    wire = msgspec.json.decode(logged, type=_LogBundle)
-    body = msgspec.json.decode(wire.payload.body, type=_Body)
+    wire = _LOGGED.decode(logged)
+    body = _BODIES.decode(wire.payload.body)
     return LogEntry(
         log_id=bytes.fromhex(wire.payload.log_id),
         index=wire.payload.index,

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -170,12 +170,13 @@ class _Body(_Wire, frozen=True):
     spec: msgspec.Raw
 
 
-_SPECS: Final[dict[tuple[str, str], type[_Spec]]] = {
-    ("hashedrekord", "0.0.1"): _HashedRekord1,
-    ("hashedrekord", "0.0.2"): _HashedRekord2,
-    ("dsse", "0.0.1"): _Dsse1,
-    ("intoto", "0.0.1"): _Intoto1,
-    ("intoto", "0.0.2"): _Intoto2,
+_BODIES: Final = msgspec.json.Decoder(_Body)
+_SPECS: Final[dict[tuple[str, str], msgspec.json.Decoder[Any]]] = {
+    ("hashedrekord", "0.0.1"): msgspec.json.Decoder(_HashedRekord1),
+    ("hashedrekord", "0.0.2"): msgspec.json.Decoder(_HashedRekord2),
+    ("dsse", "0.0.1"): msgspec.json.Decoder(_Dsse1),
+    ("intoto", "0.0.1"): msgspec.json.Decoder(_Intoto1),
+    ("intoto", "0.0.2"): msgspec.json.Decoder(_Intoto2),
 }
 
 
@@ -196,14 +197,15 @@ def verify_logged(entry: LogEntry, signed: Signed) -> None:
 
 def _logged(entry: LogEntry) -> Signed:
     try:
-        body = msgspec.json.decode(entry.body, type=_Body)
+        body = _BODIES.decode(entry.body)
         kind = _SPECS.get((entry.kind, entry.version))
         if kind is None or (body.kind, body.api_version) != (entry.kind, entry.version):
             raise VerificationError(
                 f"expected a log entry of a known kind, got '{entry.kind[:50]}' {entry.version[:50]}"
                 f" (in its body '{body.kind[:50]}' {body.api_version[:50]})"
             )
-        return msgspec.json.decode(body.spec, type=kind).said()
+        spec: _Spec = kind.decode(body.spec)
+        return spec.said()
     except (msgspec.MsgspecError, binascii.Error) as error:
         raise VerificationError(f"the log entry's body is malformed: {error}") from error
 

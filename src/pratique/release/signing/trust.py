@@ -111,6 +111,9 @@ class _Root(_Wire, frozen=True):
     timestamp_authorities: tuple[_Authority, ...] = ()
 
 
+_ROOTS: Final = msgspec.json.Decoder(_Root)
+
+
 def parse_trust_root(content: bytes) -> TrustRoot:
     """Read a trust root.
 
@@ -118,7 +121,7 @@ def parse_trust_root(content: bytes) -> TrustRoot:
         VerificationError: it is malformed; nothing is believed then.
     """
     try:
-        wire = msgspec.json.decode(content, type=_Root)
+        wire = _ROOTS.decode(content)
         if wire.media_type != _MEDIA_TYPE:
             raise VerificationError(f"expected a trust root of type '{_MEDIA_TYPE}', got '{wire.media_type[:100]}'")
         return TrustRoot(

@@ -29,6 +29,7 @@ NUM_WRITERS = 32
 AT = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 
 
+@pytest.mark.slow
 def test_32_attaches_at_once_lose_none(registry: RegistryNamespace, tmp_path: Path) -> None:
     key = create_key(tmp_path / "signing.key", kind="p256", password=None)
     checks = BundleVerifier((parse_public_key(key.public_key_der),))
