@@ -1,4 +1,4 @@
-"""`pratique evidence collect | report | vex | review | show`: parse, call, render.
+"""`pratique evidence collect | report | vex | review | show | attach`: parse, call, render.
 
 A statement is kept in a file of its own, as the bytes that are to be signed.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import msgspec
 import typer
 
+from pratique.cli._evidence_attach import attach, read_statement
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
@@ -26,13 +30,16 @@ if TYPE_CHECKING:
     from pratique.release.evidence.collecting import Collected, Plan
     from pratique.release.evidence.interface import Image
     from pratique.release.settings import ReleaseSettings
-    from pratique.release.statements import Statement
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Collect what there is to say about an image, and show it.", no_args_is_help=True)
+app = typer.Typer(help="Collect what there is to say about an image, show it, sign it.", no_args_is_help=True)
+app.command("attach")(attach)
 
 _Layout = Annotated[Path, typer.Argument(help="Folder with the image in OCI layout.", metavar="LAYOUT")]
+_LayoutOrDigest = Annotated[
+    str, typer.Argument(help="Folder with the image in OCI layout; or its digest in the repository.", metavar="IMAGE")
+]
 _Repository = Annotated[str, typer.Option(help="Where the image lies, or will: host/path, without a tag.")]
 _Output = Annotated[Path, typer.Option(help="A new file for the statement.")]
 _Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
@@ -43,7 +50,7 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Check what is given, a
 
 @app.command("collect")
 def collect(
-    layout: _Layout,
+    image: _LayoutOrDigest,
     repository: _Repository,
     output: Annotated[Path, typer.Option(help="Folder for the statements, a file each.")],
     sbom: Annotated[Path | None, typer.Option(help="A bill of materials made before. [one is made]")] = None,
@@ -60,32 +67,31 @@ def collect(
 ) -> None:
     """Look at an image, and write each piece of evidence as a statement, ready to be signed."""
     from pratique.release.evidence.collecting import Plan, collect_all
-    from pratique.release.evidence.images import open_layout
 
     if first and (baseline or baseline_sbom):
         raise CallerError("--first means that there is no --baseline.")
     settings = _settings(config)
     plan = Plan(
         settings=settings.evidence,
-        sbom=_read(sbom) if sbom else None,
+        sbom=read_statement(sbom) if sbom else None,
         database=(advisories or settings.advisories.database) if scan else None,
         record=record,
         authors=tuple(author or ()),
         compare=first or baseline is not None,
         baseline=parse_digest(baseline) if baseline else None,
-        baseline_sbom=_read(baseline_sbom) if baseline_sbom else None,
+        baseline_sbom=read_statement(baseline_sbom) if baseline_sbom else None,
     )
-    image = open_layout(layout, repository)
-    _require_inputs(plan, image)
-    _say_what_is_left_out(plan)
-    if dry_run:
-        _say(f"would collect evidence about {image.subject.digest} into {output}")
-        return
-    found = collect_all(image, plan, SystemClock(), say=_say)
+    with _opened(image, repository, settings) as opened:
+        _require_inputs(plan, opened)
+        _say_what_is_left_out(plan)
+        if dry_run:
+            _say(f"would collect evidence about {opened.subject.digest} into {output}")
+            return
+        found = collect_all(opened, plan, SystemClock(), say=_say)
     output.mkdir(parents=True, exist_ok=True)
     for one in found:
         (output / f"{one.name}.json").write_bytes(one.statement.payload)
-    _show_collected(image, found, output, as_json=as_json)
+    _show_collected(opened, found, output, as_json=as_json)
 
 
 @app.command("report")
@@ -108,7 +114,7 @@ def report(
     from pratique.release.evidence.reports import ReportOf, read_report
     from pratique.release.evidence.vulnerabilities import require_sbom
 
-    image, statement = open_layout(layout, repository), _read(sbom)
+    image, statement = open_layout(layout, repository), read_statement(sbom)
     require_sbom(statement, image)
     about = ReportOf(
         image=image.subject.digest,
@@ -169,7 +175,7 @@ def review(
     from pratique.release.evidence.diff import review_of
     from pratique.release.predicates import DependencyDiff
 
-    statement = _read(diff)
+    statement = read_statement(diff)
     accepted = tuple(accept or ())
     if accept_all == bool(accepted):
         raise CallerError("Say which packages are accepted: --accept, or --all.")
@@ -186,7 +192,7 @@ def show(
     """Show what statements say. Whether anybody signed them is another question."""
     from pratique.cli._evidence_view import lines_of
 
-    statements = [(file, _read(file)) for file in files]
+    statements = [(file, read_statement(file)) for file in files]
     if as_json:
         rows = [
             {
@@ -210,6 +216,20 @@ def _settings(config: Path | None) -> ReleaseSettings:
     from pratique.release.settings import ReleaseSettings
 
     return load_settings(ReleaseSettings, part="release", file=config, environment=os.environ)
+
+
+@contextmanager
+def _opened(image: str, repository: str, settings: ReleaseSettings) -> Iterator[Image]:
+    """Open an image where it lies; one in a repository is pulled, for as long as it is looked at."""
+    from pratique.cli._signing import open_registry
+    from pratique.release.evidence.images import open_layout, pull
+    from pratique.release.values import Subject
+
+    if not image.startswith("sha256:"):
+        yield open_layout(Path(image), repository)
+        return
+    with TemporaryDirectory(prefix="pratique-image-") as folder:
+        yield pull(open_registry(settings), Subject(repository, parse_digest(image)), Path(folder))
 
 
 def _require_inputs(plan: Plan, image: Image) -> None:
@@ -257,12 +277,6 @@ def _show_collected(image: Image, found: Iterable[Collected], output: Path, *, a
         print(f"{one.name}: {output / f'{one.name}.json'}\n  {one.statement.digest}")
         for line in lines_of(one.statement):
             print(f"  {line}")
-
-
-def _read(file: Path) -> Statement:
-    from pratique.release.statements import parse_statement
-
-    return parse_statement(_bytes(file))
 
 
 def _bytes(file: Path) -> bytes:

@@ -82,7 +82,7 @@ class _RootGroup(LazyGroup):
             extra="release",
         ),
         "evidence": Target(
-            help="Collect what there is to say about an image, and show it.",
+            help="Collect what there is to say about an image, show it, sign it.",
             module="pratique.cli.evidence",
             attribute="app",
             extra="release",
