@@ -58,6 +58,11 @@ class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     ecosystems: Mapping[str, EcosystemInfo]
 
 
+# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
+_ADVISORIES: Final = msgspec.msgpack.Decoder(Advisory)
+_INFO: Final = msgspec.msgpack.Decoder(DatabaseInfo)
+
+
 class AdvisoryDatabase:
     """Answers which advisories there are about a package, and what one of them says. A context manager."""
 
@@ -70,12 +75,11 @@ class AdvisoryDatabase:
         if not path.is_file():
             raise AdvisoryDatabaseError(f"there is no advisory database at {path}", hint=_HINT)
         self._path = path
-        self._decoder = msgspec.msgpack.Decoder(Advisory)
         with self._translated():
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
             try:
                 (body,) = self._db.execute("SELECT body FROM info").fetchone() or (b"",)
-                self.info = msgspec.msgpack.decode(body, type=DatabaseInfo)
+                self.info = _INFO.decode(body)
             except (sqlite3.Error, msgspec.MsgspecError, UnicodeDecodeError):
                 self._db.close()
                 raise
@@ -99,8 +103,8 @@ class AdvisoryDatabase:
         self._db.close()
 
     def knows(self, lookup: Lookup) -> bool:
-        """Whether there are any data for a component's ecosystem: without, nothing found means nothing."""
-        return any(ecosystem in self.info.ecosystems for ecosystem in lookup.ecosystems)
+        """Whether there are any data for a component's ecosystem and release: without, nothing found means nothing."""
+        return lookup.ecosystems[0] in self.info.ecosystems
 
     def matches(self, lookup: Lookup) -> tuple[Match, ...]:
         """Return the advisories that concern a component, or may."""
@@ -118,7 +122,7 @@ class AdvisoryDatabase:
                         (ecosystem, name),
                     )
                 )
-            return tuple(map(self._decoder.decode, numbers.values()))
+            return tuple(map(_ADVISORIES.decode, numbers.values()))
 
     def named(self, name: str) -> tuple[Advisory, ...]:
         """Return the advisories that a name means: an id, an alias, or what a distribution's advisory is about."""
@@ -126,13 +130,13 @@ class AdvisoryDatabase:
             rows = self._db.execute(
                 "SELECT body FROM names JOIN advisories USING (number) WHERE names.name = ? ORDER BY id", (name,)
             )
-            return tuple(self._decoder.decode(body) for (body,) in rows)
+            return tuple(_ADVISORIES.decode(body) for (body,) in rows)
 
     def all(self) -> Iterator[Advisory]:
         """Go through all advisories, withdrawn ones too, in the order of their ids."""
         with self._translated():
             for (body,) in self._db.execute("SELECT body FROM advisories ORDER BY id"):
-                yield self._decoder.decode(body)
+                yield _ADVISORIES.decode(body)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -16,9 +16,9 @@ from pratique.core.errors import PratiqueError
 from pratique.release.evidence.diff import DiffCollector
 from pratique.release.evidence.interface import Collector, Image
 from pratique.release.evidence.provenance import ProvenanceCollector
-from pratique.release.evidence.sbom import SbomCollector
+from pratique.release.evidence.sbom import SbomCollector, require_whole
 from pratique.release.evidence.settings import EvidenceSettings
-from pratique.release.evidence.vulnerabilities import VulnerabilityCollector
+from pratique.release.evidence.vulnerabilities import VulnerabilityCollector, require_sbom
 from pratique.release.statements import Statement, make_statement
 from pratique.release.values import Digest
 
@@ -31,7 +31,7 @@ class Plan:
 
     settings: EvidenceSettings
     sbom: Statement | None = None
-    """A bill of materials that was made before; None: one is made."""
+    """A bill of materials that was made before, and is held against the image again; None: one is made."""
     database: Path | None = None
     """Of advisories; None: nothing is scanned."""
     record: Path | None = None
@@ -64,6 +64,9 @@ def collect_all(image: Image, plan: Plan, clock: Clock, *, say: Callable[[str], 
     first: list[Collector] = [*plan.others]
     if plan.sbom is None:
         first.insert(0, SbomCollector(plan.settings))
+    else:
+        require_sbom(plan.sbom, image)
+        require_whole(plan.sbom.predicate, image)
     found = run_collectors(image, first, say=say)
     sbom = plan.sbom or next(one.statement for one in found if one.name == SbomCollector.name)
     return (*found, *run_collectors(image, list(_made_from(plan, sbom, clock)), say=say))

@@ -7,7 +7,6 @@ Source: CycloneDX 1.6 (ECMA-424).
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any, Final
 
@@ -66,7 +65,7 @@ def _order(entry: object) -> bytes:
     return msgspec.json.encode(entry, order="sorted")
 
 
-def require_valid(document: dict[str, Any]) -> None:
+def require_valid(document: bytes) -> None:
     """Hold a document against the standard's own schema, unknown members refused.
 
     Raises:
@@ -75,6 +74,6 @@ def require_valid(document: dict[str, Any]) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
-    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(document))
+    problem = JsonStrictValidator(SchemaVersion.V1_6).validate_str(document.decode("utf-8", "replace"))
     if problem is not None:
         raise EvidenceError(f"the bill of materials breaks CycloneDX 1.6: {str(problem)[:500]}")

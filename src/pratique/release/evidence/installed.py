@@ -1,4 +1,4 @@
-"""Which packages an image has by its own books: dpkg's status and the metadata of Python distributions. Pure.
+"""Which packages an image has by its own books: dpkg's status and the metadata of Python distributions.
 
 This is what a bill of materials is held against. The books are read from the layers as they lie over one another,
 whatever a tool says it found. Source: dpkg(1) status file, deb822(5); Python core metadata; OCI layer whiteouts.
@@ -44,6 +44,8 @@ class Overlay:
     def __init__(self, wanted: Callable[[str], bool]) -> None:
         self._wanted = wanted
         self.files: dict[str, bytes] = {}
+        self.linked: dict[str, list[str]] = {}
+        """Books of the last layer that are hard links: the file that has their content, and their paths."""
 
     def add_layer(self, entries: Iterable[Entry]) -> None:
         """Lay one more over the others. What it removes are files of layers below, not its own.
@@ -52,6 +54,7 @@ class Overlay:
             EvidenceError: a book is larger than what is read, or there are too many.
         """
         added: dict[str, bytes] = {}
+        self.linked = {}
         for entry in entries:
             if entry.is_opaque:
                 self._remove_below(entry.parent)
@@ -62,11 +65,27 @@ class Overlay:
             if entry.kind != "directory":
                 self._remove(entry.path)
                 added.pop(entry.path, None)
+            if entry.kind == "hardlink" and self._wanted(entry.path):
+                self.linked.setdefault(entry.link, []).append(entry.path)
             if entry.kind == "file" and self._wanted(entry.path):
                 added[entry.path] = _content(entry)
             if len(added) + len(self.files) > _MAX_BOOKS:
                 raise EvidenceError(f"the image has more than {_MAX_BOOKS} records of packages")
         self.files.update(added)
+
+    def add_linked(self, entries: Iterable[Entry]) -> None:
+        """Go through the last layer again, and read what its hard links name.
+
+        Raises:
+            EvidenceError: it is not in that layer.
+        """
+        found: dict[str, bytes] = {
+            entry.path: _content(entry) for entry in entries if entry.kind == "file" and entry.path in self.linked
+        }
+        for target, paths in self.linked.items():
+            if target not in found:
+                raise EvidenceError(f"/{paths[0]} is a link to /{target}, which is not in its layer")
+            self.files.update(dict.fromkeys(paths, found[target]))
 
     def _remove(self, path: str) -> None:
         self.files.pop(path, None)
@@ -88,6 +107,9 @@ def packages_of(image: LayoutImage) -> frozenset[Installed]:
     for layer in image.layers:
         with image.open_layer(layer) as stream:
             overlay.add_layer(read_entries(stream, limits))
+        if overlay.linked:
+            with image.open_layer(layer) as stream:
+                overlay.add_linked(read_entries(stream, LayerLimits()))
     return installed_in(overlay.files)
 
 

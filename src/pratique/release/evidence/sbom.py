@@ -20,13 +20,17 @@ from pratique.release.evidence.interface import Image, Predicate
 from pratique.release.evidence.settings import EvidenceSettings
 from pratique.release.predicates import SBOM
 
-__all__ = ["SbomCollector", "find_syft"]
+__all__ = ["SbomCollector", "find_syft", "require_whole"]
 
 _SHOWN: Final = 10
 
 
 class _Config(msgspec.Struct, frozen=True):
     created: str = ""
+
+
+# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
+_CONFIGS: Final = msgspec.json.Decoder(_Config)
 
 
 class SbomCollector:
@@ -45,15 +49,7 @@ class SbomCollector:
             ToolMissingError, ToolFailedError: syft is not installed, failed, or took too long.
         """
         document = normalise_sbom(self._run(image), image.subject, _created(image.config))
-        require_valid(document)
-        found = missing_from(read_components(msgspec.json.encode(document)), packages_of(read_layout(image.layout)))
-        if found:
-            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-            raise EvidenceError(
-                f"the bill of materials leaves out {len(found)} packages that the image has:"
-                f" {', '.join(map(str, found[:_SHOWN]))}{more}",
-                hint="Is syft configured to leave something out, by SYFT_… in the environment?",
-            )
+        require_whole(msgspec.json.encode(document), image)
         return Predicate(SBOM, document)
 
     def _run(self, image: Image) -> bytes:
@@ -77,6 +73,23 @@ class SbomCollector:
             )
 
 
+def require_whole(document: bytes, image: Image) -> None:
+    """Hold a bill of materials against the standard, and against what the image's own books name.
+
+    Raises:
+        EvidenceError: it is not CycloneDX 1.6, or leaves something out.
+    """
+    require_valid(document)
+    found = missing_from(read_components(document), packages_of(read_layout(image.layout)))
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise EvidenceError(
+            f"the bill of materials leaves out {len(found)} packages that the image has:"
+            f" {', '.join(map(str, found[:_SHOWN]))}{more}",
+            hint="Is syft configured to leave something out, by SYFT_… in the environment?",
+        )
+
+
 def find_syft() -> Program:
     """Return syft: of the environment that this runs in, else from the path.
 
@@ -92,6 +105,6 @@ def find_syft() -> Program:
 
 def _created(config: bytes) -> str:
     try:
-        return msgspec.json.decode(config, type=_Config).created
+        return _CONFIGS.decode(config).created
     except ValueError as error:
         raise EvidenceError(f"the image's configuration cannot be read: {error}") from error

@@ -158,6 +158,7 @@ def test_packages_and_names_are_found(tmp_path: Path) -> None:
         assert [one.id for one in database.all()] == ["DSA-1-1", "GHSA-aaaa", "PYSEC-2024-1", "PYSEC-2024-2"]
         assert database.knows(Lookup(("Debian:12", "Debian"), "", ""))
         assert not database.knows(Lookup(("Debian:11", "Debian"), "", ""))
+        assert not database.knows(Lookup(("Debian:11", "Debian:12"), "", ""))  # of another release, or of none
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:

@@ -38,13 +38,17 @@ def metadata(name: str, version: str) -> str:
 
 
 def layer(*files: tuple[str, str | None]) -> bytes:
-    """Write a layer; None makes a folder."""
+    """Write a layer; None makes a folder, and a text like "=> path" a hard link."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
         for path, text in files:
             info = tarfile.TarInfo(path)
             if text is None:
                 info.type = tarfile.DIRTYPE
+                tar.addfile(info)
+                continue
+            if text.startswith("=> "):
+                info.type, info.linkname = tarfile.LNKTYPE, text.removeprefix("=> ")
                 tar.addfile(info)
                 continue
             data = text.encode()

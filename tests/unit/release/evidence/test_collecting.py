@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.unit.release.evidence.images_made import bom, build_record, make_image, pypi, sbom_of
+from tests.unit.release.evidence.images_made import bom, build_record, layer, make_image, metadata, pypi, sbom_of
 
 from pratique.core.clock import ManualClock
 from pratique.release.build.record import write_record
@@ -15,6 +15,7 @@ from pratique.release.evidence.collecting import Plan, collect_all, run_collecto
 from pratique.release.evidence.interface import Image, Predicate
 from pratique.release.evidence.settings import EvidenceSettings
 from pratique.release.predicates import DEPENDENCY_DIFF, HYGIENE, PROVENANCE, SBOM
+from pratique.release.values import digest_of
 
 pytestmark = pytest.mark.unit
 
@@ -86,3 +87,14 @@ def test_a_bill_of_materials_is_made_where_none_is_given(image: Image, monkeypat
     found = collect_all(image, plan, ManualClock(), say=said.append)
     assert [one.name for one in found] == ["sbom", "hygiene", "dependencies"]
     assert said == ["sbom …", "hygiene …", "dependencies …"]
+
+
+def test_a_bill_of_materials_made_elsewhere_is_held_against_the_image(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "image", layer(("a.dist-info/METADATA", metadata("a", "1"))))
+    for components, why in (([pypi("b", "1")], "leaves out 1 packages"), ([{"name": "no type"}], "breaks CycloneDX")):
+        plan = Plan(EvidenceSettings(), sbom=sbom_of(image.subject.digest, *components))
+        with pytest.raises(EvidenceError, match=why):
+            collect_all(image, plan, ManualClock(), say=lambda _: None)
+    other = Plan(EvidenceSettings(), sbom=sbom_of(digest_of(b"other"), pypi("a", "1")))
+    with pytest.raises(EvidenceError, match="bill of materials is about"):
+        collect_all(image, other, ManualClock(), say=lambda _: None)

@@ -104,3 +104,14 @@ def test_packages_that_a_bill_of_materials_leaves_out_are_named() -> None:
     missing = [Installed("pypi", "left-pad", "1.1"), Installed("deb", "left-pad", "1.0")]
     assert missing_from(components, there) == ()
     assert missing_from(components, [*there, *missing]) == tuple(sorted(missing))
+
+
+def test_a_book_that_is_a_hard_link_is_read(tmp_path: Path) -> None:
+    # As uv installs from its cache.
+    path = f"{SITE}/a-1.dist-info/METADATA"
+    linked = layer(("cache/1", metadata("a", "1")), (path, "=> cache/1"), ("other", "=> cache/1"))
+    image = make_image(tmp_path / "one", linked)
+    assert packages_of(read_layout(image.layout)) == {Installed("pypi", "a", "1")}
+    image = make_image(tmp_path / "two", layer(("cache/1", metadata("a", "1"))), layer((path, "=> cache/1")))
+    with pytest.raises(EvidenceError, match="which is not in its layer"):
+        packages_of(read_layout(image.layout))

@@ -37,7 +37,7 @@ def test_the_same_image_has_the_same_bill_whatever_the_tool_adds() -> None:
     assert first == second
     assert first["metadata"]["timestamp"] == "2024-01-01T00:00:00Z"
     assert first["metadata"]["component"]["version"] == SUBJECT.digest
-    require_valid(first)
+    require_valid(json.dumps(first).encode())
 
 
 def test_another_image_has_another_serial_number() -> None:
@@ -68,9 +68,9 @@ def test_a_bill_that_names_no_package_is_refused(components: tuple[dict[str, Any
 )
 def test_a_document_that_breaks_the_standard_is_refused(spoilt: dict[str, Any]) -> None:
     document = normalise_sbom(raw(pypi("a", "1")), SUBJECT, "")
-    require_valid(document)
+    require_valid(json.dumps(document).encode())
     with pytest.raises(EvidenceError, match=r"breaks CycloneDX 1\.6"):
-        require_valid(document | spoilt)
+        require_valid(json.dumps(document | spoilt).encode())
 
 
 def collector(monkeypatch: pytest.MonkeyPatch, output: bytes) -> SbomCollector:
