@@ -1,18 +1,15 @@
-"""The table [release]: one table in it for each room."""
+"""Settings of governed releases: one table `[release.ROOM]` for each room that has any."""
 
 from __future__ import annotations
 
 from pratique.core.settings import Settings
-from pratique.release.registry.settings import RegistrySettings
-from pratique.release.signing.settings import SigningSettings
+from pratique.release.build.settings import BuildSettings
 
 __all__ = ["ReleaseSettings"]
 
 
 class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Governed releases."""
+    """Every room's settings."""
 
-    registry: RegistrySettings = RegistrySettings()
-    """How registries are asked."""
-    signing: SigningSettings = SigningSettings()
-    """Who signs here, and whose signatures are verified."""
+    build: BuildSettings = BuildSettings()
+    """How images are built."""
