@@ -1,4 +1,4 @@
-"""`pratique build`, `pratique build base` and `pratique build compare`: parse, call, render."""
+"""`pratique build`, and `base`, `compare` and `inspect` below it: parse, call, render."""
 
 from __future__ import annotations
 
@@ -128,9 +128,34 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command("inspect")
+def inspect(
+    layout: Annotated[Path, typer.Argument(help="An OCI layout with one image.")],
+    dockerfile: Annotated[Path | None, typer.Option("--file", "-f", help="What it was built from, to lint.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.hygiene].")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what an image carries that it should not. Refused where there is an error among the findings."""
+    from pratique.release.evidence.hygiene.collector import inspect_layout
+
+    found = inspect_layout(layout, _release(config).hygiene, dockerfile)
+    if as_json:
+        print(msgspec.json.encode({"schema_version": 1, **msgspec.to_builtins(found)}).decode())
+    else:
+        for one in found.findings:
+            print(f"{one.level:8}{one.rule}  {one.where}  {one.message}")
+        _say(f"{len(found.checked)} rules; {found.size_bytes / 1e6:.1f} MB, {found.wasted_bytes / 1e6:.1f} MB wasted")
+    if any(one.level == "error" for one in found.findings):
+        raise typer.Exit(1)
+
+
 def _settings(config: Path | None, target: str | None) -> BuildSettings:
-    settings = load_settings(ReleaseSettings, part="release", file=config, environment=os.environ).build
+    settings = _release(config).build
     return settings if target is None else msgspec.structs.replace(settings, target=target)
+
+
+def _release(config: Path | None) -> ReleaseSettings:
+    return load_settings(ReleaseSettings, part="release", file=config, environment=os.environ)
 
 
 def _build(request: BuildRequest, settings: BuildSettings, push: str | None) -> BuildResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pratique.core.settings import Settings
 from pratique.release.build.settings import BuildSettings
+from pratique.release.evidence.hygiene.settings import HygieneSettings
 
 __all__ = ["ReleaseSettings"]
 
@@ -13,3 +14,5 @@ class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
 
     build: BuildSettings = BuildSettings()
     """How images are built."""
+    hygiene: HygieneSettings = HygieneSettings()
+    """What images may carry."""

@@ -2,7 +2,8 @@
 
 Taken out: documentation but the licences, translations, caches, logs, and every set-uid and set-gid bit, which nothing
 in a container needs. Python's own modules are compiled with hashes in the place of times, so that they stay valid
-when every file gets one time. Files that an engine mounts over are there and empty, so that no build leaves a trace.
+when every file gets one time. Files that an engine mounts over are there and empty, so that no build leaves a trace;
+devices, which it makes, are not.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def base_words(request: BaseRequest, target: Path) -> Iterator[str]:
             raise BuildRequestError(f"'{package[:100]}' is no Debian package: name, or name=version")
     if not _SUITE.fullmatch(request.suite):
         raise BuildRequestError(f"'{request.suite[:100]}' is no suite of Debian, as bookworm is")
-    yield from ("--mode=root", "--variant=essential", "--format=tar", "--quiet")
+    yield from ("--mode=root", "--variant=essential", "--format=tar", "--quiet", "--skip=output/dev")
     yield "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
     yield f"--include={','.join(['usr-is-merged', *request.packages])}"
     for folder in _LEFT_OUT:

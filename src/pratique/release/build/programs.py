@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,20 +32,21 @@ class Program:
 
     name: str
     package: str
-    """Debian's, or how else it is installed, as it stands behind `apt-get install`."""
+    """Debian's, as it stands behind `apt-get install`; empty where a wheel brings it."""
+    wheel: str = ""
+    """The Python package that brings it into the environment's own folder of programs."""
 
     def find(self) -> str:
         """Return where it is.
 
         Raises:
-            ToolMissingError: it is not on the path.
+            ToolMissingError: it is neither on the path nor in this Python's environment.
         """
-        found = shutil.which(self.name)
+        own = Path(sys.prefix, "bin") if self.wheel else None
+        found = (own and shutil.which(self.name, path=str(own))) or shutil.which(self.name)
         if found is None:
-            raise ToolMissingError(
-                f"the program '{self.name}' is needed, and is not on the path",
-                hint=f"On Debian: apt-get install {self.package}",
-            )
+            how = f"pip install {self.wheel}" if self.wheel else f"On Debian: apt-get install {self.package}"
+            raise ToolMissingError(f"the program '{self.name}' is needed, and is not on the path", hint=how)
         return found
 
 

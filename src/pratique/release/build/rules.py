@@ -16,7 +16,15 @@ from typing import Final
 from pratique.release.build.dockerfile import Dockerfile, Instruction, Stage, copied_from, expand
 from pratique.release.build.errors import DockerfileRefusedError
 
-__all__ = ["BuildRules", "Problem", "external_images", "find_problems", "is_by_digest", "require_rules"]
+__all__ = [
+    "BuildRules",
+    "Problem",
+    "external_images",
+    "find_problems",
+    "is_by_digest",
+    "is_secret_name",
+    "require_rules",
+]
 
 KEYWORDS: Final = frozenset(
     {"ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD"}
@@ -28,6 +36,7 @@ _SECRET_NAME: Final = re.compile(
     r"(?:^|_)(?:pass(?:word|wd|phrase)|pwd|secret|token|credentials?|api_?key|private_?key|access_?key)(?:_|$)",
     re.IGNORECASE,
 )
+_WHERE_IT_LIES: Final = ("_FILE", "_PATH", "_DIR", "_ARN", "_NAME", "_ID", "_URL")
 _ASSIGNED: Final = re.compile(r"(?:^|\s)([A-Za-z_]\w*)=")
 
 
@@ -56,6 +65,11 @@ class Problem:
 def is_by_digest(reference: str) -> bool:
     """Whether an image is named by digest; a tag beside it decides nothing."""
     return _BY_DIGEST.fullmatch(reference) is not None
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable is named like a secret; one that says where a secret lies is none."""
+    return _SECRET_NAME.search(name) is not None and not name.upper().endswith(_WHERE_IT_LIES)
 
 
 def require_rules(dockerfile: Dockerfile, rules: BuildRules, arguments: Mapping[str, str]) -> None:
@@ -148,7 +162,7 @@ def _in_instruction(instruction: Instruction) -> Iterator[Problem]:
     if instruction.keyword in {"ARG", "ENV"}:
         # The old form `ENV name value` and `ARG name` have no sign of equality.
         for name in _ASSIGNED.findall(instruction.text) or instruction.text.split()[:1]:
-            if _SECRET_NAME.search(name):
+            if is_secret_name(name):
                 text = "a secret would stay in the history: use RUN --mount=type=secret"
                 yield Problem(instruction.line, f"{instruction.keyword} {name}: {text}")
     if "insecure" in instruction.values("security"):

@@ -136,6 +136,23 @@ def test_images_are_compared_by_hand(checkout: Any, dockerfile: Callable[..., st
     assert {("layer 2", "d", "content"), ("config", "config.User", "value")} <= found
 
 
+def test_an_image_is_inspected_by_hand(checkout: Any, dockerfile: Callable[..., str], tmp_path: Path) -> None:
+    checkout.commit(Dockerfile=dockerfile(runtime="RUN touch /x && chmod 4755 /x"))
+    image = checkout.build().image.folder
+    done = pratique("inspect", str(image), "--json")
+    found = {(one["rule"], one["where"]) for one in json.loads(done.stdout)["findings"]}
+    assert (done.returncode, ("root-user", "User") in found) == (1, True)
+    config = tmp_path / "release.toml"
+    allow = [
+        f'[[release.hygiene.allow]]\nrule = "{rule}"\nwhere = "*"\nreason = "made for this test"\n' for rule, _ in found
+    ]
+    config.write_text("".join(allow) + "[release.build]\n", encoding="utf-8")
+    allowed = pratique("inspect", str(image), "--config", str(config))
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    assert "Allowed: made for this test" in allowed.stdout
+    assert "rules; " in allowed.stderr
+
+
 def test_a_program_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ToolFailedError, match=r"(?s)did not end within 0\.5 s.*told"):
@@ -165,6 +182,7 @@ def test_a_base_is_made_of_debian_packages_alone(tmp_path: Path) -> None:
     left_out = ("usr/share/man/man1/", "usr/share/locale/", "var/lib/apt/lists/", "var/cache/apt/")
     assert not [path for path, (_, _, size) in entries.items() if size and path.startswith(left_out)]
     assert "usr/share/doc/libc6/copyright" in entries
+    assert not [path for path, (kind, _, _) in entries.items() if kind == "device"]
 
 
 FAKE_DOCKER = """#!/bin/sh

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[4]
 DOCKERFILES = sorted((ROOT / "deploy" / "images").glob("*/Dockerfile"))
 RULES = BuildRules(target="runtime", test_stage="test", network_stages=("deps",), contexts=frozenset({"page"}))
-ARGUMENTS = {name: f"localhost/base@sha256:{'0' * 64}" for name in ("BASE", "DEPS_BASE")}
+ARGUMENTS = dict.fromkeys(("BASE", "DEPS_BASE"), f"localhost/base@sha256:{'0' * 64}")
 
 
 def test_there_is_the_orchestrators() -> None:
