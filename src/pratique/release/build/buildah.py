@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,11 @@ class BuildahBuilder:
 
     def __init__(self, storage: Path, log: Path, *, driver: Literal["overlay", "vfs"] = "overlay") -> None:
         require_programs(BUILDAH, SKOPEO, UNSHARE)
+        if os.geteuid() != 0:
+            raise ToolFailedError(
+                f"shutting the network of a build needs root, and this process runs as user {os.geteuid()}",
+                hint='Run it as root, in a container or virtual machine of its own; or set builder = "buildkit".',
+            )
         self._root, self._run = storage / "root", storage / "run"
         self._temporary = storage / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ from pratique.release.build.errors import (
 from pratique.release.build.layertar import LayerLimits, read_entries
 from pratique.release.build.layout import LayoutImage, read_layout
 from pratique.release.build.record import Material, load_record
+from pratique.release.errors import ToolFailedError
 from pratique.release.values import digest_of
 
 pytestmark = pytest.mark.integration
@@ -58,6 +59,7 @@ def files_in(image: LayoutImage) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_a_build_is_the_same_twice_and_says_what_went_in(
     checkout: Any, dockerfile: Callable[..., str], port: int, tmp_path: Path
 ) -> None:
@@ -101,6 +103,17 @@ def test_a_build_is_the_same_twice_and_says_what_went_in(
     assert (record.secret_names, [one.name for one in record.artifacts]) == (("token",), ["page"])
     everything = b"".join(path.read_bytes() for path in checkout.output.rglob("*") if path.is_file())
     assert SECRET.encode() not in everything + b"".join(files.values())
+
+
+def test_no_instruction_may_walk_back_into_the_network(checkout: Any, dockerfile: Callable[..., str]) -> None:
+    """Entering another namespace takes CAP_SYS_ADMIN (bit 21, capabilities(7)), which instructions do not have."""
+    checkout.commit(
+        Dockerfile=dockerfile(
+            test="RUN while read name value; do case $name in CapEff:|CapBnd:)"
+            " test $((0x$value >> 21 & 1)) = 0 || exit 1;; esac; done < /proc/self/status"
+        )
+    )
+    checkout.build()
 
 
 def test_a_later_step_that_needs_the_network_fails_the_build(
@@ -165,6 +178,15 @@ def test_refusals_come_before_anything_is_built(checkout: Any, dockerfile: Calla
     with pytest.raises(BuildRequestError, match="cannot be used"):
         checkout.build(base_layouts=(checkout.folder,))
     assert checkout.said == ["taking 1 base images by digest …"]
+
+
+def test_another_user_than_root_is_told_why_not(
+    checkout: Any, dockerfile: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout.commit(Dockerfile=dockerfile())
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(ToolFailedError, match="needs root, and this process runs as user 1000"):
+        checkout.build()
 
 
 def test_a_stage_that_takes_too_long_is_ended(checkout: Any, dockerfile: Callable[..., str]) -> None:
