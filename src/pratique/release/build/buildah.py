@@ -2,6 +2,7 @@
 
 - Every stage is built by itself, over those that it needs, so that each has its own network or none. A stage that is
   built stands in the Dockerfile as its image: of one from its cache, buildah 1.28 mounts the wrong content.
+- Every program runs in a mount namespace of its own, so that nothing stays mounted, whatever ends it.
 - Docker's image format is asked for, because buildah leaves HEALTHCHECK out of OCI's.
 - `--timestamp` gives every file and the image one time; buildah 1.28 does not read SOURCE_DATE_EPOCH.
 - The storage driver decides the order of a layer's entries, so it is fixed, and part of the record.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -79,7 +80,7 @@ class BuildahBuilder:
         name = re.sub(r"(:[^/@:]+)?@sha256:[0-9a-f]{64}\Z", "", reference)
         target = f"containers-storage:[{self._driver}@{self._root}+{self._run}]{name}:provided"
         words = ["copy", "--quiet", "--preserve-digests", f"oci:{image.folder}", target]
-        run(SKOPEO, words, timeout_seconds=_COPY_SECONDS, log=self._log, environment=self._environment())
+        self._run_alone(SKOPEO, words, timeout_seconds=_COPY_SECONDS)
 
     def build(self, stage: StageBuild) -> BuiltStage:
         """Run buildah for every stage that the target needs."""
@@ -96,19 +97,9 @@ class BuildahBuilder:
         file.write_text(with_built(dockerfile, self._built), encoding="utf-8")
         id_file = self._temporary / f"built-{target}"
         words = [*self._storage_words(), *build_words(stage, file, target, id_file)]
-        program = BUILDAH
-        if one.name not in stage.network_stages:
-            words = ["--net", "--", sys.executable, "-I", _offline.__file__, BUILDAH.find(), *words]
-            program = UNSHARE
+        is_offline = one.name not in stage.network_stages
         try:
-            run(
-                program,
-                words,
-                timeout_seconds=stage.timeout_seconds,
-                log=self._log,
-                cwd=stage.context,
-                environment=self._environment(),
-            )
+            self._run_alone(BUILDAH, words, timeout_seconds=stage.timeout_seconds, is_offline=is_offline)
         except ToolFailedError as error:
             raise StepFailedError(f"the stage '{target}' was not built: {error.message}") from error
         return id_file.read_text(encoding="ascii").strip()
@@ -116,13 +107,27 @@ class BuildahBuilder:
     def export(self, built: BuiltStage, folder: Path) -> Exported:
         """Write manifest, configuration and plain layers."""
         words = [*self._storage_words(), "push", "--quiet", "--disable-compression", built, f"dir:{folder}"]
-        run(BUILDAH, words, timeout_seconds=_COPY_SECONDS, log=self._log, environment=self._environment())
+        self._run_alone(BUILDAH, words, timeout_seconds=_COPY_SECONDS)
         try:
             manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Manifest)
         except (OSError, msgspec.MsgspecError) as error:
             raise ToolFailedError(f"buildah push wrote no manifest that can be read: {error}") from error
         layers = tuple(layer.in_folder(folder) for layer in manifest.layers)
         return Exported(manifest.config.in_folder(folder).read_bytes(), layers)
+
+    def _run_alone(
+        self, program: Program, words: Sequence[str], *, timeout_seconds: float, is_offline: bool = False
+    ) -> None:
+        """Run a program in namespaces that end with it."""
+        alone = ["--mount", "--propagation", "private"]
+        shut = ["--net", "--", sys.executable, "-I", _offline.__file__] if is_offline else ["--"]
+        run(
+            UNSHARE,
+            [*alone, *shut, program.find(), *words],
+            timeout_seconds=timeout_seconds,
+            log=self._log,
+            environment=self._environment(),
+        )
 
     def _storage_words(self) -> list[str]:
         return ["--root", str(self._root), "--runroot", str(self._run), "--storage-driver", self._driver]

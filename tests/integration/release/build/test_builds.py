@@ -124,11 +124,17 @@ def test_a_later_step_that_needs_the_network_fails_the_build(
         checkout.build()
 
 
-def test_tests_that_fail_leave_no_image(checkout: Any, dockerfile: Callable[..., str]) -> None:
+def test_tests_that_fail_leave_no_image_and_nothing_mounted(
+    checkout: Any, dockerfile: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "work"))
     checkout.commit(Dockerfile=dockerfile(test="RUN echo 3 failed >&2; exit 1"))
     with pytest.raises(TestStageError, match=r"(?s)the stage 'test' was not built.*3 failed"):
         checkout.build()
     assert not (checkout.output / "image").exists()
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text(encoding="utf-8")
+    assert list((tmp_path / "work").iterdir()) == []
     assert b"3 failed" in (checkout.output / "build.log").read_bytes()
 
 
