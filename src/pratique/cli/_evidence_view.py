@@ -99,6 +99,14 @@ def _provenance(statement: Statement) -> Iterator[str]:
     yield f"{len(definition.resolved_dependencies)} inputs, by digest"
 
 
+def _hygiene(statement: Statement) -> Iterator[str]:
+    found = statement.read(kinds.Hygiene)
+    yield f"{len(found.findings)} findings of {len(found.checked)} rules, {found.wasted_bytes / 1e6:.1f} MB wasted"
+    for one in found.findings[:_SHOWN]:
+        yield f"{one.level}  {one.rule}  {one.where}  {one.message}"
+    yield from _more(len(found.findings))
+
+
 def _more(number: int) -> Iterator[str]:
     if number > _SHOWN:
         yield f"… and {number - _SHOWN} more: --json shows all"
@@ -111,4 +119,5 @@ _VIEWS: Final[dict[str, Callable[[Statement], Iterator[str]]]] = {
     kinds.DEPENDENCY_REVIEW: _review,
     kinds.VEX: _vex,
     kinds.PROVENANCE: _provenance,
+    kinds.HYGIENE: _hygiene,
 }

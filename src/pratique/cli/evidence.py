@@ -56,6 +56,8 @@ def collect(
     sbom: Annotated[Path | None, typer.Option(help="A bill of materials made before. [one is made]")] = None,
     advisories: Annotated[Path | None, typer.Option(help="The advisory database. [of the settings]")] = None,
     scan: Annotated[bool, typer.Option("--scan/--no-scan", help="Look components up in the database.")] = True,
+    hygiene: Annotated[bool, typer.Option("--hygiene/--no-hygiene", help="Look at what it should not carry.")] = True,
+    dockerfile: Annotated[Path | None, typer.Option(help="What it was built from, to lint.")] = None,
     record: Annotated[Path | None, typer.Option(help="The build's record, for the provenance.")] = None,
     author: Annotated[list[str] | None, typer.Option(help="E-mail address of who wrote the source; repeated.")] = None,
     baseline: Annotated[str | None, typer.Option(help="Digest in production, for the dependency diff.")] = None,
@@ -67,6 +69,7 @@ def collect(
 ) -> None:
     """Look at an image, and write each piece of evidence as a statement, ready to be signed."""
     from pratique.release.evidence.collecting import Plan, collect_all
+    from pratique.release.evidence.hygiene.collector import HygieneCollector
 
     if first and (baseline or baseline_sbom):
         raise CallerError("--first means that there is no --baseline.")
@@ -80,6 +83,7 @@ def collect(
         compare=first or baseline is not None,
         baseline=parse_digest(baseline) if baseline else None,
         baseline_sbom=read_statement(baseline_sbom) if baseline_sbom else None,
+        others=(HygieneCollector(settings.hygiene, dockerfile),) if hygiene else (),
     )
     with _opened(image, repository, settings) as opened:
         _require_inputs(plan, opened)
@@ -251,6 +255,7 @@ def _say_what_is_left_out(plan: Plan) -> None:
         "no scan: --no-scan": plan.database is None,
         "no dependency diff: say --baseline, or --first": not plan.compare,
         "no provenance: say --record": plan.record is None,
+        "no hygiene: --no-hygiene": not plan.others,
     }
     for what, is_left_out in left_out.items():
         if is_left_out:

@@ -72,9 +72,11 @@ def test_all_evidence_is_collected_and_shown(image: Image, sbom: Path, database:
     assert "1 vulnerabilities in 2 components looked at" in ran.stdout
     assert "unknown  PYSEC-1/CVE-1  pkg:pypi/left-pad@1.0; fixed in 2" in ran.stdout
     assert "pkg:pypi/left-pad  new → 1.0; licence MIT" in ran.stdout
+    assert "rules, 0.0 MB wasted" in ran.stdout
     assert "from git+https://git.example/team/chat@" in ran.stdout
     assert sorted(file.name for file in output.iterdir()) == [
         "dependencies.json",
+        "hygiene.json",
         "provenance.json",
         "vulnerabilities.json",
     ]
@@ -84,9 +86,10 @@ def test_all_evidence_is_collected_and_shown(image: Image, sbom: Path, database:
 
 
 def test_what_is_not_collected_is_said(image: Image, sbom: Path, tmp_path: Path) -> None:
-    ran = run("collect", image.layout, *REPOSITORY, "--output", tmp_path / "x", "--sbom", sbom, "--no-scan", "--json")
+    nothing = ("--sbom", sbom, "--no-scan", "--no-hygiene")
+    ran = run("collect", image.layout, *REPOSITORY, "--output", tmp_path / "x", *nothing, "--json")
     assert json.loads(ran.stdout) == {"schema_version": 1, "image": image.subject.digest, "evidence": []}
-    for what in ("no scan", "no dependency diff", "no provenance"):
+    for what in ("no scan", "no dependency diff", "no provenance", "no hygiene"):
         assert what in ran.stderr
 
 
@@ -96,7 +99,8 @@ def test_a_bill_of_materials_is_made_where_none_is_given(
     made = Predicate(SBOM, bom(pypi("a", "1")))
     monkeypatch.setattr("pratique.release.evidence.collecting.SbomCollector.collect", lambda _self, _image: made)
     ran = run("collect", image.layout, *REPOSITORY, "--output", tmp_path / "x", "--no-scan", "--json")
-    (one,) = json.loads(ran.stdout)["evidence"]
+    one, other = json.loads(ran.stdout)["evidence"]
+    assert other["name"] == "hygiene"
     assert one["statement"] == statement(tmp_path / "x" / "sbom.json").digest
     assert one["predicate_type"] == SBOM
 

@@ -36,7 +36,7 @@ class ProvenanceCollector:
         """Read the build's record.
 
         Raises:
-            EvidenceError: it is none, or of another image, or the image was built from what no commit has.
+            EvidenceError: it is none, or of another image, or no commit tells what is in the image.
         """
         record = record_of(self._record, image)
         if self._sbom is None:
@@ -67,12 +67,18 @@ def provenance_of(record: BuildRecord, authors: tuple[str, ...], *, sbom: Digest
         sbom: the statement of the image's bill of materials, named as a by-product.
 
     Raises:
-        EvidenceError: the image was built from something that is not committed: no commit tells what is in it.
+        EvidenceError: no commit tells what is in the image: it was built from files that are not committed, or nobody
+            knows where the commit is to be found.
     """
     if record.source.is_dirty:
         raise EvidenceError(
             f"{record.image} was built from files that differ from the commit {record.source.commit}",
             hint="Commit, and build again without --allow-dirty.",
+        )
+    if not record.source.repository:
+        raise EvidenceError(
+            f"the record of {record.image} does not say which repository the commit {record.source.commit} is of",
+            hint="Name it when you build: pratique build --source.",
         )
     return Provenance(
         build_definition=Definition(

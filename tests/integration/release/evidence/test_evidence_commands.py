@@ -59,5 +59,5 @@ def test_evidence_is_collected_signed_and_verified(
     capsys.readouterr()
     assert run("verify", image.subject.digest, *about, "--key", "release.key.pub", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert len(told["attestations"]) == 4
+    assert len(told["attestations"]) == 5
     assert told["unverified"] == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import cyclonedx.validation.json  # noqa: F401 - takes seconds to import, which are no test's own
 import msgspec
 import pytest
 from tests.unit.release.evidence.images_made import DPKG, layer, make_image, metadata

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cyclonedx.validation.json  # noqa: F401 - takes seconds to import, which are no test's own
+
 from pratique.release.build.layout import add_layer, write_image
 from pratique.release.build.record import BuilderRecord, BuildRecord, Material, SourceRecord
 from pratique.release.evidence.images import open_layout
@@ -93,7 +95,10 @@ def sbom_of(image: Digest, *components: dict[str, Any]) -> Statement:
 
 def build_record(image: Digest, **more: Any) -> BuildRecord:
     source = SourceRecord(
-        repository="https://git.example/team/chat", commit=COMMIT, committed_at=WHEN, is_dirty=more.pop("dirty", False)
+        repository=more.pop("repository", "https://git.example/team/chat"),
+        commit=COMMIT,
+        committed_at=WHEN,
+        is_dirty=more.pop("dirty", False),
     )
     facts: dict[str, Any] = {
         "image": image,

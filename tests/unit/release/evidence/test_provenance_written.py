@@ -25,6 +25,11 @@ def test_a_build_of_what_is_not_committed_has_no_provenance() -> None:
         provenance_of(build_record(IMAGE, dirty=True), ())
 
 
+def test_a_commit_of_no_known_repository_has_no_provenance() -> None:
+    with pytest.raises(EvidenceError, match="does not say which repository"):
+        provenance_of(build_record(IMAGE, repository=""), ())
+
+
 def test_everything_that_went_in_is_there_by_digest() -> None:
     made = provenance_of(build_record(IMAGE), ("alice@example.org",), sbom=IMAGE)
     definition = made.build_definition

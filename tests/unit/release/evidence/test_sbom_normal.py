@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cyclonedx.validation.json  # noqa: F401 - takes seconds to import, which are no test's own
 import pytest
 from tests.unit.release.evidence.images_made import bom, deb, layer, make_image, metadata, pypi
 
