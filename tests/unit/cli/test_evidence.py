@@ -219,5 +219,10 @@ def test_long_lists_are_cut_for_people(image: Image, tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_or_written_are_told(image: Image, tmp_path: Path) -> None:
     with pytest.raises(CallerError, match="cannot be read"):
         run("show", tmp_path / "none.json")
+    sbom = tmp_path / "sbom.json"
+    sbom.write_bytes(sbom_of(image.subject.digest, pypi("a", "1")).payload)
+    given = ("--sbom", sbom, "--output", tmp_path / "x")
+    with pytest.raises(CallerError, match=r"trivy\.json cannot be read"):
+        run("report", tmp_path / "trivy.json", image.layout, *REPOSITORY, *given)
     with pytest.raises(CallerError, match="cannot be written"):
         run("vex", DIGEST, *VEX, "--status", "fixed", "--output", tmp_path / "no" / "folder" / "x")
