@@ -24,6 +24,8 @@ __all__ = ["ReportOf", "read_report"]
 
 MAX_REPORT_BYTES: Final = 256 * 1024 * 1024
 _TRIVY: Final = "https://github.com/aquasecurity/trivy"
+_TRIVY_CLASSES: Final = frozenset({"os-pkgs", "lang-pkgs"})
+"""Of results that a scan for vulnerabilities alone has."""
 _GRYPE: Final = "https://github.com/anchore/grype"
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -67,6 +69,7 @@ class _TrivyModified(msgspec.Struct, frozen=True, rename="pascal"):
 
 class _TrivyResult(msgspec.Struct, frozen=True, rename="pascal"):
     target: str
+    class_: str = msgspec.field(name="Class", default="")
     packages: tuple[_TrivyPackage, ...] | None = None
     vulnerabilities: tuple[_TrivyFinding, ...] | None = None
     experimental_modified_findings: tuple[_TrivyModified, ...] | None = None
@@ -165,13 +168,20 @@ def read_report(content: bytes, about: ReportOf) -> Scan:
         raise EvidenceError(f"the scanner's report is malformed: {error}") from error
     raise EvidenceError(
         "expected a report of Trivy (schema 2) or Grype in JSON, got something else",
-        hint="trivy image --format json --list-all-pkgs …; grype -o json …",
+        hint="trivy image --scanners vuln --list-all-pkgs --format json …; grype -o json …",
     )
 
 
 def _trivy(report: _TrivyReport, about: ReportOf) -> Scan:
     _require_about(report.metadata.image_id, report.metadata.repo_digests or (), about)
     results = report.results or ()
+    others = sorted({one.class_ for one in results} - _TRIVY_CLASSES)
+    if others:
+        raise EvidenceError(
+            f"the report also holds results of the class {', '.join(others)}: it does not say whether vulnerabilities"
+            " were looked for at all",
+            hint="Scan for them alone: trivy image --scanners vuln --list-all-pkgs --format json …",
+        )
     listed = sum(bool(one.identifier and one.identifier.purl) for result in results for one in result.packages or ())
     return Scan(
         scanner=Scanner(

@@ -36,7 +36,7 @@ def trivy(**more: Any) -> dict[str, Any]:
     packages = [{"Name": "left-pad", "Identifier": {"PURL": PURL}}, {"Name": "no purl", "Identifier": {}}]
     results = [
         {"Target": "python", "Class": "lang-pkgs", "Packages": packages, "Vulnerabilities": [finding]},
-        {"Target": "secrets", "Class": "secret"},
+        {"Target": "debian", "Class": "os-pkgs"},
     ]
     return {
         "SchemaVersion": 2,
@@ -101,7 +101,9 @@ def test_a_report_about_something_else_is_refused(report: dict[str, Any]) -> Non
         b'{"matches":' + b"[" * 100_000,
         json.dumps(trivy(SchemaVersion=3)).encode(),
         json.dumps(trivy(CreatedAt="2024-06-01T10:00:00")).encode(),
-        json.dumps(trivy(Results=[{"Target": "x", "Vulnerabilities": [{"Severity": "LOW"}]}])).encode(),
+        json.dumps(
+            trivy(Results=[{"Target": "x", "Class": "os-pkgs", "Vulnerabilities": [{"Severity": "LOW"}]}])
+        ).encode(),
         json.dumps(grype(matches=[{}])).encode(),
         json.dumps(grype(descriptor={"name": "other"})).encode(),
     ],
@@ -128,9 +130,16 @@ def test_trivys_findings_are_taken_over() -> None:
     assert scan.finished_at == datetime(2024, 6, 1, 10, 0, 0, 123457, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("kind", ["license", "secret", "config", ""])
+def test_a_report_of_other_scanners_of_trivy_is_refused(kind: str) -> None:
+    # Made with `--scanners license --list-all-pkgs` it lists every package, and looked for no vulnerability in any.
+    with pytest.raises(EvidenceError, match="whether vulnerabilities were looked for"):
+        read(trivy(Results=[*trivy()["Results"], {"Target": "x", "Class": kind}]))
+
+
 def test_trivys_report_without_packages_says_that_nothing_was_looked_at() -> None:
     assert read(trivy(Results=None)).result.num_components == 0
-    assert read(trivy(Results=[{"Target": "x", "Packages": None}])).result.num_components == 0
+    assert read(trivy(Results=[{"Target": "x", "Class": "os-pkgs", "Packages": None}])).result.num_components == 0
 
 
 def test_what_trivy_was_told_to_ignore_is_counted() -> None:
@@ -139,7 +148,7 @@ def test_what_trivy_was_told_to_ignore_is_counted() -> None:
         {"Type": "vulnerability", "Status": "ignored", "Finding": finding},
         {"Type": "secret", "Status": "ignored", "Finding": {}},
     ]
-    scan = read(trivy(Results=[{"Target": "x", "ExperimentalModifiedFindings": ignored}]))
+    scan = read(trivy(Results=[{"Target": "x", "Class": "os-pkgs", "ExperimentalModifiedFindings": ignored}]))
     assert [(one.id, one.package) for one in scan.result.vulnerabilities] == [("CVE-2", "b@1")]
 
 
