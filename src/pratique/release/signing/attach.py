@@ -14,6 +14,7 @@ What other tools write to the index on a registry without conditional writes can
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import random
 import time
@@ -112,15 +113,12 @@ def _put(registry: Registry, subject: Subject, reference: str, content: bytes, *
     Debian's registry writes links to blobs in place. While one writer links the empty blob, which all manifests have in
     common, it takes the manifest of another for one whose blobs are missing.
     """
-    for attempt in range(1, _MAX_PUTS + 1):
-        try:
+    for attempt in range(1, _MAX_PUTS):
+        with contextlib.suppress(RefusedError):
             registry.put_manifest(subject.repository, reference, content, IMAGE_MANIFEST)
-        except RefusedError:
-            if attempt == _MAX_PUTS:
-                raise
-            pause(attempt)
-        else:
             return
+        pause(attempt)
+    registry.put_manifest(subject.repository, reference, content, IMAGE_MANIFEST)  # the last refusal counts
 
 
 def _predicate_type(bundle: bytes, subject: Subject) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.x509 import certificate_transparency as ct
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store
 from cryptography.x509.verification import VerificationError as PathError
@@ -129,8 +128,6 @@ def _verify_certificate_log(certificate: x509.Certificate, issuer: x509.Certific
     at = promise.timestamp.replace(tzinfo=dt.UTC)
     if log is None or at not in log.period:
         raise VerificationError(f"no certificate log that is trusted for {at.isoformat()} has promised to list it")
-    if promise.entry_type is not ct.LogEntryType.PRE_CERTIFICATE:
-        raise VerificationError("expected the promise for a precertificate")
     issuer_key = hashlib.sha256(public_key_of(issuer.public_key()).der).digest()
     body = certificate.tbs_precertificate_bytes
     extensions = promise.extension_bytes

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -41,14 +41,6 @@ class _Wire(msgspec.Struct, frozen=True, rename="camel"):
     """Base of entries' bodies, which the log has checked: members that are not compared are left out."""
 
 
-class _Spec(_Wire, frozen=True):
-    """What one kind of entry says."""
-
-    def said(self) -> Signed:
-        """Return it in the words that all kinds share."""
-        raise NotImplementedError
-
-
 class _Hash(_Wire, frozen=True):
     algorithm: Literal["sha256"]
     value: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -71,7 +63,7 @@ class _RekordSignature1(_Wire, frozen=True):
     public_key: _Pem
 
 
-class _HashedRekord1(_Spec, frozen=True):
+class _HashedRekord1(_Wire, frozen=True):
     data: _Data
     signature: _RekordSignature1
 
@@ -103,7 +95,7 @@ class _Rekord2(_Wire, frozen=True):
     signature: _RekordSignature2
 
 
-class _HashedRekord2(_Spec, frozen=True):
+class _HashedRekord2(_Wire, frozen=True):
     rekord: _Rekord2 = msgspec.field(name="hashedRekordV002")
 
     def said(self) -> Signed:
@@ -117,7 +109,7 @@ class _DsseSignature(_Wire, frozen=True):
     verifier: bytes
 
 
-class _Dsse1(_Spec, frozen=True):
+class _Dsse1(_Wire, frozen=True):
     payload_hash: _Hash
     signatures: tuple[_DsseSignature]
 
@@ -140,7 +132,7 @@ class _IntotoContent(_Wire, frozen=True):
     envelope: _IntotoEnvelope
 
 
-class _Intoto2(_Spec, frozen=True):
+class _Intoto2(_Wire, frozen=True):
     content: _IntotoContent
 
     def said(self) -> Signed:
@@ -154,7 +146,7 @@ class _IntotoHashes(_Wire, frozen=True):
     payload_hash: _Hash
 
 
-class _Intoto1(_Spec, frozen=True):
+class _Intoto1(_Wire, frozen=True):
     """Says no signature: that the signer and the payload are the same must do."""
 
     content: _IntotoHashes
@@ -164,6 +156,9 @@ class _Intoto1(_Spec, frozen=True):
         return Signed(_der(self.public_key), None, None, self.content.payload_hash.digest)
 
 
+_Spec = _HashedRekord1 | _HashedRekord2 | _Dsse1 | _Intoto1 | _Intoto2
+
+
 class _Body(_Wire, frozen=True):
     kind: str
     api_version: str
@@ -171,7 +166,7 @@ class _Body(_Wire, frozen=True):
 
 
 _BODIES: Final = msgspec.json.Decoder(_Body)
-_SPECS: Final[dict[tuple[str, str], msgspec.json.Decoder[Any]]] = {
+_SPECS: Final[dict[tuple[str, str], msgspec.json.Decoder[_Spec]]] = {
     ("hashedrekord", "0.0.1"): msgspec.json.Decoder(_HashedRekord1),
     ("hashedrekord", "0.0.2"): msgspec.json.Decoder(_HashedRekord2),
     ("dsse", "0.0.1"): msgspec.json.Decoder(_Dsse1),
@@ -204,8 +199,7 @@ def _logged(entry: LogEntry) -> Signed:
                 f"expected a log entry of a known kind, got '{entry.kind[:50]}' {entry.version[:50]}"
                 f" (in its body '{body.kind[:50]}' {body.api_version[:50]})"
             )
-        spec: _Spec = kind.decode(body.spec)
-        return spec.said()
+        return kind.decode(body.spec).said()
     except (msgspec.MsgspecError, binascii.Error) as error:
         raise VerificationError(f"the log entry's body is malformed: {error}") from error
 

@@ -79,13 +79,14 @@ class PublicKey:
         self._verify(signature, sha256, Prehashed(hashes.SHA256()))
 
     def _verify(self, signature: bytes, data: bytes, algorithm: hashes.HashAlgorithm | Prehashed | None) -> None:
+        key, by = self.key, algorithm or hashes.SHA256()
         try:
-            if isinstance(self.key, ed25519.Ed25519PublicKey):
-                self.key.verify(signature, data)
-            elif isinstance(self.key, ec.EllipticCurvePublicKey) and algorithm is not None:
-                self.key.verify(signature, data, ec.ECDSA(algorithm))
-            elif isinstance(self.key, rsa.RSAPublicKey) and algorithm is not None:
-                self.key.verify(signature, data, padding.PKCS1v15(), algorithm)
+            if isinstance(key, ed25519.Ed25519PublicKey):
+                key.verify(signature, data)  # hashes by itself
+            elif isinstance(key, ec.EllipticCurvePublicKey):
+                key.verify(signature, data, ec.ECDSA(by))
+            else:
+                key.verify(signature, data, padding.PKCS1v15(), by)
         except InvalidSignature as error:
             raise VerificationError(f"the signature is not that of key {self.fingerprint}") from error
 

@@ -76,8 +76,11 @@ class ScriptedLog:
     def add(self, body: bytes, *, kind: str, version: str, at: dt.datetime) -> dict[str, Any]:
         """Add an entry; return it as a bundle has it."""
         self.leaves.append(hashlib.sha256(b"\0" + body).digest())
-        index, size = len(self.leaves) - 1, len(self.leaves)
-        root = _root(self.leaves)
+        return self.entry(len(self.leaves) - 1, body, kind=kind, version=version, at=at)
+
+    def entry(self, index: int, body: bytes, *, kind: str, version: str, at: dt.datetime) -> dict[str, Any]:
+        """Return an entry that was added, with a proof in the tree as it is now."""
+        size, root = len(self.leaves), _root(self.leaves)
         note = f"{self.name}\n{size}\n{b64(root)}\n"
         signature = b64(self.id[:4] + _sign(self.key, note.encode()))
         entry: dict[str, Any] = {
@@ -130,8 +133,8 @@ class ScriptedInstance:
         log_key = ec.generate_private_key(ec.SECP256R1()) if rekor == 1 else ed25519.Ed25519PrivateKey.generate()
         self.log = ScriptedLog("rekor.example", rekor, log_key)
         tsa_key = ec.generate_private_key(ec.SECP256R1())
-        tsa = _authority("timestamps", tsa_key, issuer=root, issuer_key=root_key, is_timestamping=True)
-        self.tsa = ScriptedTimestampAuthority(tsa_key, (tsa, root))
+        tsa = _authority("timestamps", tsa_key, issuer=self.ca, issuer_key=self.ca_key, is_timestamping=True)
+        self.tsa = ScriptedTimestampAuthority(tsa_key, (tsa, *self.ca_chain))
 
     def trusted_root(self) -> dict[str, Any]:
         """Return what is believed of this instance, as `trusted_root.json` has it."""

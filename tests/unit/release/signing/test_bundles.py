@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from pratique.core.errors import CallerError
 from pratique.release.errors import VerificationError
 from pratique.release.signing import bundle as bundles
-from pratique.release.signing.bundle import BUNDLE_V03, MessageSignature, parse_bundle, write_keyed_bundle
+from pratique.release.signing.bundle import BUNDLE_V03, MessageSignature, load_bundle, parse_bundle, write_keyed_bundle
 from pratique.release.signing.dsse import Envelope
 
 pytestmark = pytest.mark.unit
@@ -143,3 +145,13 @@ def test_too_many_entries_or_time_stamps_and_too_many_bytes_are_refused_unread(
     monkeypatch.setattr(bundles, "MAX_BUNDLE_BYTES", 10)
     with pytest.raises(VerificationError, match="at most 10 are read"):
         read(keyed())
+
+
+def test_a_bundles_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bundle").write_bytes(b"x" * 11)
+    assert load_bundle(tmp_path / "bundle") == b"x" * 11
+    monkeypatch.setattr(bundles, "MAX_BUNDLE_BYTES", 10)
+    with pytest.raises(VerificationError, match="more than 10 bytes"):
+        load_bundle(tmp_path / "bundle")
+    with pytest.raises(CallerError, match="cannot be read"):
+        load_bundle(tmp_path / "none")
