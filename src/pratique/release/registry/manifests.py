@@ -91,7 +91,7 @@ def read_manifest(content: bytes, media_type: str) -> Parts:
         parts = _PARTS.decode(content)
         for one in [*parts.blobs, *parts.manifests, *([parts.subject] if parts.subject is not None else [])]:
             parse_digest(one.digest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ManifestError(f"expected a manifest of type '{media_type[:100]}': {error}") from error
     except DigestError as error:
         raise ManifestError(f"a manifest refers to a digest that is none: {error.message}") from error

@@ -194,7 +194,7 @@ def parse_bundle(content: bytes) -> Bundle:
         raise VerificationError(f"a bundle has {len(content)} bytes, at most {MAX_BUNDLE_BYTES} are read")
     try:
         wire = _BUNDLES.decode(content)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise VerificationError(f"expected a Sigstore bundle: {error}") from error
     version = _VERSIONS.get(wire.media_type)
     if version is None:

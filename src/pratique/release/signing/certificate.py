@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store
 from cryptography.x509.verification import VerificationError as PathError
@@ -31,6 +32,15 @@ _OTHER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 _UTF8_STRING: Final = 0x0C
 _LONG_FORM: Final = 0x80
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+_UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that `cryptography` raises for certificates that it cannot read."""
 
 T = TypeVar("T", bound=x509.ExtensionType)
 
@@ -53,7 +63,8 @@ def parse_certificate(der: bytes) -> SigningCertificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        key = certificate.public_key()
+    except _UNREADABLE as error:
         raise VerificationError(f"expected an X.509 certificate: {error}") from error
     constraints = _extension(extensions, x509.BasicConstraints)
     usage = _extension(extensions, x509.KeyUsage)
@@ -62,7 +73,7 @@ def parse_certificate(der: bytes) -> SigningCertificate:
         raise VerificationError("expected a signer's certificate, got an authority's or one without key usage")
     if not usage.digital_signature or purposes is None or ExtendedKeyUsageOID.CODE_SIGNING not in purposes:
         raise VerificationError("the certificate is not for signing code")
-    return SigningCertificate(certificate, der, public_key_of(certificate.public_key()))
+    return SigningCertificate(certificate, der, public_key_of(key))
 
 
 def _extension(extensions: x509.Extensions, kind: type[T]) -> T | None:

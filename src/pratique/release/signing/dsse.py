@@ -79,5 +79,5 @@ def parse_envelope(content: bytes) -> Envelope:
     """
     try:
         return envelope_of(_ENVELOPES.decode(content))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise VerificationError(f"expected a DSSE envelope: {error}") from error

@@ -127,7 +127,7 @@ def parse_referrer(content: bytes) -> Referrer | None:
             return None
         subject = parse_digest(wire.subject.digest) if wire.subject is not None else None
         blob = Blob(parse_digest(wire.layers[0].digest), wire.layers[0].size)
-    except (msgspec.MsgspecError, DigestError) as error:
+    except (msgspec.MsgspecError, RecursionError, DigestError) as error:
         raise VerificationError(f"expected an image manifest: {error}") from error
     return Referrer(subject, blob, wire.annotations.get(_PREDICATE_TYPE, ""))
 
@@ -143,7 +143,7 @@ def parse_index(manifest: Manifest) -> dict[Digest, bytes]:
     try:
         wire = _INDEXES.decode(manifest.content)
         return {parse_digest(_DESCRIPTORS.decode(one).digest): bytes(one) for one in wire.manifests}
-    except (msgspec.MsgspecError, DigestError) as error:
+    except (msgspec.MsgspecError, RecursionError, DigestError) as error:
         raise VerificationError(f"expected an index of manifests: {error}") from error
 
 

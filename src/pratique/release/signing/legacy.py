@@ -118,7 +118,7 @@ def parse_legacy(content: bytes) -> tuple[LegacyLayer, ...]:
         layers = _MANIFESTS.decode(content).layers
         for one in layers:
             parse_digest(one.digest)
-    except (msgspec.MsgspecError, DigestError) as error:
+    except (msgspec.MsgspecError, RecursionError, DigestError) as error:
         raise VerificationError(f"expected an image manifest: {error}") from error
     return tuple(one for one in layers if one.media_type in {_SIMPLE_SIGNING, _ENVELOPE})
 
@@ -134,7 +134,7 @@ def verify_legacy(layer: LegacyLayer, content: bytes, verifier: BundleVerifier) 
             envelope = parse_envelope(content)
             return verifier.verify_statement(_bundle(envelope, layer.annotations), envelope, source=content)
         return _verify_signature(layer, content, verifier)
-    except (msgspec.MsgspecError, DigestError, ValueError) as error:  # ValueError: base64, PEM and hexadecimal
+    except (msgspec.MsgspecError, RecursionError, DigestError, ValueError) as error:  # base64, PEM, hexadecimal
         raise VerificationError(f"a signature in cosign's older layout is malformed: {error}") from error
 
 

@@ -200,7 +200,7 @@ def _logged(entry: LogEntry) -> Signed:
                 f" (in its body '{body.kind[:50]}' {body.api_version[:50]})"
             )
         return kind.decode(body.spec).said()
-    except (msgspec.MsgspecError, binascii.Error) as error:
+    except (msgspec.MsgspecError, RecursionError, binascii.Error) as error:
         raise VerificationError(f"the log entry's body is malformed: {error}") from error
 
 

@@ -130,7 +130,7 @@ def parse_trust_root(content: bytes) -> TrustRoot:
             tuple(_authority(one) for one in wire.certificate_authorities),
             tuple(_authority(one) for one in wire.timestamp_authorities),
         )
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise VerificationError(f"the trust root is malformed: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pratique.release.errors import VerificationError
 from pratique.release.signing import scripted
@@ -177,3 +180,35 @@ def test_an_authority_that_only_bears_the_same_name_issues_nothing() -> None:
 def test_without_a_time_no_certificate_is_verified() -> None:
     with pytest.raises(VerificationError, match="nothing proves one"):
         verify_certificate(parse_certificate(issue()), [], ROOT)
+
+
+P256 = bytes.fromhex("2a8648ce3d030107")
+EC_KEY = bytes.fromhex("06072a8648ce3d0201")
+
+
+@pytest.mark.parametrize(
+    ("found", "other"),
+    [
+        (bytes.fromhex("a003020102"), bytes.fromhex("a003020112")),  # a version that no certificate has
+        (P256, P256[:-1] + b"\x0f"),  # a curve that nobody knows
+        (EC_KEY, EC_KEY[:-1] + b"\x7f"),  # a kind of key that nobody knows
+    ],
+)
+def test_a_certificate_that_is_no_longer_one_is_refused_and_nothing_else_happens(found: bytes, other: bytes) -> None:
+    der = issue()
+    assert found in der
+    with pytest.raises(VerificationError):
+        parse_certificate(der.replace(found, other))
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_whatever_becomes_of_a_certificate_it_is_read_or_refused(data: st.DataObject) -> None:
+    der = bytearray(DER)
+    for _ in range(data.draw(st.integers(1, 4))):
+        der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(VerificationError):
+        verify(bytes(der))
+
+
+DER = issue()
