@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pratique.release import statements
 from pratique.release.errors import EvidenceError
-from pratique.release.predicates import APPROVAL, Hygiene
+from pratique.release.predicates import APPROVAL, DependencyReview, Hygiene
 from pratique.release.statements import make_statement, parse_statement
 from pratique.release.values import digest_of
 
@@ -88,3 +88,18 @@ def test_a_predicate_is_read_as_the_kind_that_is_asked_for() -> None:
 def test_a_predicate_that_lacks_or_adds_a_member_is_malformed(predicate: dict[str, object]) -> None:
     with pytest.raises(EvidenceError, match="malformed"):
         make_statement(IMAGE, APPROVAL, predicate).read(Hygiene)
+
+
+def test_text_that_is_no_utf_8_is_malformed() -> None:
+    head = b'{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"' + b"1" * 64 + b'"}}],'
+    with pytest.raises(EvidenceError, match="expected an in-toto statement"):
+        parse_statement(head + b'"predicateType":"\xff"}')
+    statement = parse_statement(head + b'"predicateType":"x","predicate":{"diff":"\xff"}}')
+    with pytest.raises(EvidenceError, match="is malformed"):
+        statement.read(DependencyReview)
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    predicate = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with pytest.raises(EvidenceError):
+        parse_statement(make_statement(IMAGE, "urn:x", {"b": 1}).payload.replace(b'{"b":1}', predicate))
