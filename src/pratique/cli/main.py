@@ -109,6 +109,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="orchestrator",
         ),
+        "registry": Target(
+            help="The front before a plain OCI registry.",
+            module="pratique.cli.registry",
+            attribute="app",
+            extra="release",
+        ),
         "testkit": Target(
             help="The test kit's servers: what is here, what is kept running.",
             module="pratique.cli.testkit",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pratique.core.settings import Settings
-from pratique.release.build.settings import BuildSettings
-from pratique.release.evidence.hygiene.settings import HygieneSettings
+from pratique.release.registry.settings import RegistrySettings
 
 __all__ = ["ReleaseSettings"]
 
@@ -12,7 +11,5 @@ __all__ = ["ReleaseSettings"]
 class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every room's settings."""
 
-    build: BuildSettings = BuildSettings()
-    """How images are built."""
-    hygiene: HygieneSettings = HygieneSettings()
-    """What images may carry."""
+    registry: RegistrySettings = RegistrySettings()
+    """How registries are asked, and the front before one."""

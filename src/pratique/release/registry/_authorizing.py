@@ -112,12 +112,13 @@ class Authorizer:
 
 
 def _request(challenge: Challenge, scope: Scope, login: Login | None) -> TokenRequest:
-    asked = {"service": challenge.service, "scope": challenge.scope or str(scope)}
+    # Both: a front may have been challenged for less than what is to be done.
+    scopes = dict.fromkeys(one for one in (challenge.scope, str(scope)) if one)
+    asked = [*([("service", challenge.service)] if challenge.service else []), *(("scope", one) for one in scopes)]
     if login is not None and login.refresh_token:
-        form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token, "client_id": _CLIENT, **asked}
-        return TokenRequest(challenge.realm, form=urlencode(form).encode())
-    query = urlencode({name: value for name, value in asked.items() if value})
-    url = f"{challenge.realm}{'&' if '?' in challenge.realm else '?'}{query}"
+        grant = [("grant_type", "refresh_token"), ("refresh_token", login.refresh_token), ("client_id", _CLIENT)]
+        return TokenRequest(challenge.realm, form=urlencode([*grant, *asked]).encode())
+    url = f"{challenge.realm}{'&' if '?' in challenge.realm else '?'}{urlencode(asked)}"
     return TokenRequest(url, authorization=login.basic if login is not None else "")
 
 

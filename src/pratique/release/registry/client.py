@@ -30,14 +30,12 @@ from pratique.release.registry.errors import RegistryRefusedError
 from pratique.release.registry.interface import IMAGE_INDEX, Blob, Manifest
 from pratique.release.registry.manifests import MANIFEST_TYPES, MAX_MANIFEST_BYTES, merge_indexes, read_manifest
 from pratique.release.registry.names import parse_reference, parse_repository
-from pratique.release.registry.rules import Condition
+from pratique.release.registry.rules import FRONT_HEADER, Condition
 from pratique.release.registry.settings import RegistrySettings
 from pratique.release.values import Digest, digest_of
 
-__all__ = ["FRONT_HEADER", "HttpRegistry"]
+__all__ = ["HttpRegistry"]
 
-FRONT_HEADER: Final = "Pratique-Conditional-Writes"
-"""Our front sends it with every answer: conditions hold here."""
 _OCTETS: Final = "application/octet-stream"
 _MAX_PAGES: Final = 1_000
 _MAX_REFERRERS_PAGES: Final = 64

@@ -6,6 +6,7 @@ Referrers" and "Referrers Tag Schema".
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -23,10 +24,12 @@ __all__ = [
     "Parts",
     "add_referrer",
     "filter_referrers",
+    "keep_referrers",
     "make_index",
     "merge_indexes",
     "read_manifest",
     "referrer_descriptor",
+    "referrer_digests",
     "subject_of",
 ]
 
@@ -135,6 +138,24 @@ def add_referrer(index: bytes | None, referrer: Descriptor) -> bytes | None:
     if any(_descriptor(one).digest == referrer.digest for one in known):
         return None
     return _index_of([*known, msgspec.Raw(msgspec.json.encode(referrer))])
+
+
+def keep_referrers(index: bytes, digests: Collection[str]) -> bytes:
+    """Return the index with those of some digests only.
+
+    Raises:
+        ManifestError: the index is none.
+    """
+    return _index_of([one for one in _entries(index) if _descriptor(one).digest in digests])
+
+
+def referrer_digests(index: bytes) -> list[Digest]:
+    """Return what an index lists.
+
+    Raises:
+        ManifestError: the index is none.
+    """
+    return [Digest(_descriptor(one).digest) for one in _entries(index)]
 
 
 def filter_referrers(index: bytes, artifact_type: str) -> bytes:

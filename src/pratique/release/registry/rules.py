@@ -10,8 +10,18 @@ from typing import Final
 from pratique.release.errors import ConflictError
 from pratique.release.values import Digest
 
-__all__ = ["MUTABLE_TAGS", "Condition", "PreconditionError", "TagMovedError", "is_mutable", "require_writable"]
+__all__ = [
+    "FRONT_HEADER",
+    "MUTABLE_TAGS",
+    "Condition",
+    "PreconditionError",
+    "TagMovedError",
+    "is_mutable",
+    "require_writable",
+]
 
+FRONT_HEADER: Final = "Pratique-Conditional-Writes"
+"""Our front sends it with every answer: conditions hold here."""
 MUTABLE_TAGS: Final = (r"sha256-[0-9a-f]{64}(\.(sig|att|sbom))?",)
 """Lists of evidence grow: the index of referrers of the OCI specification, and cosign's older tags."""
 

@@ -1,4 +1,4 @@
-"""The contract of registries over HTTP: against a plain registry, the very tests that memory passes."""
+"""The contract of registries over HTTP: a plain one, and our front before one, under the tests of memory."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ _MODULE = _contract()
 globals().update({name: value for name, value in vars(_MODULE).items() if name.startswith("Test")})
 
 
-@pytest.fixture
-def case(registry: RegistryNamespace) -> Any:
+@pytest.fixture(params=["plain", "front"])
+def case(request: pytest.FixtureRequest, registry: RegistryNamespace) -> Any:
     client = HttpRegistry(RegistrySettings(chunk_bytes=65_536), AuthFiles(()))
-    repository = f"{registry.endpoint.address}/{registry.repository('app')}"
-    return _MODULE.Case(client, repository, False, False, False)
+    if request.param == "front":
+        return _MODULE.Case(client, request.getfixturevalue("repository"), True, True, True)
+    return _MODULE.Case(client, f"{registry.endpoint.address}/{registry.repository('app')}", False, False, False)

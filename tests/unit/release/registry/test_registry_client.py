@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from pratique.release.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
-from pratique.release.registry.client import FRONT_HEADER, HttpRegistry
+from pratique.release.registry.client import HttpRegistry
 from pratique.release.registry.credentials import AuthFiles
 from pratique.release.registry.errors import ManifestError, RegistryRefusedError
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST
+from pratique.release.registry.rules import FRONT_HEADER
 from pratique.release.registry.settings import RegistrySettings
 from pratique.release.values import digest_of
 
