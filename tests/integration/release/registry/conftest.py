@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ class RunningFront:
         return self.process.wait(SECONDS)
 
 
-def start_front(upstream: str, state: Path, *flags: str) -> RunningFront:
+def launch(upstream: str, state: Path, *flags: str) -> RunningFront:
     words = ["registry", "serve", "--upstream", upstream, "--state-dir", str(state), "--port", "0", *flags]
     process = subprocess.Popen(
         [sys.executable, "-m", "pratique.cli.main", *words],
@@ -68,10 +68,26 @@ def start_front(upstream: str, state: Path, *flags: str) -> RunningFront:
 
 @pytest.fixture(scope="module")
 def front(pratique_registry: RegistryEndpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFront]:
-    started = start_front(pratique_registry.url, tmp_path_factory.mktemp("front"))
+    started = launch(pratique_registry.url, tmp_path_factory.mktemp("front"))
     yield started
     code = started.stop()
     assert code == 0, "".join(started.said)
+
+
+@pytest.fixture
+def start_front() -> Iterator[Callable[..., RunningFront]]:
+    """Start fronts that end with the test."""
+    started: list[RunningFront] = []
+
+    def start(*words: object) -> RunningFront:
+        upstream, state, *flags = words
+        front = launch(str(upstream), Path(str(state)), *map(str, flags))
+        started.append(front)
+        return front
+
+    yield start
+    codes = [front.stop() for front in started]
+    assert set(codes) <= {0, -signal.SIGKILL}, [front.said for front in started]
 
 
 @pytest.fixture

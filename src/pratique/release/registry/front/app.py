@@ -56,7 +56,7 @@ class Front:
             _logger.exception("state_failed", error=error.message)
             await Refusal(503, "UNAVAILABLE", error.message).response()(scope, receive, send)
         except (ClientDisconnect, TimeoutError):
-            _logger.info("client_gone", method=request.method, path=request.url.path)
+            _logger.info("client_gone", method=request.method, path=request.scope["path"])
         finally:
             self._num_running -= 1
 
@@ -65,7 +65,7 @@ class Front:
             raise Refusal(_TOO_MANY, "TOOMANYREQUESTS", "too many requests at a time", headers={"Retry-After": "1"})
 
     async def _answer(self, request: Request, send: Send) -> None:
-        place = parse_place(request.method, request.url.path)
+        place = parse_place(request.method, request.scope["path"])
         headers = passed_on(request.headers.items())
         if place.kind is Kind.REFERRERS:
             response = await self._referrers(request, place, headers)
@@ -80,7 +80,7 @@ class Front:
 
     async def _relay(self, request: Request, headers: dict[str, str], send: Send) -> None:
         query = request.scope["query_string"].decode("latin-1")
-        path = request.url.path + (f"?{query}" if query else "")
+        path = request.scope["path"] + (f"?{query}" if query else "")
         has_body = request.method in {"POST", "PUT", "PATCH"}
         body = self._body(request, self._settings.max_blob_bytes) if has_body else None
         await self._upstream.relay(request.method, path, headers, body, send)

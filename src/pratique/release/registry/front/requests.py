@@ -141,11 +141,13 @@ def passed_on(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 def passed_back(headers: Iterable[tuple[str, str]], upstream: str) -> list[tuple[str, str]]:
     """Return the headers of an answer that the client gets; addresses of the registry become the front's."""
     kept = [(name, value) for name, value in headers if name.lower() in _PASSED_BACK]
-    moved = [(name, local_location(value, upstream) if name.lower() == "location" else value) for name, value in kept]
-    mended = [
-        (name, value.replace(f"<{upstream}/", "</") if name.lower() == "link" else value) for name, value in moved
-    ]
-    return [*BASE_HEADERS.items(), *mended]
+    return [*BASE_HEADERS.items(), *((name, _mended(name.lower(), value, upstream)) for name, value in kept)]
+
+
+def _mended(name: str, value: str, upstream: str) -> str:
+    if name == "link":
+        return value.replace(f"<{upstream}/", "</")
+    return local_location(value, upstream) if name == "location" else value
 
 
 def local_location(location: str, upstream: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+from starlette.requests import ClientDisconnect
 from yarl import URL
 
 from pratique.core.events import get_logger
@@ -139,6 +140,14 @@ def _login(headers: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "accept-encoding": "identity"}
 
 
+def _cause_in_body(error: BaseException) -> Refusal | ClientDisconnect | None:
+    """Return what ended the client's body while it was passed on: not the registry's fault."""
+    chained: BaseException | None = error
+    while chained is not None and not isinstance(chained, Refusal | ClientDisconnect):
+        chained = chained.__cause__ or chained.__context__
+    return chained
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -146,5 +155,8 @@ def _translated() -> Iterator[None]:
     except TimeoutError as error:
         raise Refusal(504, "UNAVAILABLE", "the registry did not answer in time") from error
     except aiohttp.ClientError as error:
+        cause = _cause_in_body(error)
+        if cause is not None:
+            raise cause from error
         _logger.warning("registry_unreachable", error=repr(error))
         raise Refusal(502, "UNAVAILABLE", "the registry cannot be reached") from error
