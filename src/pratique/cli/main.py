@@ -60,6 +60,12 @@ class _RootGroup(LazyGroup):
             help="Show what the services logged.", module="pratique.cli.stack", attribute="logs", extra="fleet"
         ),
         "chat": Target(help="Chat in the terminal.", module="pratique.cli.chat", attribute="chat", extra="client"),
+        "ledger": Target(
+            help="Verify, show and export the ledger of releases.",
+            module="pratique.cli.ledger",
+            attribute="app",
+            extra="release",
+        ),
         "model": Target(
             help="Import, list and verify models.", module="pratique.cli.model", attribute="app", extra="inference"
         ),
