@@ -117,12 +117,9 @@ class SqliteStore:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
-            except BaseException:
-                if self._connection.in_transaction:
+            finally:
+                if self._connection.in_transaction:  # nothing was added: `add` ends it
                     self._connection.execute("ROLLBACK")
-                raise
-            if self._connection.in_transaction:
-                self._connection.execute("COMMIT")
 
     def add(self, row: Row) -> None:
         """Write a row and end the transaction: when this returns, it is on disk."""

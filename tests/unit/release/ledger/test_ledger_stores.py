@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from pratique.core.errors import CallerError
 from pratique.release.errors import UnavailableError
 from pratique.release.ledger import dynamodb
 from pratique.release.ledger.build import head_trust, open_ledger, open_store
-from pratique.release.ledger.chain import HeadMark, format_time, genesis, parse_time
+from pratique.release.ledger.chain import Chain, Happening, HeadMark, format_time, genesis, parse_time
 from pratique.release.ledger.dynamodb import DynamoStore
 from pratique.release.ledger.errors import EntryError, LedgerBrokenError
 from pratique.release.ledger.settings import LedgerSettings
 from pratique.release.ledger.sqlite import SqliteStore
+from pratique.release.ledger.store import Row, TakenError
 from pratique.release.ledger.witness import WitnessFile, load_witness
 from pratique.release.signing.verifier import BundleVerifier
 from pratique.release.values import CertificateIdentity
@@ -69,6 +71,15 @@ def test_values_of_another_type_close_the_ledger(tmp_path: Path) -> None:
             connection.execute("INSERT INTO entries VALUES (0, '', '', '', '', 'text', '', '', '', x'')")
         with pytest.raises(LedgerBrokenError, match="not as it was written"):
             list(store.rows(0, 1))
+
+
+def test_of_two_rows_with_one_index_the_first_stays(tmp_path: Path) -> None:
+    entry = Chain("releases").make(Happening(datetime.now(UTC), "build", genesis("a"), "", {}, "ci"))
+    with contextlib.closing(SqliteStore(tmp_path / "ledger.db", busy_seconds=1)) as store:
+        store.add(Row(entry, b"first"))
+        with pytest.raises(TakenError):
+            store.add(Row(entry, b"second"))
+        assert [row.bundle for row in store.rows(0, 2)] == [b"first"]
 
 
 def test_times_are_exact_or_none() -> None:
