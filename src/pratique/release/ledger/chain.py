@@ -98,7 +98,7 @@ def format_time(at: datetime) -> str:
     """
     if at.tzinfo is None:
         raise EntryError("the time of an entry must have a time zone")
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
@@ -108,9 +108,12 @@ def parse_time(text: str) -> datetime:
         LedgerBrokenError: it is none.
     """
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        at = datetime.fromisoformat(text)
     except ValueError as error:
         raise LedgerBrokenError(f"an entry has no time, but '{text[:50]}'") from error
+    if at.tzinfo is None or format_time(at) != text:
+        raise LedgerBrokenError(f"an entry has a time that is not written as it should be: '{text[:50]}'")
+    return at
 
 
 def head_statement(mark: HeadMark) -> Statement:
@@ -247,19 +250,33 @@ class Chain:
             raise LedgerBrokenError(f"entry {entry.index} of '{self.name}' was changed: its hash does not fit")
 
 
+class _Hashed(msgspec.Struct, frozen=True):
+    """What an entry's hash is over, the members in their order of RFC 8785.
+
+    msgspec writes it as that RFC has it: no member needs more than printable text and a small integer. It takes a
+    twentieth of the time, and opening a ledger is mostly this. A test holds both against each other.
+    """
+
+    actor: str
+    at: str
+    body: Digest
+    environment: str
+    index: int
+    kind: str
+    previous: Digest
+    subject: Digest
+    type: str = _ENTRY
+
+
 def _hash_of(entry: Entry) -> Digest:
-    return digest_of(
-        rfc8785.dumps(
-            {
-                "actor": entry.actor,
-                "at": format_time(entry.at),
-                "body": digest_of(entry.body),
-                "environment": entry.environment,
-                "index": entry.index,
-                "kind": entry.kind,
-                "previous": entry.previous,
-                "subject": entry.subject,
-                "type": _ENTRY,
-            }
-        )
+    hashed = _Hashed(
+        entry.actor,
+        format_time(entry.at),
+        digest_of(entry.body),
+        entry.environment,
+        entry.index,
+        entry.kind,
+        entry.previous,
+        entry.subject,
     )
+    return digest_of(msgspec.json.encode(hashed))

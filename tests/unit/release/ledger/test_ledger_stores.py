@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pratique.core.errors import CallerError
 from pratique.release.errors import UnavailableError
@@ -22,7 +25,7 @@ from pratique.release.ledger.sqlite import SqliteStore
 from pratique.release.ledger.store import Row, TakenError
 from pratique.release.ledger.witness import WitnessFile, load_witness
 from pratique.release.signing.verifier import BundleVerifier
-from pratique.release.values import CertificateIdentity
+from pratique.release.values import CertificateIdentity, digest_of
 
 pytestmark = pytest.mark.unit
 
@@ -82,9 +85,36 @@ def test_of_two_rows_with_one_index_the_first_stays(tmp_path: Path) -> None:
         assert [row.bundle for row in store.rows(0, 2)] == [b"first"]
 
 
-def test_times_are_exact_or_none() -> None:
+@given(
+    actor=st.text(st.characters(categories=["L", "N", "P", "S", "Zs", "M"]), min_size=1, max_size=50).filter(
+        str.isprintable
+    ),
+    at=st.datetimes(timezones=st.just(UTC)),
+)
+@settings(max_examples=50)
+def test_the_hash_is_over_the_canonical_form_of_the_rfc(actor: str, at: datetime) -> None:
+    entry = Chain("releases").make(Happening(at, "alert", genesis("a"), 'é "\\/', {"a": actor}, actor))
+    members: dict[str, Any] = {
+        "actor": actor,
+        "at": format_time(at),
+        "body": digest_of(entry.body),
+        "environment": 'é "\\/',
+        "index": 0,
+        "kind": "alert",
+        "previous": genesis("releases"),
+        "subject": genesis("a"),
+        "type": "urn:pratique:ledger:entry:v1",
+    }
+    assert entry.hash == digest_of(rfc8785.dumps(members))
+    assert parse_time(format_time(at)) == entry.at == at
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-01-01", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000000+00:00"]
+)
+def test_times_are_exact_or_none(text: str) -> None:
     with pytest.raises(LedgerBrokenError):
-        parse_time("yesterday")
+        parse_time(text)
     with pytest.raises(EntryError, match="time zone"):
         format_time(parse_time("2026-01-01T00:00:00.000000Z").replace(tzinfo=None))
 
@@ -114,9 +144,9 @@ def test_somebody_must_be_believed() -> None:
         head_trust(LedgerSettings(), BundleVerifier())
     with pytest.raises(CallerError, match="together"):
         head_trust(LedgerSettings(signer_issuer="https://issuer.test"), BundleVerifier())
-    settings = LedgerSettings(signer_issuer="https://issuer.test", signer_subject="ci@example.org")
+    named = LedgerSettings(signer_issuer="https://issuer.test", signer_subject="ci@example.org")
     expected = CertificateIdentity("https://issuer.test", "ci@example.org")
-    assert head_trust(settings, BundleVerifier()).signers == {expected}
+    assert head_trust(named, BundleVerifier()).signers == {expected}
 
 
 def test_a_ledger_must_be_named_and_a_reader_makes_none(tmp_path: Path) -> None:

@@ -256,6 +256,13 @@ def test_a_challenge_that_nothing_answers_is_a_refusal(client: HttpRegistry, reg
         client.manifest(registry.repository, "v1")
 
 
+def test_who_has_no_login_does_not_ask_twice(registry: Scripted) -> None:
+    registry.always(Said(401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
+    with pytest.raises(RegistryRefusedError, match="401"):
+        HttpRegistry(RegistrySettings(), AuthFiles(())).manifest(registry.repository, "v1")
+    assert len(registry.asked) == 1
+
+
 def test_a_login_that_is_refused_is_sent_once(client: HttpRegistry, registry: Scripted) -> None:
     registry.always(Said(401, headers={"WWW-Authenticate": 'Basic realm="x"'}))
     with pytest.raises(RegistryRefusedError, match="401"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -57,6 +58,13 @@ def require_sound(settings: FrontSettings) -> Path:
             f"expected the registry behind it as http://host:port or https://host, got '{settings.upstream[:200]}'",
             hint="Say --upstream URL, without a path.",
         )
+    for pattern in settings.mutable_tags:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise FrontSettingsError(
+                f"expected regular expressions in mutable_tags, got '{pattern}': {error}"
+            ) from error
     if settings.state_dir is None:
         raise FrontSettingsError("no folder for the state is named", hint="Say --state-dir FOLDER.")
     if not is_loopback(f"[{settings.host}]" if ":" in settings.host else settings.host) and not settings.allow_remote:

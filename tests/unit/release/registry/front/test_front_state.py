@@ -101,7 +101,7 @@ def test_the_state_of_another_registry_or_program_is_not_used(tmp_path: Path) ->
     "changes",
     [{"upstream": ""}, {"upstream": "registry.test"}, {"upstream": "ftp://registry.test"},
      {"upstream": UPSTREAM + "/v2"}, {"upstream": UPSTREAM + "/"},
-     {"state_dir": None}, {"host": "0.0.0.0"}, {"host": "::"}],
+     {"state_dir": None}, {"mutable_tags": ("(",)}, {"host": "0.0.0.0"}, {"host": "::"}],
 )  # fmt: skip
 def test_settings_that_would_be_open_or_lead_nowhere_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     given: dict[str, Any] = {"upstream": UPSTREAM, "state_dir": tmp_path} | changes
