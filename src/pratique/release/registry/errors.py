@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from pratique.core.errors import CallerError, EnvironmentFaultError, RefusedError
+from pratique.release.errors import ConflictError
 
-__all__ = ["ListenError", "ManifestError", "RegistryRefusedError", "RepositoryNameError", "StateError"]
+__all__ = [
+    "ListShrinksError",
+    "ListenError",
+    "ManifestError",
+    "RegistryRefusedError",
+    "RepositoryNameError",
+    "StateError",
+]
 
 
 class RepositoryNameError(CallerError):
@@ -23,6 +31,12 @@ class ManifestError(RefusedError):
     """A manifest that cannot be read, or that says of itself what it is not."""
 
     code = "malformed_manifest"
+
+
+class ListShrinksError(ConflictError):
+    """A list of referrers would lose some."""
+
+    code = "referrers_shrink"
 
 
 class ListenError(EnvironmentFaultError):

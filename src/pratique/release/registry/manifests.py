@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from pratique.release.errors import DigestError
-from pratique.release.registry.errors import ManifestError
+from pratique.release.registry.errors import ListShrinksError, ManifestError
 from pratique.release.registry.interface import IMAGE_INDEX
 from pratique.release.values import Digest, digest_of, parse_digest
 
@@ -30,6 +30,7 @@ __all__ = [
     "read_manifest",
     "referrer_descriptor",
     "referrer_digests",
+    "require_growing",
     "subject_of",
 ]
 
@@ -156,6 +157,21 @@ def referrer_digests(index: bytes) -> list[Digest]:
         ManifestError: the index is none.
     """
     return [Digest(_descriptor(one).digest) for one in _entries(index)]
+
+
+def require_growing(before: bytes, after: bytes, media_type: str) -> None:
+    """Check that a list of referrers lists all that it did: evidence is added, never taken away.
+
+    Raises:
+        ListShrinksError: it would list less, or be no list.
+    """
+    kept = referrer_digests(after) if media_type == IMAGE_INDEX else []
+    missing = sorted(set(referrer_digests(before)) - set(kept))
+    if missing or media_type != IMAGE_INDEX:
+        raise ListShrinksError(
+            f"a list of referrers only grows: {len(missing)} would be left out, {', '.join(missing[:3]) or 'none'}",
+            hint="Read it anew and add to it.",
+        )
 
 
 def filter_referrers(index: bytes, artifact_type: str) -> bytes:

@@ -14,13 +14,23 @@ from pratique.release.errors import DigestError
 from pratique.release.registry.errors import RepositoryNameError
 from pratique.release.values import Digest, parse_digest
 
-__all__ = ["PATH", "TAG", "RepositoryName", "fallback_tag", "is_loopback", "parse_reference", "parse_repository"]
+__all__ = [
+    "PATH",
+    "TAG",
+    "RepositoryName",
+    "fallback_tag",
+    "is_fallback_tag",
+    "is_loopback",
+    "parse_reference",
+    "parse_repository",
+]
 
 PATH: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
 TAG: Final = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 _MAX_CHARACTERS: Final = 255
 _PATH: Final = re.compile(PATH, re.ASCII)
 _TAG: Final = re.compile(TAG, re.ASCII)
+_FALLBACK: Final = re.compile(r"sha256-[0-9a-f]{64}", re.ASCII)
 _HOST: Final = re.compile(r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 
 
@@ -76,6 +86,11 @@ def parse_reference(text: str) -> str | Digest:
 def fallback_tag(digest: Digest) -> str:
     """Return the tag under which referrers are listed where a registry does not list them itself."""
     return digest.replace(":", "-", 1)
+
+
+def is_fallback_tag(tag: str) -> bool:
+    """Whether a tag is one of those under which referrers are listed."""
+    return _FALLBACK.fullmatch(tag) is not None
 
 
 def is_loopback(address: str) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from pratique.core.errors import PratiqueError
-from pratique.release.registry.errors import ManifestError
+from pratique.release.registry.errors import ListShrinksError, ManifestError
 from pratique.release.registry.rules import FRONT_HEADER, PreconditionError, TagMovedError
 
 __all__ = ["BASE_HEADERS", "Refusal", "refusal_of"]
@@ -42,11 +42,12 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
 _STATUSES: Final[dict[type[PratiqueError], tuple[int, str]]] = {
     TagMovedError: (409, "DENIED"),
     PreconditionError: (412, "DENIED"),
+    ListShrinksError: (409, "DENIED"),
     ManifestError: (400, "MANIFEST_INVALID"),
 }
 
 
-def refusal_of(error: TagMovedError | PreconditionError | ManifestError) -> Refusal:
+def refusal_of(error: TagMovedError | PreconditionError | ListShrinksError | ManifestError) -> Refusal:
     """Return how the front says what our own errors say."""
     status, code = _STATUSES[type(error)]
     return Refusal(status, code, str(error))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pratique.core.events import get_logger
-from pratique.release.registry.errors import ManifestError
+from pratique.release.registry.errors import ListShrinksError, ManifestError
 from pratique.release.registry.front.answers import Refusal, refusal_of
 from pratique.release.registry.front.locks import Hold, TagLocks
 from pratique.release.registry.front.requests import Place
@@ -26,9 +26,10 @@ from pratique.release.registry.manifests import (
     read_manifest,
     referrer_descriptor,
     referrer_digests,
+    require_growing,
     subject_of,
 )
-from pratique.release.registry.names import fallback_tag
+from pratique.release.registry.names import fallback_tag, is_fallback_tag
 from pratique.release.registry.rules import (
     Condition,
     PreconditionError,
@@ -126,7 +127,9 @@ class Writer:
             may_move = is_mutable(tag, self._mutable_tags)
             try:
                 require_writable(tag, current, digest_of(put.content), condition=put.condition, may_move=may_move)
-            except (TagMovedError, PreconditionError) as error:
+                if found is not None and found.media_type == IMAGE_INDEX and is_fallback_tag(tag):
+                    require_growing(found.body, put.content, put.media_type)
+            except (TagMovedError, PreconditionError, ListShrinksError, ManifestError) as error:
                 _logger.info("write_refused", repository=put.place.repository, tag=tag, code=error.code)
                 raise refusal_of(error) from error
             hold.require_left(self._seconds)

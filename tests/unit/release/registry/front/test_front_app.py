@@ -365,6 +365,26 @@ async def test_referrers_are_listed_confirmed_and_filtered(it: Running) -> None:
     assert json.loads(it.plain.manifests[fallback_tag(DIGEST)]) == json.loads(all_of_them.body)
 
 
+async def test_a_list_of_referrers_that_a_client_writes_only_grows(it: Running) -> None:
+    tag = fallback_tag(DIGEST)
+    entries = [{"mediaType": IMAGE_MANIFEST, "digest": digest_of(name), "size": 1} for name in (b"1", b"2", b"3")]
+
+    def index(*chosen: int) -> bytes:
+        listed = [entries[one] for one in chosen]
+        return json.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": listed}).encode()
+
+    async def put(content: bytes, media_type: str = IMAGE_INDEX) -> int:
+        headers = {"Content-Type": media_type}
+        return (await it.ask("PUT", f"/v2/a/b/manifests/{tag}", body=content, headers=headers)).status
+
+    assert await put(index(0, 1)) == 201
+    assert [await put(index(0)), await put(index(1, 2)), await put(index()), await put(MANIFEST, IMAGE_MANIFEST)] == [
+        409
+    ] * 4
+    assert it.plain.manifests[tag] == index(0, 1)
+    assert await put(index(2, 1, 0)) == 201
+
+
 async def test_a_list_that_could_not_be_written_is_not_confirmed(it: Running) -> None:
     async def answer(request: web.Request) -> web.Response | None:
         is_index = request.method == "PUT" and fallback_tag(DIGEST) in request.path
