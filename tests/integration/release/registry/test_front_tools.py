@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,14 @@ from pratique.release.registry.credentials import AuthFiles
 from pratique.release.registry.interface import IMAGE_MANIFEST
 from pratique.release.registry.layout import ImageLayout, pull_image, push_image
 from pratique.release.registry.settings import RegistrySettings
-from pratique.release.values import Digest, digest_of
+from pratique.release.signing.attach import attach
+from pratique.release.signing.dossier import load_dossier
+from pratique.release.signing.keyed import KeyedSigner
+from pratique.release.signing.keys import create_key
+from pratique.release.signing.publickey import parse_public_key
+from pratique.release.signing.verifier import BundleVerifier
+from pratique.release.statements import make_statement
+from pratique.release.values import Digest, Subject, digest_of
 
 if TYPE_CHECKING:
     from pratique.testkit.fixtures import Launcher
@@ -228,3 +236,24 @@ def test_deleting_evidence_takes_it_off_the_list_where_deletes_are_allowed(
     assert delete(server.endpoint.address, digest_of(evidence[1])) == 202
     client.put_manifest(repository, digest_of(evidence[2]), evidence[2], IMAGE_MANIFEST)
     assert listed() == {digest_of(evidence[2])}
+
+
+def test_evidence_attached_at_once_through_the_front_is_all_there(
+    client: HttpRegistry, repository: str, tmp_path: Path
+) -> None:
+    key = create_key(tmp_path / "release.key", kind="ed25519", password=None)
+    signer, public = KeyedSigner(key), parse_public_key(key.public_key_der)
+    image = make_image(_Place(client, repository), b"governed")
+    subject = Subject(repository, client.put_manifest(repository, "v1", image, IMAGE_MANIFEST))
+    bundles = [
+        signer.sign(make_statement(subject.digest, "urn:test", {"number": number}).payload) for number in range(32)
+    ]
+    at = datetime.now(UTC)
+    threads = [threading.Thread(target=attach, args=(client, subject, bundle), kwargs={"at": at}) for bundle in bundles]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    dossier = load_dossier(client, subject, BundleVerifier((public,)))
+    assert dossier.unverified == ()
+    assert {one.bundle for one in dossier.attestations} == {digest_of(bundle) for bundle in bundles}
