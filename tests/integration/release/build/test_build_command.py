@@ -123,6 +123,16 @@ def test_exit_codes_and_a_dry_run(checkout: Any, dockerfile: Callable[..., str],
     assert "apt-get install buildah" in missing.stderr
 
 
+def test_a_base_that_would_be_made_is_told(tmp_path: Path) -> None:
+    words = ("base", "--output", str(tmp_path / "none"), "--package", "python3", "--dry-run")
+    dry = pratique(*words, SOURCE_DATE_EPOCH="5")
+    assert (dry.returncode, (tmp_path / "none").exists()) == (0, False)
+    assert "--include=usr-is-merged,python3" in dry.stderr
+    assert pratique(*words[:-1], "--package", "no;name").returncode == 2
+    missing = pratique(*words[:-1], PATH=str(tmp_path))
+    assert (missing.returncode, "apt-get install mmdebstrap" in missing.stderr) == (3, True)
+
+
 def test_images_are_compared_by_hand(checkout: Any, dockerfile: Callable[..., str], tmp_path: Path) -> None:
     checkout.commit(Dockerfile=dockerfile(runtime="COPY Dockerfile /d"))
     first = checkout.build(output=tmp_path / "a").image.folder

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from pratique.release.build.layout import add_layer, canonical_json, write_image
 from pratique.release.errors import ToolFailedError
+from pratique.release.evidence.hygiene.collector import inspect_layout
 from pratique.release.evidence.hygiene.lint import lint_dockerfile
+from pratique.release.evidence.hygiene.settings import HygieneSettings
 
 pytestmark = pytest.mark.integration
 
@@ -38,3 +43,15 @@ def test_what_is_no_dockerfile_could_not_be_looked_at_or_is_an_error(tmp_path: P
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.parent.name)
 def test_our_own_dockerfiles_pass(path: Path) -> None:
     assert [one for one in lint_dockerfile(path) if one.level != "note"] == []
+
+
+def test_the_rule_is_among_those_that_ran_where_a_dockerfile_is_given(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a"))
+    out.seek(0)
+    layer = add_layer(tmp_path, out)
+    write_image(tmp_path, canonical_json({"rootfs": {"diff_ids": [layer.diff_id]}}), [layer])
+    found = inspect_layout(tmp_path, HygieneSettings(), OURS[0])
+    assert "dockerfile" in found.checked
+    assert {one.rule for one in found.findings} == {"health-check", "root-user"}
