@@ -10,7 +10,7 @@ wraps it, exploitability is OpenVEX.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -37,6 +37,7 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Hygiene",
+    "Instant",
     "MetricVerdict",
     "Scan",
     "ScanResult",
@@ -61,6 +62,10 @@ CANARY: Final = "urn:pratique:predicate:canary:v1"
 
 Severity = Literal["none", "low", "medium", "high", "critical", "unknown"]
 """By the CVSS base score's rating; "unknown" blocks like "critical"."""
+
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""With its offset: what has none is no instant, and malformed."""
 
 
 class _Predicate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -90,7 +95,7 @@ class Scanner(_Predicate, frozen=True, kw_only=True):
     uri: str
     version: str
     database_digest: Digest | None = None
-    database_updated_at: datetime | None = None
+    database_updated_at: Instant | None = None
 
 
 class ScanResult(_Predicate, frozen=True, kw_only=True):
@@ -107,8 +112,8 @@ class Scan(_Predicate, frozen=True, kw_only=True):
 
     scanner: Scanner
     result: ScanResult
-    started_at: datetime = msgspec.field(name="scanStartedOn")
-    finished_at: datetime = msgspec.field(name="scanFinishedOn")
+    started_at: Instant = msgspec.field(name="scanStartedOn")
+    finished_at: Instant = msgspec.field(name="scanFinishedOn")
 
 
 class Change(_Predicate, frozen=True, kw_only=True):
@@ -194,7 +199,7 @@ class Approval(_Predicate, frozen=True, kw_only=True):
     """Where to, for example "production"."""
     evidence: tuple[Digest, ...]
     """The statements that the person had before them."""
-    expires_at: datetime
+    expires_at: Instant
     reason: str = ""
     is_break_glass: bool = False
 
@@ -218,5 +223,5 @@ class Canary(_Predicate, frozen=True, kw_only=True):
     metrics: tuple[MetricVerdict, ...]
     share: float
     """Of the traffic, 0 to 1."""
-    started_at: datetime
-    ended_at: datetime
+    started_at: Instant
+    ended_at: Instant
