@@ -1,0 +1,148 @@
+"""The image comes from the expected sources, by an expected builder, with parameters that are known. Pure.
+
+Accepted are pairs of a signer and a builder: one builder's key says nothing for another. What was asked of the builder
+from outside must all be known: an external parameter that nobody reviewed can change what is built.
+Source: SLSA provenance v1, "Verifying artifacts".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from pratique.release.policy.decision import Reason, RuleResult
+from pratique.release.policy.document import ProvenanceRule
+from pratique.release.policy.patterns import matches
+from pratique.release.policy.selection import Case, Query, Read, latest, measurements, reason, result
+from pratique.release.predicates import PROVENANCE
+from pratique.release.values import Digest
+
+__all__ = ["AUTHORS_ANNOTATION", "judge_provenance"]
+
+AUTHORS_ANNOTATION: Final = "authors"
+"""Of a source in `resolvedDependencies`: the e-mail addresses of who wrote its commit, a list of text."""
+
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class _Builder(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _Run(msgspec.Struct, frozen=True):
+    builder: _Builder
+
+
+class _Resource(msgspec.Struct, frozen=True):
+    uri: str = ""
+    digest: dict[str, str] = {}
+    annotations: dict[str, object] = {}
+
+
+class _Definition(msgspec.Struct, frozen=True):
+    build_type: str = msgspec.field(name="buildType")
+    parameters: dict[str, object] = msgspec.field(name="externalParameters")
+    resources: tuple[_Resource, ...] = msgspec.field(name="resolvedDependencies", default=())
+
+
+class _Provenance(msgspec.Struct, frozen=True):
+    definition: _Definition = msgspec.field(name="buildDefinition")
+    run: _Run = msgspec.field(name="runDetails")
+
+
+def judge_provenance(case: Case, rule: ProvenanceRule) -> tuple[RuleResult, frozenset[str]]:
+    """Judge the provenance that counts; and say who wrote the source, as the accepted builders have it."""
+    query = Query(
+        predicate_type=PROVENANCE,
+        names=tuple(dict.fromkeys(builder.signer for builder in rule.builders)),
+        kind=_Provenance,
+        what="provenance",
+        mend="Build with a builder that the policy names, and attach what it says.",
+    )
+    read, reasons = measurements(case, query)
+    counted = latest(read)
+    found = [*reasons]
+    for one in counted:
+        found += [*_builder_problems(case, rule, one), *_source_problems(rule, one), *_parameter_problems(rule, one)]
+    authors = frozenset(author.strip().casefold() for one in counted for author in _authors(rule, one.content))
+    return result("provenance", found, (one.accepted for one in counted)), authors
+
+
+def _builder_problems(case: Case, rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
+    builder, build_type = read.content.run.builder.id, read.content.definition.build_type
+    is_accepted = any(
+        case.document.accepts(one.signer, read.accepted.attestation.signer)
+        and matches(one.builder, builder)
+        and one.build_type == build_type
+        for one in rule.builders
+    )
+    if not is_accepted:
+        what = f"'{read.accepted.party}' signed for the builder '{builder}' with the build type '{build_type}'"
+        yield _wrong(f"{what}, and the policy has no such pair", read.accepted.digest)
+
+
+def _source_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
+    sources = [one for one in read.content.definition.resources if one.uri.startswith("git+")]
+    digest = read.accepted.digest
+    if not sources:
+        yield _wrong("the provenance names no source: no resolved dependency begins with 'git+'", digest)
+    for source in sources:
+        if not _is_expected(rule, source):
+            what = f"the source '{source.uri}' is none of {', '.join(rule.repositories)}"
+            yield _wrong(what, digest)
+        if not _COMMIT.fullmatch(source.digest.get("gitCommit", source.digest.get("sha1", ""))):
+            yield _wrong(f"the source '{source.uri}' has no commit (digest.gitCommit)", digest)
+
+
+def _is_expected(rule: ProvenanceRule, source: _Resource) -> bool:
+    return any(source.uri == one or source.uri.startswith(f"{one}@") for one in rule.repositories)
+
+
+def _parameter_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
+    digest = read.accepted.digest
+    given: dict[str, list[str]] = {}
+    for path, value in _leaves(read.content.definition.parameters):
+        given.setdefault(path, []).append(value)
+    accepted: Mapping[str, tuple[str, ...]] = {**rule.parameters, **rule.optional_parameters}
+    for path, values in given.items():
+        if path not in accepted:
+            yield _wrong(f"the external parameter '{path}' is not known to the policy", digest)
+            continue
+        for value in values:
+            if not any(matches(pattern, value) for pattern in accepted[path]):
+                what = f"the external parameter '{path}' is '{value[:200]}', accepted is {', '.join(accepted[path])}"
+                yield _wrong(what, digest)
+    for path in rule.parameters:
+        if path not in given:
+            yield _wrong(f"the external parameter '{path}' is not there", digest)
+
+
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Flatten parameters: a dotted path for each value; the entries of a list share their list's.
+
+    A dot inside a name is written as a backslash and a dot, so that no name can pass for a path.
+    """
+    if isinstance(value, dict) and (value or not path):
+        for name, entry in value.items():
+            step = name.replace("\\", "\\\\").replace(".", "\\.")
+            yield from _leaves(entry, f"{path}.{step}" if path else step)
+    elif isinstance(value, list) and value:
+        for entry in value:
+            yield from _leaves(entry, path)
+    else:
+        yield path, value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _authors(rule: ProvenanceRule, provenance: _Provenance) -> Iterator[str]:
+    for source in provenance.definition.resources:
+        named = source.annotations.get(AUTHORS_ANNOTATION)
+        if _is_expected(rule, source) and isinstance(named, list):
+            yield from (name for name in named if isinstance(name, str) and name.strip())
+
+
+def _wrong(what: str, digest: Digest) -> Reason:
+    mend = "Build from a reviewed commit of the expected repository; a new origin needs a reviewed policy."
+    return reason("wrong_origin", what, mend=mend, statement=digest)

@@ -1,0 +1,100 @@
+"""The bill of materials is a CycloneDX document, and leaves nothing out that was promised. Pure.
+
+It is read by what decides: its components. Whether every member is as the standard's schema has it was the collector's
+to check, before it was signed. Source: CycloneDX 1.4 to 1.7 (ECMA-424).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from pratique.release.policy.decision import Reason, RuleResult
+from pratique.release.policy.document import SbomRule
+from pratique.release.policy.selection import Case, Query, Read, latest, measurements, reason, result
+from pratique.release.predicates import SBOM
+from pratique.release.values import Digest
+
+__all__ = ["judge_sbom"]
+
+_SOFTWARE: Final = frozenset({"application", "framework", "library"})
+_NAMED: Final = 5
+"""So many components stand in a message."""
+_MAX_DEPTH: Final = 32
+
+
+class _Component(msgspec.Struct, frozen=True):
+    type: str
+    name: str
+    version: str = ""
+    purl: str = ""
+    bom_ref: str = msgspec.field(name="bom-ref", default="")
+    components: tuple[_Component, ...] = ()
+
+
+class _Composition(msgspec.Struct, frozen=True):
+    aggregate: str
+
+
+class _Bom(msgspec.Struct, frozen=True):
+    format: Literal["CycloneDX"] = msgspec.field(name="bomFormat")
+    specification: Literal["1.4", "1.5", "1.6", "1.7"] = msgspec.field(name="specVersion")
+    components: tuple[_Component, ...]
+    compositions: tuple[_Composition, ...] = ()
+
+
+def judge_sbom(case: Case, rule: SbomRule) -> tuple[RuleResult, dict[Digest, int]]:
+    """Judge the SBOMs that count; and say which they are, and how many of their components can be looked up."""
+    query = Query(
+        predicate_type=SBOM,
+        names=rule.signers,
+        kind=_Bom,
+        what="SBOM",
+        mend="Make one of the image, sign it and attach it.",
+    )
+    read, reasons = measurements(case, query)
+    counted = latest(read)
+    components = {one.accepted.digest: [*_all(one.content.components)] for one in counted}
+    found = [why for one in counted for why in _problems(rule, one, components[one.accepted.digest])]
+    packages = {digest: sum(bool(one.purl) for one in them) for digest, them in components.items()}
+    return result("sbom", (*reasons, *found), (one.accepted for one in counted)), packages
+
+
+def _all(components: tuple[_Component, ...], depth: int = 0) -> Iterator[_Component]:
+    for component in components:
+        yield component
+        if depth < _MAX_DEPTH:
+            yield from _all(component.components, depth + 1)
+
+
+def _problems(rule: SbomRule, read: Read[_Bom], components: list[_Component]) -> Iterator[Reason]:
+    digest = read.accepted.digest
+    with_purl = [one for one in components if one.purl]
+    if len(with_purl) < rule.min_components:
+        what = f"the SBOM names {len(with_purl)} packages, at least {rule.min_components} must be in this image"
+        yield _incomplete(what, digest)
+    for wanted in rule.required_types:
+        if not any(one.purl.startswith(f"pkg:{wanted}/") for one in with_purl):
+            yield _incomplete(f"the SBOM names no package of the type '{wanted}'", digest)
+    vague = [one.name for one in components if one.type in _SOFTWARE and not (one.version and one.purl)]
+    if vague:
+        what = f"{len(vague)} components have no version or no purl: {', '.join(vague[:_NAMED])}"
+        yield _incomplete(what, digest)
+    if any(one.aggregate.startswith("incomplete") for one in read.content.compositions):
+        yield _incomplete("the SBOM says of itself that it is incomplete", digest)
+    twice = [ref for ref, number in Counter(one.bom_ref for one in components if one.bom_ref).items() if number > 1]
+    if twice:
+        yield reason(
+            "malformed",
+            f"the bom-ref '{twice[0]}' names several components",
+            mend="Make the SBOM anew with a tool that keeps the standard.",
+            statement=digest,
+        )
+
+
+def _incomplete(what: str, digest: Digest) -> Reason:
+    mend = "Make the SBOM of the whole image; where the image has changed its nature, have the policy reviewed."
+    return reason("incomplete", what, mend=mend, statement=digest)

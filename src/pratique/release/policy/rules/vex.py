@@ -1,0 +1,194 @@
+"""Who says that a vulnerability does not concern this image, and for how long that holds. Pure.
+
+OpenVEX has no expiry: a statement holds for as long as the policy says, from its own time. Of one author the latest
+statement about a vulnerability counts; of several authors each must say that the image is not affected. So a later
+"affected" is never outvoted.
+Source: OpenVEX specification 0.2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+import msgspec
+
+from pratique.release.policy.decision import Reason
+from pratique.release.policy.document import VulnerabilitiesRule
+from pratique.release.policy.selection import MAX_SKEW, Accepted, Case, Read, find, read_all, reason
+from pratique.release.predicates import VEX, Vulnerability
+from pratique.release.values import Digest
+
+__all__ = ["Exemptions", "exemptions"]
+
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """OpenVEX's schema allows no other members."""
+
+
+class _Name(_Strict, frozen=True, kw_only=True):
+    id: str = msgspec.field(name="@id", default="")
+    name: str
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class _Subcomponent(_Strict, frozen=True, kw_only=True):
+    id: str = msgspec.field(name="@id", default="")
+    identifiers: dict[str, str] = {}
+    hashes: dict[str, str] = {}
+
+
+class _Product(_Subcomponent, frozen=True, kw_only=True):
+    subcomponents: tuple[_Subcomponent, ...] = ()
+
+
+class _Statement(_Strict, frozen=True, kw_only=True):
+    id: str = msgspec.field(name="@id", default="")
+    version: int = 1
+    vulnerability: _Name
+    timestamp: _Instant | None = None
+    last_updated: _Instant | None = None
+    products: tuple[_Product, ...] = ()
+    status: Literal["not_affected", "affected", "fixed", "under_investigation"]
+    supplier: str = ""
+    status_notes: str = ""
+    justification: Literal[
+        "component_not_present",
+        "vulnerable_code_not_present",
+        "vulnerable_code_not_in_execute_path",
+        "vulnerable_code_cannot_be_controlled_by_adversary",
+        "inline_mitigations_already_exist",
+        "",
+    ] = ""
+    impact_statement: str = ""
+    action_statement: str = ""
+    action_statement_timestamp: _Instant | None = None
+
+
+class _Document(_Strict, frozen=True, kw_only=True):
+    context: str = msgspec.field(name="@context")
+    id: str = msgspec.field(name="@id")
+    author: str
+    role: str = ""
+    timestamp: _Instant
+    last_updated: _Instant | None = None
+    version: Annotated[int, msgspec.Meta(ge=1)]
+    tooling: str = ""
+    statements: Annotated[tuple[_Statement, ...], msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One statement of one author."""
+
+    accepted: Accepted
+    at: datetime
+    statement: _Statement
+
+    def concerns(self, vulnerability: Vulnerability, image: Digest) -> bool:
+        name = self.statement.vulnerability
+        ids = {name.name, *name.aliases}
+        if ids.isdisjoint({vulnerability.id, *vulnerability.aliases}):
+            return False
+        return any(_is_about(product, vulnerability.package, image) for product in self.statement.products)
+
+    def problem(self, now: datetime, max_age: timedelta) -> str:
+        """Say why this does not exempt; empty where it does."""
+        who, said = self.accepted.party, self.statement
+        if said.status not in {"not_affected", "fixed"}:
+            return f"'{who}' states {said.status}"
+        if now - self.at > max_age:
+            return f"what '{who}' stated at {self.at.isoformat()} has expired"
+        if self.at > now + MAX_SKEW:
+            return f"what '{who}' stated is of {self.at.isoformat()}, which is not yet"
+        if said.status == "not_affected" and not (said.justification or said.impact_statement):
+            return f"'{who}' states not_affected without a justification"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemptions:
+    """What accepted authors said of this image."""
+
+    said: tuple[_Said, ...]
+    broken: tuple[Reason, ...]
+    used: tuple[Accepted, ...]
+    image: Digest
+    now: datetime
+    max_age: timedelta
+
+    def covers(self, vulnerability: Vulnerability) -> bool:
+        """Whether the image is not affected, by every author who said something about it."""
+        concerned = self._latest(vulnerability)
+        return bool(concerned) and not any(one.problem(self.now, self.max_age) for one in concerned)
+
+    def why_not(self, vulnerability: Vulnerability) -> str:
+        """Say why what was said does not exempt; empty where nothing was."""
+        problems = (one.problem(self.now, self.max_age) for one in self._latest(vulnerability))
+        return "; ".join(filter(None, problems))
+
+    def _latest(self, vulnerability: Vulnerability) -> list[_Said]:
+        """Of each author, the statements with the latest time: where several share it, all."""
+        concerned = [one for one in self.said if one.concerns(vulnerability, self.image)]
+        newest: dict[str, datetime] = {}
+        for one in concerned:
+            newest[one.accepted.party] = max(one.at, newest.get(one.accepted.party, one.at))
+        return [one for one in concerned if one.at == newest[one.accepted.party]]
+
+
+def exemptions(case: Case, rule: VulnerabilitiesRule) -> Exemptions:
+    """Gather what the policy's VEX authors said about this image."""
+    read, broken = read_all(find(case, VEX, rule.vex_authors), _Document)
+    contexts = [_foreign(one) for one in read if not one.content.context.startswith("https://openvex.dev/ns")]
+    return Exemptions(
+        said=tuple(said for one in read for said in _statements(one)),
+        broken=(*broken, *contexts),
+        used=tuple(one.accepted for one in read),
+        image=case.dossier.subject.digest,
+        now=case.facts.now,
+        max_age=timedelta(hours=rule.max_vex_age_hours),
+    )
+
+
+def _statements(read: Read[_Document]) -> Iterator[_Said]:
+    document = read.content
+    for one in document.statements:
+        at = one.last_updated or one.timestamp or document.last_updated or document.timestamp
+        yield _Said(read.accepted, at, one)
+
+
+def _foreign(read: Read[_Document]) -> Reason:
+    return reason(
+        "malformed",
+        f"a statement of exploitability has the context '{read.content.context[:100]}', which is not OpenVEX's",
+        mend="Make it with vexctl, or leave it out and revoke this one.",
+        statement=read.accepted.digest,
+    )
+
+
+def _is_about(product: _Product, package: str, image: Digest) -> bool:
+    """Whether a product is this image, in all or in this component; or the component itself, as it is in this image."""
+    if _is_package(product, package):
+        return True
+    if not _is_image(product, image):
+        return False
+    return not product.subcomponents or any(_is_package(one, package) for one in product.subcomponents)
+
+
+def _is_image(product: _Product, image: Digest) -> bool:
+    number = image.removeprefix("sha256:")
+    names = (product.id, product.identifiers.get("purl", ""))
+    return product.hashes.get("sha-256") == number or any(
+        name.partition("?")[0].endswith((f"@sha256:{number}", f"@sha256%3A{number}")) for name in names
+    )
+
+
+def _is_package(component: _Subcomponent, package: str) -> bool:
+    """Exactly the purl; or the purl without its qualifiers, where the statement has none."""
+    names = {component.id, component.identifiers.get("purl", "")} - {""}
+    return not names.isdisjoint({package, package.partition("?")[0].partition("#")[0]})
