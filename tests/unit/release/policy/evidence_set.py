@@ -32,7 +32,7 @@ from pratique.release.predicates import (
     VULNERABILITIES,
 )
 from pratique.release.signing.interface import Attestation, Dossier
-from pratique.release.statements import Statement, make_statement
+from pratique.release.statements import Statement, make_statement, parse_statement
 from pratique.release.values import CertificateIdentity, Digest, KeyIdentity, Signer, Subject, digest_of
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "release" / "policy.md"
@@ -74,10 +74,17 @@ class Piece:
     party: str
     subject: Digest = IMAGE
     signed_at: datetime | None = NOW - timedelta(hours=1)
+    rewrite: Callable[[bytes], bytes] | None = None
+    """Applied to the statement's bytes before they are signed: what no honest program writes."""
+
+    @property
+    def payload(self) -> bytes:
+        written = make_statement(self.subject, self.predicate_type, self.predicate).payload
+        return written if self.rewrite is None else self.rewrite(written)
 
     @property
     def statement(self) -> Statement:
-        return make_statement(self.subject, self.predicate_type, self.predicate)
+        return parse_statement(self.payload)
 
 
 Edit = Callable[[Piece], Piece]
@@ -95,7 +102,7 @@ class Pieces:
         self.made[name] = edit(piece) if edit is not None else piece
 
     def digest(self, name: str) -> Digest:
-        return self.made[name].statement.digest
+        return digest_of(self.made[name].payload)
 
 
 def iso(moment: datetime) -> str:
