@@ -157,6 +157,12 @@ class _RootGroup(LazyGroup):
             attribute="verify_bundle",
             extra="release",
         ),
+        "policy": Target(
+            help="Check and show the policy of the release gate.",
+            module="pratique.cli.policy",
+            attribute="app",
+            extra="release",
+        ),
     }
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps these types private

@@ -173,6 +173,10 @@ def _person_problem(entry: SignerEntry) -> str:
 def _environment_problems(document: Document) -> Iterator[str]:
     if len(set(document.environments)) != len(document.environments) or "" in document.environments:
         yield "environments: each must have a name of its own"
+    compares = document.rules.dependencies is not None or document.rules.canary is not None
+    if compares and document.baseline not in document.environments:
+        # A name that never has a release would make every release the first, which needs no comparison.
+        yield f"baseline: there is no environment '{document.baseline}'"
     tables = {f"rules.{name}": getattr(document.rules, name) for name in Rules.__struct_fields__ if name != "signature"}
     for place, table in [*tables.items(), ("break_glass", document.break_glass)]:
         unknown = [one for one in (table.environments if table else ()) if one not in document.environments]

@@ -86,6 +86,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(edit: tuple[str, str
         (("count = 2\nmax_hours", "count = 4\nmax_hours"), "break_glass: 4 people of 3"),
         (("max_hours = 4", "max_hours = 25"), "break_glass.max_hours"),
         (("schema_version = 1", "schema_version = 2"), "schema_version"),
+        (('baseline = "production"', 'baseline = "prodution"'), "baseline: there is no environment 'prodution'"),
         (('baseline = "production"', 'baseline = ["production"]'), "baseline"),
         (("count = 2\nenvironments", 'count = "2"\nenvironments'), "rules.approvals.count"),
         (("[rules.signature]", "[rules.canary.signature]"), "rules.canary"),
