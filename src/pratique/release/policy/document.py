@@ -145,7 +145,8 @@ class ProvenanceRule(_Rule, frozen=True, kw_only=True):
     repositories: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Of the sources, as `resolvedDependencies[].uri` begins before `@`: for example git+https://host/team/chat."""
     parameters: dict[str, tuple[str, ...]] = {}
-    """The `externalParameters` that must be there, by dotted path, and the values that are accepted."""
+    """The `externalParameters` that must be there, by dotted path, and the values that are accepted; "*" is any, within
+    one segment."""
     optional_parameters: dict[str, tuple[str, ...]] = {}
     """Those that may be there. Any other is refused."""
 

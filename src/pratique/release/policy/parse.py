@@ -203,8 +203,10 @@ def _rule_problems(rules: Rules) -> Iterator[str]:
 
 def _provenance_problems(rule: ProvenanceRule) -> Iterator[str]:
     patterns = [builder.builder for builder in rule.builders]
-    patterns += [value for values in rule.parameters.values() for value in values]
-    patterns += [value for values in rule.optional_parameters.values() for value in values]
+    values = [
+        one for table in (rule.parameters, rule.optional_parameters) for several in table.values() for one in several
+    ]
+    patterns += [one for one in values if one != "*"]  # any value: of a time, for example
     yield from (f"rules.provenance '{one}': {problem}" for one in patterns if (problem := pattern_problem(one)))
     yield from (
         f"rules.provenance.repositories '{one}' must be exact" for one in rule.repositories if not is_exact(one)

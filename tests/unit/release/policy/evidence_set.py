@@ -185,7 +185,7 @@ def _vex() -> dict[str, Any]:
 def _provenance() -> dict[str, Any]:
     return {
         "buildDefinition": {
-            "buildType": "urn:pratique:build:v1",
+            "buildType": "urn:pratique:build:dockerfile:v1",
             "externalParameters": {
                 "source": {"repository": "https://github.com/team/chat", "ref": "refs/tags/v1.4.0"},
                 "target": "runtime",

@@ -72,7 +72,11 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(edit: tuple[str, str
         (('["staging", "canary", "production"]', '["staging", "canary", "production", "staging"]'), "name of its own"),
         (('repositories = ["registry.example/team/chat"]', 'repositories = ["*"]'), "repositories '*'"),
         (('repositories = ["git+https://github.com/team/chat"]', 'repositories = ["git+https://*"]'), "must be exact"),
-        (('"source.ref" = ["refs/tags/v*"]', '"source.ref" = ["*"]'), "rules.provenance '*'"),
+        (('"source.ref" = ["refs/tags/v*"]', '"source.ref" = ["*/v*"]'), "rules.provenance '*/v*'"),
+        (
+            ('builder = "https://github.com/team/chat/.github/workflows/release.yml@refs/tags/v*"', 'builder = "*"'),
+            "'*'",
+        ),
         (('target = ["runtime"]', '"source.ref" = ["refs/heads/main"]'), "both required and optional"),
         (('name = "perplexity"', 'name = "answers"'), "'answers' stands twice"),
         (("threshold = 12.5", "threshold = inf"), "must be a number"),

@@ -195,12 +195,19 @@ def test_an_expected_origin_passes(path: str, value: Any) -> None:
     assert decide(dossier({"provenance": with_member(path, value)})).verdict == "allow"
 
 
+def test_any_value_is_any_value_of_one_segment() -> None:
+    by = policy(('target = ["runtime"]', 'target = ["*"]'))
+    path = "buildDefinition/externalParameters/target"
+    assert decide(dossier({"provenance": with_member(path, "2026-11-26T10:00:00Z")}), by=by).verdict == "allow"
+    assert decide(dossier({"provenance": with_member(path, "a/b")}), by=by).verdict == "block"
+
+
 def test_the_key_of_one_builder_says_nothing_for_another() -> None:
     pair = """
 [[rules.provenance.builders]]
 signer = "rollout"
 builder = "urn:rollout"
-build_type = "urn:pratique:build:v1"
+build_type = "urn:pratique:build:dockerfile:v1"
 
 [rules.provenance.parameters]"""
     two = policy(("\n[rules.provenance.parameters]", pair))
