@@ -7,13 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.release.policy.evidence_set import (
     FACTS,
     NOW,
     OTHER,
     PARTIES,
+    PIECES,
     SUBJECT,
     Piece,
+    ago,
     attest,
     codes,
     decide,
@@ -30,7 +34,7 @@ from pratique.release.policy.selection import MAX_SKEW, Case, find, latest, read
 from pratique.release.predicates import HYGIENE, Hygiene
 from pratique.release.signing.interface import Attestation, Dossier, Unverified
 from pratique.release.statements import parse_statement
-from pratique.release.values import KeyIdentity, digest_of
+from pratique.release.values import CertificateIdentity, KeyIdentity, digest_of
 
 pytestmark = pytest.mark.unit
 
@@ -183,3 +187,53 @@ def edited_scan(**members: Any) -> str:
 
 def test_a_time_without_an_offset_is_malformed() -> None:
     assert edited_scan(scanFinishedOn="2026-11-26T10:00:00") == "fail"
+
+
+SPOILED_NEWER = {
+    "scan": with_predicate(scanStartedOn=ago(minutes=50), scanFinishedOn=ago(minutes=50), result={}),
+    "hygiene": with_predicate(findings=[{"rule": "secrets", "level": "error", "where": "/app", "message": "a key"}]),
+    "evaluation": with_predicate(checks=[]),
+    "canary": with_predicate(verdict="fail", ended_at=ago(minutes=5)),
+    "sbom": with_predicate(components=[]),
+    "provenance": with_predicate(runDetails={"builder": {"id": "https://builder.mallory.example"}}),
+    "diff": with_predicate(changes=[{"package": "pkg:pypi/evil", "after": "1"}]),
+}
+TIMES = st.none() | st.integers(-600, 4).map(lambda minutes: NOW + timedelta(minutes=minutes))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.sampled_from(sorted(SPOILED_NEWER)),
+    st.lists(st.tuples(st.sampled_from(PIECES), TIMES), max_size=6),
+    st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(["stranger", "stranger-certificate"])), max_size=3),
+)
+def test_whatever_old_or_strange_is_added_to_bad_news_it_stays_blocked(
+    spoiled: str, replayed: list[tuple[str, datetime | None]], strange: list[tuple[str, str]]
+) -> None:
+    """A certificate's signing time cannot be chosen; that of a key's signature can, by stamping it again."""
+    pieces = make_pieces()
+    newest = replace(SPOILED_NEWER[spoiled](pieces[spoiled]), signed_at=NOW - timedelta(minutes=1))
+    old = [
+        pieces[name]
+        if isinstance(PARTIES[pieces[name].party], CertificateIdentity)
+        else replace(pieces[name], signed_at=at)
+        for name, at in replayed
+    ]
+    there = dossier(more=(newest, *old, *(replace(pieces[name], party=party) for name, party in strange)))
+    assert decide(there).verdict == "block"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(PIECES), TIMES, st.sampled_from(["stranger", "scanner", "rollout"]))))
+def test_what_others_add_to_good_news_changes_nothing(added: list[tuple[str, datetime | None, str]]) -> None:
+    pieces = make_pieces()
+    more = tuple(
+        replace(SPOILED_NEWER.get(name, as_it_is)(pieces[name]), party=party, signed_at=at)
+        for name, at, party in added
+        if pieces[name].party != party
+    )
+    assert decide(dossier(more=more)).verdict == "allow"
+
+
+def as_it_is(piece: Piece) -> Piece:
+    return piece
