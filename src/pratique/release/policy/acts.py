@@ -1,14 +1,14 @@
-"""What people do to the gate: approve, break the glass, revoke. Says what is signed, and records it.
+"""What people do to the gate: approve, break the glass, review, revoke. Says what is signed, and files it.
 
 Nobody signs what they did not see: an approval names the statements that count now, by the same rules that the gate
-will apply. The signature is verified and the signer looked up before anything is written, so a stranger's approval is
-refused where it is made, not in the release.
+will apply. What was signed is put before these rules once more, and only what counts there is laid beside the artifact
+and recorded: an approval by a stranger, or by an author, is refused where it is made, not in the release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -16,23 +16,45 @@ import msgspec
 
 from pratique.core.errors import CallerError, RefusedError
 from pratique.release.errors import UnavailableError
-from pratique.release.ledger.interface import Entry, Ledger
-from pratique.release.policy.decision import NEVER_WAIVED, Decision
+from pratique.release.ledger.interface import Entry, EntryKind, Ledger
+from pratique.release.policy.decision import NEVER_WAIVED, Decision, RuleName, Unknown
 from pratique.release.policy.document import Document, Policy
-from pratique.release.policy.gate import RecordedStatement
+from pratique.release.policy.evaluate import evaluate
+from pratique.release.policy.gate import RecordedStatement, Seen
 from pratique.release.policy.rules.approvals import statements_to_approve
-from pratique.release.predicates import APPROVAL, Approval
-from pratique.release.signing.interface import Attestation, StatementSigner, Verifier
+from pratique.release.policy.rules.dependencies import kind_of_change
+from pratique.release.predicates import (
+    APPROVAL,
+    DEPENDENCY_DIFF,
+    DEPENDENCY_REVIEW,
+    Approval,
+    Change,
+    DependencyDiff,
+    DependencyReview,
+)
+from pratique.release.signing.interface import Attestation, Dossier, StatementSigner, Verifier
 from pratique.release.statements import Statement, make_statement
 from pratique.release.values import Digest, Subject
 
-__all__ = ["Approver", "NotNamedError", "Revocation", "Wish", "approval_statement", "revoke"]
+__all__ = [
+    "Desk",
+    "DoesNotCountError",
+    "Revocation",
+    "ToReview",
+    "Wish",
+    "approval_statement",
+    "approve",
+    "changes_to_review",
+    "review",
+    "review_statement",
+    "revoke",
+]
 
 
-class NotNamedError(RefusedError):
-    """Whoever signed is not named by the policy for this."""
+class DoesNotCountError(RefusedError):
+    """What was signed would count for nothing by the policy; nothing was written."""
 
-    code = "not_named"
+    code = "does_not_count"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +64,18 @@ class Wish:
     reason: str
     valid_hours: float
     is_break_glass: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where somebody signs, and where it is filed."""
+
+    policy: Policy
+    signer: StatementSigner
+    verifier: Verifier
+    attach: Callable[[Subject, bytes], object]
+    """Lays a bundle beside an artifact."""
+    ledger: Ledger
 
 
 def approval_statement(policy: Policy, seen: Decision, wish: Wish) -> Statement:
@@ -61,9 +95,7 @@ def approval_statement(policy: Policy, seen: Decision, wish: Wish) -> Statement:
     if not wish.reason.strip():
         raise CallerError("An approval needs a reason.", hint="Say why: --reason.")
     if not 0 < wish.valid_hours <= max_hours:
-        raise CallerError(
-            f"It would hold for {wish.valid_hours:g} hours, the policy allows more than 0 to {max_hours:g}."
-        )
+        raise CallerError(f"It would hold for {wish.valid_hours:g} hours, the policy allows at most {max_hours:g}.")
     for result in seen.rules:
         if result.outcome == "undecided":
             raise UnavailableError(f"what '{result.rule}' needs could not be read: {result.reasons[0].message}")
@@ -93,45 +125,138 @@ def _max_hours(document: Document, environment: str, wish: Wish) -> float:
     return rule.max_valid_hours
 
 
+def approve(desk: Desk, seen: Seen, wish: Wish) -> Attestation:
+    """Sign an approval, or break the glass; lay it beside the artifact, and record it.
+
+    Raises:
+        DoesNotCountError: the policy does not name the signer for this, or the signer wrote the source.
+        PratiqueError: as `approval_statement`, and as signing, attaching and recording do.
+    """
+    signed = _sign(desk, approval_statement(desk.policy, seen.decision, wish))
+    if wish.is_break_glass:
+        glass = desk.policy.document.break_glass
+        _require_named(desk, signed, glass.signers if glass is not None else ())
+    else:
+        _require_counting(desk, seen, signed, "approvals")
+    return _file(desk, seen, signed, "approval")
+
+
 @dataclass(frozen=True, slots=True)
-class Approver:
-    """Somebody who can sign, and where it is written."""
+class ToReview:
+    """A diff that counts, and what in it has to be reviewed, each with the reason."""
 
-    policy: Policy
-    signer: StatementSigner
-    verifier: Verifier
-    attach: Callable[[Subject, bytes], Digest]
-    """Lays a bundle beside an artifact; returns the bundle's digest."""
-    ledger: Ledger
+    diff: Digest
+    changes: tuple[tuple[Change, str], ...]
 
-    def approve(self, seen: Decision, wish: Wish) -> Attestation:
-        """Sign an approval, lay it beside the artifact, and record it.
 
-        Raises:
-            NotNamedError: the policy does not name the signer for this; nothing was written.
-            PratiqueError: as `approval_statement`, and as signing, attaching and recording do.
-        """
-        statement = approval_statement(self.policy, seen, wish)
-        bundle = self.signer.sign(statement.payload)
-        attestation = self.verifier.verify(bundle)
-        document = self.policy.document
-        table = document.break_glass if wish.is_break_glass else document.rules.approvals
-        names = table.signers if table is not None else ()
-        party = next((name for name in names if document.accepts(name, attestation.signer)), None)
-        if party is None:
-            raise NotNamedError(
-                f"{attestation.signer} is not among {', '.join(names)}, whom the policy names for this",
-                hint="Sign with the key or the identity that the policy has for you.",
-            )
-        self.attach(Subject(seen.repository, seen.digest), bundle)
-        self.ledger.append(
-            "approval",
-            seen.digest,
-            RecordedStatement(statement=statement.digest, bundle=attestation.bundle, predicate_type=APPROVAL),
-            environment=seen.environment,
-            actor=str(attestation.signer),
+def changes_to_review(policy: Policy, seen: Seen) -> tuple[ToReview, ...]:
+    """Return what the policy wants reviewed, of each diff that counts now; also what was reviewed already.
+
+    Raises:
+        CallerError: the policy asks for no reviews.
+        UnavailableError: the evidence could not be read.
+    """
+    rule = policy.document.rules.dependencies
+    if rule is None:
+        raise CallerError("The policy asks for no reviews of dependencies.")
+    dossier = _dossier(seen)
+    counted = {
+        evidence.bundle
+        for result in seen.decision.rules
+        if result.rule == "dependencies"
+        for evidence in result.evidence
+        if evidence.predicate_type == DEPENDENCY_DIFF
+    }
+    found = []
+    for one in dossier.attestations:
+        if one.bundle in counted:
+            changes = one.statement.read(DependencyDiff).changes
+            listed = tuple((change, kind) for change in changes if (kind := kind_of_change(rule, change)))
+            found.append(ToReview(one.statement.digest, listed))
+    return tuple(found)
+
+
+def review_statement(seen: Seen, diff: Digest, *, accepted: Sequence[str], reason: str) -> Statement:
+    """Write what a reviewer signs.
+
+    Raises:
+        CallerError: nothing is accepted, or there is no reason.
+    """
+    if not accepted:
+        raise CallerError("A review accepts something.", hint="Name the packages: --accept pkg:…, without a version.")
+    if not reason.strip():
+        raise CallerError("A review needs a reason.", hint="Say why: --reason.")
+    content = DependencyReview(diff=diff, accepted=tuple(sorted(set(accepted))), reason=reason.strip())
+    return make_statement(seen.subject.digest, DEPENDENCY_REVIEW, content, name=seen.subject.repository)
+
+
+def review(desk: Desk, seen: Seen, statement: Statement) -> Attestation:
+    """Sign a review, lay it beside the artifact, and record it.
+
+    Raises:
+        DoesNotCountError: the policy does not name the signer for this, or the signer wrote the source.
+        PratiqueError: as signing, attaching and recording do.
+    """
+    signed = _sign(desk, statement)
+    _require_counting(desk, seen, signed, "dependencies")
+    return _file(desk, seen, signed, "evidence")
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    bundle: bytes
+    attestation: Attestation
+
+
+def _sign(desk: Desk, statement: Statement) -> _Signed:
+    bundle = desk.signer.sign(statement.payload)
+    return _Signed(bundle, desk.verifier.verify(bundle))
+
+
+def _require_named(desk: Desk, signed: _Signed, names: Sequence[str]) -> None:
+    signer = signed.attestation.signer
+    if not any(desk.policy.document.accepts(name, signer) for name in names):
+        raise DoesNotCountError(
+            f"{signer} is not among {', '.join(names)}, whom the policy names for this",
+            hint="Sign with the key or the identity that the policy has for you.",
         )
-        return attestation
+
+
+def _require_counting(desk: Desk, seen: Seen, signed: _Signed, rule: RuleName) -> None:
+    """Have the rules say whether what was just signed counts."""
+    dossier = _dossier(seen)
+    with_it = replace(dossier, attestations=(*dossier.attestations, signed.attestation))
+    decision = evaluate(desk.policy, seen.subject, with_it, seen.facts)
+    result = next(one for one in decision.rules if one.rule == rule)
+    if any(one.bundle == signed.attestation.bundle for one in result.evidence):
+        return
+    about = [why for why in result.reasons if why.statement == signed.attestation.statement.digest]
+    why = about[0] if about else None
+    raise DoesNotCountError(
+        why.message if why else f"what was signed would count for nothing in the rule '{rule}'",
+        hint=why.mend if why else None,
+    )
+
+
+def _file(desk: Desk, seen: Seen, signed: _Signed, kind: EntryKind) -> Attestation:
+    statement, attestation = signed.attestation.statement, signed.attestation
+    desk.attach(seen.subject, signed.bundle)
+    desk.ledger.append(
+        kind,
+        seen.subject.digest,
+        RecordedStatement(
+            statement=statement.digest, bundle=attestation.bundle, predicate_type=statement.predicate_type
+        ),
+        environment=seen.facts.environment if kind == "approval" else "",
+        actor=str(attestation.signer),
+    )
+    return attestation
+
+
+def _dossier(seen: Seen) -> Dossier:
+    if isinstance(seen.evidence, Unknown):
+        raise UnavailableError(seen.evidence.reason)
+    return seen.evidence
 
 
 class Revocation(msgspec.Struct, frozen=True, kw_only=True):

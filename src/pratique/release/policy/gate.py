@@ -31,7 +31,7 @@ from pratique.release.policy.parse import MAX_POLICY_BYTES, PolicyError, parse_p
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Digest, Subject
 
-__all__ = ["Gate", "PolicyMismatchError", "Question", "RecordedStatement", "read_policy"]
+__all__ = ["Gate", "PolicyMismatchError", "Question", "RecordedStatement", "Seen", "read_policy"]
 
 _MAX_TRIES: Final = 8
 
@@ -88,6 +88,16 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A decision, and what it was made from."""
+
+    subject: Subject
+    decision: Decision
+    evidence: Dossier | Unknown
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """A policy, and where evidence and facts come from."""
 
@@ -97,13 +107,14 @@ class Gate:
     ledger: Ledger
     clock: Clock
 
-    def decide(self, question: Question) -> Decision:
+    def look(self, question: Question) -> Seen:
         """Decide, and record nothing.
 
         Raises:
             RefusedError: there is no such artifact, or the ledger or the registry was changed.
         """
-        return self._decide(question, *self._gather(question))
+        evidence, facts = self._gather(question)
+        return Seen(question.subject, self._decide(question, evidence, facts), evidence, facts)
 
     def decide_and_record(self, question: Question, *, actor: str) -> Decision:
         """Decide, and record it in the ledger; what cannot be recorded is undecided.
@@ -113,7 +124,7 @@ class Gate:
             actor: who asks.
 
         Raises:
-            RefusedError: as `decide`.
+            RefusedError: as `look`.
         """
         tries = 0
         while True:

@@ -59,7 +59,7 @@ def test_a_blocked_artifact_is_recorded_too() -> None:
 
 def test_to_look_writes_nothing() -> None:
     book = ledger()
-    assert gate(book).decide(QUESTION).verdict == "allow"
+    assert gate(book).look(QUESTION).decision.verdict == "allow"
     assert kinds(book) == []
 
 
@@ -79,7 +79,7 @@ def test_a_revocation_in_the_ledger_counts(what: str) -> None:
     first = dossier().attestations[0]
     revoked = {"image": IMAGE, "bundle": first.bundle, "statement": first.statement.digest}[what]
     book.append("revocation", revoked, {}, actor="ana")
-    assert failed(gate(book).decide(QUESTION)) == {"revocation" if what == "image" else "signature"}
+    assert failed(gate(book).look(QUESTION).decision) == {"revocation" if what == "image" else "signature"}
 
 
 def test_a_revocation_while_it_is_decided_is_seen() -> None:
@@ -138,20 +138,20 @@ def test_what_the_registry_refuses_is_refused(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        replace(gate(ledger()), load_dossier=refuse).decide(QUESTION)
+        replace(gate(ledger()), load_dossier=refuse).look(QUESTION)
 
 
 def test_what_runs_in_production_is_the_ledger_s_last_word() -> None:
     book = ledger()
     older = digest_of(b"older")
     book.append("rollback", older, {}, environment="production", actor="rollout")
-    found = gate(book).decide(QUESTION)
+    found = gate(book).look(QUESTION).decision
     assert codes(found, "dependencies") == ["outdated"]
     assert older in rule(found, "dependencies").reasons[0].message
 
 
 def test_an_empty_ledger_means_a_first_release() -> None:
-    assert rule(gate(ListLedger()).decide(QUESTION), "canary").outcome == "pass"
+    assert rule(gate(ListLedger()).look(QUESTION).decision, "canary").outcome == "pass"
 
 
 def test_evidence_that_was_recorded_and_taken_away_is_missed() -> None:
@@ -160,7 +160,7 @@ def test_evidence_that_was_recorded_and_taken_away_is_missed() -> None:
     book.append("evidence", IMAGE, RecordedStatement(statement=gone), actor="ci")
     book.append("evidence", digest_of(b"another image"), RecordedStatement(statement=digest_of(b"x")), actor="ci")
     book.append("evidence", IMAGE, {"of": "another form"}, actor="ci")
-    found = gate(book).decide(QUESTION)
+    found = gate(book).look(QUESTION).decision
     assert codes(found, "record") == ["removed"]
     assert gone in rule(found, "record").reasons[0].message
 
@@ -179,7 +179,7 @@ def test_a_policy_is_read_from_its_file(tmp_path: Path) -> None:
 
 def test_the_time_is_the_clock_s() -> None:
     made = ManualClock(epoch_seconds=NOW.timestamp() + 3600)
-    found = replace(gate(ledger()), clock=made).decide(QUESTION)
+    found = replace(gate(ledger()), clock=made).look(QUESTION).decision
     assert (found.decided_at - NOW).total_seconds() == 3600
 
 

@@ -21,7 +21,7 @@ from pratique.release.policy.selection import (
 )
 from pratique.release.predicates import DEPENDENCY_DIFF, DEPENDENCY_REVIEW, Change, DependencyDiff, DependencyReview
 
-__all__ = ["judge_dependencies"]
+__all__ = ["judge_dependencies", "kind_of_change"]
 
 _MEND_DIFF = "Compare with what is in production now, sign the diff and attach it."
 
@@ -79,7 +79,9 @@ def _unreviewed(
 ) -> Iterator[Reason]:
     accepted = {package for one in reviews for package in one.content.accepted}
     missing = [
-        (one, kind) for one in diff.content.changes if (kind := _kind(rule, one)) and one.package not in accepted
+        (one, kind)
+        for one in diff.content.changes
+        if (kind := kind_of_change(rule, one)) and one.package not in accepted
     ]
     for change, kind in missing:
         yield reason(
@@ -92,7 +94,7 @@ def _unreviewed(
         yield from notes
 
 
-def _kind(rule: DependenciesRule, change: Change) -> str:
+def kind_of_change(rule: DependenciesRule, change: Change) -> str:
     """Say why a change must be reviewed; empty where it need not be."""
     if change.before is None:
         return "new" if "new" in rule.review else ""
