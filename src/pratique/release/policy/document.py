@@ -144,6 +144,8 @@ class ProvenanceRule(_Rule, frozen=True, kw_only=True):
     builders: Annotated[tuple[Builder, ...], msgspec.Meta(min_length=1)]
     repositories: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """Of the sources, as `resolvedDependencies[].uri` begins before `@`: for example git+https://host/team/chat."""
+    refs: tuple[str, ...] = ()
+    """What may stand behind `@` there, exact or with `*`: branches and tags. Empty: anything, or nothing."""
     parameters: dict[str, tuple[str, ...]] = {}
     """The `externalParameters` that must be there, by dotted path, and the values that are accepted; "*" is any, within
     one segment."""

@@ -202,7 +202,7 @@ def _rule_problems(rules: Rules) -> Iterator[str]:
 
 
 def _provenance_problems(rule: ProvenanceRule) -> Iterator[str]:
-    patterns = [builder.builder for builder in rule.builders]
+    patterns = [*(builder.builder for builder in rule.builders), *rule.refs]
     values = [
         one for table in (rule.parameters, rule.optional_parameters) for several in table.values() for one in several
     ]

@@ -42,7 +42,12 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "release" / "policy.md"
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 REPOSITORY = "registry.example/team/chat"
-IMAGE = digest_of(b"the image")
+EMPTY = b"{}"
+MANIFEST = (
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":'
+    b'"application/vnd.oci.empty.v1+json","digest":"' + digest_of(EMPTY).encode() + b'","size":2},"layers":[]}'
+)
+IMAGE = digest_of(MANIFEST)
 OTHER = digest_of(b"another image")
 PRODUCTION = digest_of(b"the image in production")
 SUBJECT = Subject(REPOSITORY, IMAGE)

@@ -195,6 +195,25 @@ def test_an_expected_origin_passes(path: str, value: Any) -> None:
     assert decide(dossier({"provenance": with_member(path, value)})).verdict == "allow"
 
 
+@pytest.mark.parametrize(
+    ("uri", "outcome"),
+    [
+        ("git+https://github.com/team/chat@refs/tags/v1.4.0", "pass"),
+        ("git+https://github.com/team/chat@refs/heads/main", "pass"),
+        ("git+https://github.com/team/chat@refs/heads/evil", "fail"),
+        ("git+https://github.com/team/chat@refs/heads/evil@refs/heads/main", "fail"),
+        ("git+https://github.com/team/chat@", "fail"),
+        ("git+https://github.com/team/chat", "fail"),
+        ("git+https://github.com/mallory/chat@refs/heads/main", "fail"),
+    ],
+)
+def test_the_policy_may_name_branches_and_tags(uri: str, outcome: str) -> None:
+    repositories = 'repositories = ["git+https://github.com/team/chat"]'
+    by = policy((repositories, f'{repositories}\nrefs = ["refs/heads/main", "refs/tags/v*"]'))
+    edit = with_member("buildDefinition/resolvedDependencies/0/uri", uri)
+    assert rule(decide(dossier({"provenance": edit}), by=by), "provenance").outcome == outcome
+
+
 def test_any_value_is_any_value_of_one_segment() -> None:
     by = policy(('target = ["runtime"]', 'target = ["*"]'))
     path = "buildDefinition/externalParameters/target"

@@ -201,7 +201,7 @@ SPOILED_NEWER = {
 TIMES = st.none() | st.integers(-600, 4).map(lambda minutes: NOW + timedelta(minutes=minutes))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(sorted(SPOILED_NEWER)),
     st.lists(st.tuples(st.sampled_from(PIECES), TIMES), max_size=6),
@@ -223,7 +223,7 @@ def test_whatever_old_or_strange_is_added_to_bad_news_it_stays_blocked(
     assert decide(there).verdict == "block"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PIECES), TIMES, st.sampled_from(["stranger", "scanner", "rollout"]))))
 def test_what_others_add_to_good_news_changes_nothing(added: list[tuple[str, datetime | None, str]]) -> None:
     pieces = make_pieces()

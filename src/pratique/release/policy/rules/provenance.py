@@ -91,14 +91,22 @@ def _source_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[
         yield _wrong("the provenance names no source: no resolved dependency begins with 'git+'", digest)
     for source in sources:
         if not _is_expected(rule, source):
-            what = f"the source '{source.uri}' is none of {', '.join(rule.repositories)}"
+            at = f" at {' or '.join(rule.refs)}" if rule.refs else ""
+            what = f"the source '{source.uri}' is none of {', '.join(rule.repositories)}{at}"
             yield _wrong(what, digest)
         if not _COMMIT.fullmatch(source.digest.get("gitCommit", source.digest.get("sha1", ""))):
             yield _wrong(f"the source '{source.uri}' has no commit (digest.gitCommit)", digest)
 
 
 def _is_expected(rule: ProvenanceRule, source: _Resource) -> bool:
-    return any(source.uri == one or source.uri.startswith(f"{one}@") for one in rule.repositories)
+    """Whether a source is an expected repository, at an expected branch or tag."""
+    for repository in rule.repositories:
+        if source.uri == repository:
+            return not rule.refs
+        if source.uri.startswith(f"{repository}@"):
+            ref = source.uri.removeprefix(f"{repository}@")
+            return not rule.refs or any(matches(pattern, ref) for pattern in rule.refs)
+    return False
 
 
 def _parameter_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
