@@ -97,6 +97,7 @@ SPOILED: dict[str, dict[str, Edit]] = {
         "another builder": with_member("runDetails/builder/id", "https://builder.mallory.example"),
         "another build type": with_member("buildDefinition/buildType", "urn:other"),
         "another source": with_member(f"{DEPENDENCIES}/0/uri", "git+https://github.com/mallory/chat@refs/tags/v1"),
+        "another branch": with_member(f"{DEPENDENCIES}/0/uri", "git+https://github.com/team/chat@refs/heads/evil"),
         "a source that begins alike": with_member(f"{DEPENDENCIES}/0/uri", "git+https://github.com/team/chat.evil"),
         "a second source": with_member(f"{DEPENDENCIES}/1/uri", "git+https://github.com/mallory/lib"),
         "no source": with_member(DEPENDENCIES, []),

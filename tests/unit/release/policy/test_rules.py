@@ -186,13 +186,21 @@ def test_an_unexpected_origin_is_refused(path: str, value: Any, said: str) -> No
     [
         ("buildDefinition/externalParameters/target", None),
         ("buildDefinition/externalParameters/source/ref", ["refs/tags/v1", "refs/tags/v2"]),
-        ("buildDefinition/resolvedDependencies/0/uri", "git+https://github.com/team/chat"),
         ("buildDefinition/resolvedDependencies/0/digest", {"sha1": "0" * 40}),
         ("runDetails/metadata", {"invocationId": "7"}),
     ],
 )
 def test_an_expected_origin_passes(path: str, value: Any) -> None:
     assert decide(dossier({"provenance": with_member(path, value)})).verdict == "allow"
+
+
+REFS = 'refs = ["refs/tags/v*"]\n'
+
+
+@pytest.mark.parametrize("end", ["", "@", "@refs/heads/any", "@refs/tags/v1"])
+def test_where_no_branch_is_named_every_one_passes(end: str) -> None:
+    edit = with_member("buildDefinition/resolvedDependencies/0/uri", f"git+https://github.com/team/chat{end}")
+    assert decide(dossier({"provenance": edit}), by=policy((REFS, ""))).verdict == "allow"
 
 
 @pytest.mark.parametrize(
@@ -208,8 +216,7 @@ def test_an_expected_origin_passes(path: str, value: Any) -> None:
     ],
 )
 def test_the_policy_may_name_branches_and_tags(uri: str, outcome: str) -> None:
-    repositories = 'repositories = ["git+https://github.com/team/chat"]'
-    by = policy((repositories, f'{repositories}\nrefs = ["refs/heads/main", "refs/tags/v*"]'))
+    by = policy((REFS, 'refs = ["refs/heads/main", "refs/tags/v*"]\n'))
     edit = with_member("buildDefinition/resolvedDependencies/0/uri", uri)
     assert rule(decide(dossier({"provenance": edit}), by=by), "provenance").outcome == outcome
 
