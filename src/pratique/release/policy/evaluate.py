@@ -38,7 +38,7 @@ from pratique.release.policy.selection import Case, undecided
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Subject
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_trust"]
 
 _STANDING: Final[tuple[RuleName, ...]] = ("scope", "revocation", "record", "signature")
 _CONFIGURED: Final[tuple[RuleName, ...]] = (
@@ -77,6 +77,27 @@ def evaluate(policy: Policy, subject: Subject, evidence: Dossier | Unknown, fact
         authors = frozenset(author.strip().casefold() for author in facts.authors if author.strip())
         case = Case(policy.document, evidence, facts, authors=authors)
         use, results = _break_glass(case, _judge(case, subject))
+    return _decision(policy, subject, facts, results, use)
+
+
+def evaluate_trust(policy: Policy, subject: Subject, evidence: Dossier | Unknown, facts: Facts) -> Decision:
+    """Decide whether an artifact is still ours: of this policy, signed, and not revoked.
+
+    That is what can be asked of one that was promoted before, when it is gone back to: its scan is old by then, and
+    its approvals have expired. Arguments as of `evaluate`; there is no break-glass.
+    """
+    names: tuple[RuleName, ...] = ("scope", "revocation", "signature")
+    if isinstance(evidence, Unknown):
+        results = tuple(undecided(name, evidence) for name in names)
+    else:
+        case = Case(policy.document, evidence, facts)
+        results = (judge_scope(case, subject), judge_revocation(case), judge_signature(case))
+    return _decision(policy, subject, facts, results, None)
+
+
+def _decision(
+    policy: Policy, subject: Subject, facts: Facts, results: tuple[RuleResult, ...], use: BreakGlassUse | None
+) -> Decision:
     return Decision(
         verdict=_verdict(results),
         repository=subject.repository,

@@ -30,7 +30,7 @@ from tests.unit.release.policy.evidence_set import (
 
 from pratique.release.policy.decision import NEVER_WAIVED, Decision, Unknown
 from pratique.release.policy.document import Policy
-from pratique.release.policy.evaluate import _verdict, evaluate
+from pratique.release.policy.evaluate import _verdict, evaluate, evaluate_trust
 from pratique.release.predicates import APPROVAL
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Subject, digest_of
@@ -140,6 +140,27 @@ def test_evidence_that_the_ledger_recorded_and_that_is_gone_is_refused_until_it_
     assert decide(recorded=here).verdict == "allow"
     unknown = decide(recorded=frozenset({gone}), revoked=Unknown("away"))
     assert codes(unknown, "record") == ["removed"]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "facts", "verdict"),
+    [
+        (dossier(), {}, "allow"),
+        (dossier(without=tuple(set(PIECES) - {"signature"})), {"now": NOW + timedelta(days=300)}, "allow"),
+        (dossier(without=("signature",)), {}, "block"),
+        (dossier({"signature": lambda piece: replace(piece, party="stranger")}), {}, "block"),
+        (dossier(), {"revoked": frozenset({IMAGE})}, "block"),
+        (dossier(), {"environment": "prod"}, "block"),
+        (dossier(), {"revoked": Unknown("away")}, "undecided"),
+        (Unknown("away"), {}, "undecided"),
+    ],
+)
+def test_what_is_gone_back_to_is_still_signed_and_not_revoked(
+    evidence: Dossier | Unknown, facts: dict[str, Any], verdict: str
+) -> None:
+    found = evaluate_trust(policy(), SUBJECT, evidence, replace(FACTS, **facts))
+    assert found.verdict == verdict
+    assert {one.rule for one in found.rules} == {"scope", "revocation", "signature"}
 
 
 def glass(party: str, **members: Any) -> Piece:

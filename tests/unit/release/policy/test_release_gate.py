@@ -177,6 +177,15 @@ def test_a_policy_is_read_from_its_file(tmp_path: Path) -> None:
     assert missing.value.exit_code == 2
 
 
+def test_what_is_gone_back_to_is_asked_less() -> None:
+    book = ledger()
+    evidence = dossier(without=("scan", "approval-ben", "approval-chi"))
+    assert gate(book, evidence).look_at_trust(QUESTION).decision.verdict == "allow"
+    book.append("revocation", IMAGE, {}, actor="ana")
+    assert gate(book, evidence).look_at_trust(QUESTION).decision.verdict == "block"
+    assert kinds(book) == ["revocation"]
+
+
 def test_the_time_is_the_clock_s() -> None:
     made = ManualClock(epoch_seconds=NOW.timestamp() + 3600)
     found = replace(gate(ledger()), clock=made).look(QUESTION).decision
