@@ -107,7 +107,7 @@ class SbomRule(_Rule, frozen=True, kw_only=True):
 
     signers: Names
     min_components: Count
-    """With a purl."""
+    """With a purl that has a version."""
     required_types: tuple[str, ...] = ()
     """Purl types that must occur, for example "deb" and "pypi": without them something was not looked at."""
 

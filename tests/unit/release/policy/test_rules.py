@@ -39,6 +39,9 @@ pytestmark = pytest.mark.unit
         ("components", [], "incomplete", "names 0 packages, at least 3"),
         ("components/1/purl", "", "incomplete", "names 2 packages, at least 3"),
         ("components/1", component("pkg:pypi/x@1"), "incomplete", "no package of the type 'deb'"),
+        ("components/1/purl", "pkg:deb/debian/openssl", "incomplete", "names 2 packages"),
+        ("components/1/purl", "openssl", "incomplete", "names 2 packages"),
+        ("components/1/purl", OPENSSL + " x", "incomplete", "names 2 packages"),
         ("components/1/version", "", "incomplete", "1 components have no version or no purl: openssl"),
         ("compositions/0/aggregate", "incomplete", "incomplete", "of itself that it is incomplete"),
         ("compositions/0/aggregate", "incomplete_first_party_only", "incomplete", "of itself"),
@@ -60,6 +63,8 @@ def test_an_sbom_that_leaves_something_out_is_refused(path: str, value: Any, cod
         ("specVersion", None),
         ("components", None),
         ("components/1/name", 7),
+        ("components/1/name", ""),
+        ("components/1/type", "thing"),
     ],
 )
 def test_an_sbom_that_is_no_cyclonedx_is_malformed(path: str, value: Any) -> None:

@@ -185,6 +185,21 @@ def edited_scan(**members: Any) -> str:
     return rule(decide(dossier({"scan": with_predicate(**members)})), "vulnerabilities").outcome
 
 
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+@pytest.mark.parametrize(
+    ("piece", "members"),
+    [
+        ("scan", ("scanStartedOn", "scanFinishedOn")),
+        ("vex", ("timestamp",)),
+        ("canary", ("started_at", "ended_at")),
+        ("approval-ben", ("expires_at",)),
+    ],
+)
+def test_times_at_the_ends_of_the_calendar_are_refused(piece: str, members: tuple[str, ...], at: str) -> None:
+    edit = with_predicate(**dict.fromkeys(members, at))
+    assert decide(dossier({piece: edit})).verdict == "block"
+
+
 def test_a_time_without_an_offset_is_malformed() -> None:
     assert edited_scan(scanFinishedOn="2026-11-26T10:00:00") == "fail"
 

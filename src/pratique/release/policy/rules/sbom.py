@@ -6,9 +6,10 @@ to check, before it was signed. Source: CycloneDX 1.4 to 1.7 (ECMA-424).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -24,11 +25,30 @@ _SOFTWARE: Final = frozenset({"application", "framework", "library"})
 _NAMED: Final = 5
 """So many components stand in a message."""
 _MAX_DEPTH: Final = 32
+_PURL: Final = re.compile(r"pkg:[a-z][a-z0-9.+-]*/[^@?#\s]+@[^@?#\s]+(\?[^#\s]*)?(#\S*)?")
+"""With a version. Source: the package-url specification, "Syntax": what else has an `@` or a space is encoded."""
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Type = Literal[
+    "application",
+    "container",
+    "cryptographic-asset",
+    "data",
+    "device",
+    "device-driver",
+    "file",
+    "firmware",
+    "framework",
+    "library",
+    "machine-learning-model",
+    "operating-system",
+    "platform",
+]
+"""What is of another type would not be looked at."""
 
 
 class _Component(msgspec.Struct, frozen=True):
-    type: str
-    name: str
+    type: _Type
+    name: _Text
     version: str = ""
     purl: str = ""
     bom_ref: str = msgspec.field(name="bom-ref", default="")
@@ -59,7 +79,7 @@ def judge_sbom(case: Case, rule: SbomRule) -> tuple[RuleResult, dict[Digest, int
     counted = latest(read)
     components = {one.accepted.digest: [*_all(one.content.components)] for one in counted}
     found = [why for one in counted for why in _problems(rule, one, components[one.accepted.digest])]
-    packages = {digest: sum(bool(one.purl) for one in them) for digest, them in components.items()}
+    packages = {digest: sum(_is_package(one) for one in them) for digest, them in components.items()}
     return result("sbom", (*reasons, *found), (one.accepted for one in counted)), packages
 
 
@@ -70,16 +90,20 @@ def _all(components: tuple[_Component, ...], depth: int = 0) -> Iterator[_Compon
             yield from _all(component.components, depth + 1)
 
 
+def _is_package(component: _Component) -> bool:
+    return _PURL.fullmatch(component.purl) is not None
+
+
 def _problems(rule: SbomRule, read: Read[_Bom], components: list[_Component]) -> Iterator[Reason]:
     digest = read.accepted.digest
-    with_purl = [one for one in components if one.purl]
-    if len(with_purl) < rule.min_components:
-        what = f"the SBOM names {len(with_purl)} packages, at least {rule.min_components} must be in this image"
+    packages = [one for one in components if _is_package(one)]
+    if len(packages) < rule.min_components:
+        what = f"the SBOM names {len(packages)} packages, at least {rule.min_components} must be in this image"
         yield _incomplete(what, digest)
     for wanted in rule.required_types:
-        if not any(one.purl.startswith(f"pkg:{wanted}/") for one in with_purl):
+        if not any(one.purl.startswith(f"pkg:{wanted}/") for one in packages):
             yield _incomplete(f"the SBOM names no package of the type '{wanted}'", digest)
-    vague = [one.name for one in components if one.type in _SOFTWARE and not (one.version and one.purl)]
+    vague = [one.name for one in components if one.type in _SOFTWARE and not (one.version and _is_package(one))]
     if vague:
         what = f"{len(vague)} components have no version or no purl: {', '.join(vague[:_NAMED])}"
         yield _incomplete(what, digest)

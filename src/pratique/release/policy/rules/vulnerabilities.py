@@ -65,7 +65,7 @@ def _freshness_problems(case: Case, rule: VulnerabilitiesRule, read: Read[Scan])
     elif now - updated_at > timedelta(hours=rule.max_database_age_hours):
         what = f"the database is of {updated_at.isoformat()}, at most {rule.max_database_age_hours:g} hours are allowed"
         yield reason("stale", what, mend="Update the scanner's database, and scan anew.", statement=digest)
-    if (updated_at is not None and updated_at > scan.finished_at + MAX_SKEW) or scan.started_at > scan.finished_at:
+    if (updated_at is not None and updated_at - scan.finished_at > MAX_SKEW) or scan.started_at > scan.finished_at:
         what = "the scan ended before it began, or before its database was made"
         yield reason("malformed", what, mend="Correct the scanner's clock, and scan anew.", statement=digest)
 
