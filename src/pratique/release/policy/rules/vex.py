@@ -1,8 +1,9 @@
 """Who says that a vulnerability does not concern this image, and for how long that holds. Pure.
 
-OpenVEX has no expiry: a statement holds for as long as the policy says, from its own time. Of one author the latest
-statement about a vulnerability counts; of several authors each must say that the image is not affected. So a later
-"affected" is never outvoted.
+OpenVEX has no expiry: a statement holds for as long as the policy says, from its own time; or until the time that its
+author wrote into `status_notes`, on a line that begins with `pratique-expires:`, where that is sooner. Of one author
+the latest statement about a vulnerability counts; of several authors each must say that the image is not affected. So
+a later "affected" is never outvoted.
 Source: OpenVEX specification 0.2.0.
 """
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.release.errors import EvidenceError
 from pratique.release.policy.decision import Reason
 from pratique.release.policy.document import VulnerabilitiesRule
 from pratique.release.policy.selection import MAX_SKEW, Accepted, Case, Read, find, read_all, reason
@@ -23,6 +25,8 @@ from pratique.release.values import Digest
 
 __all__ = ["Exemptions", "exemptions"]
 
+_CONTEXT: Final = "https://openvex.dev/ns"
+_EXPIRES: Final = "pratique-expires:"
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -88,6 +92,7 @@ class _Said:
 
     accepted: Accepted
     at: datetime
+    ends_at: datetime | None
     statement: _Statement
 
     def concerns(self, vulnerability: Vulnerability, image: Digest) -> bool:
@@ -102,7 +107,7 @@ class _Said:
         who, said = self.accepted.party, self.statement
         if said.status not in {"not_affected", "fixed"}:
             return f"'{who}' states {said.status}"
-        if now - self.at > max_age:
+        if now - self.at > max_age or (self.ends_at is not None and self.ends_at <= now):
             return f"what '{who}' stated at {self.at.isoformat()} has expired"
         if self.at > now + MAX_SKEW:
             return f"what '{who}' stated is of {self.at.isoformat()}, which is not yet"
@@ -144,10 +149,16 @@ class Exemptions:
 def exemptions(case: Case, rule: VulnerabilitiesRule) -> Exemptions:
     """Gather what the policy's VEX authors said about this image."""
     read, broken = read_all(find(case, VEX, rule.vex_authors), _Document)
-    contexts = [_foreign(one) for one in read if not one.content.context.startswith("https://openvex.dev/ns")]
+    said: list[_Said] = []
+    reasons = [*broken, *(_foreign(one) for one in read if not one.content.context.startswith(_CONTEXT))]
+    for one in read:
+        try:
+            said += _statements(one)
+        except EvidenceError as error:
+            reasons.append(_malformed(error.message, one))
     return Exemptions(
-        said=tuple(said for one in read for said in _statements(one)),
-        broken=(*broken, *contexts),
+        said=tuple(said),
+        broken=tuple(reasons),
         used=tuple(one.accepted for one in read),
         image=case.dossier.subject.digest,
         now=case.facts.now,
@@ -159,13 +170,27 @@ def _statements(read: Read[_Document]) -> Iterator[_Said]:
     document = read.content
     for one in document.statements:
         at = one.last_updated or one.timestamp or document.last_updated or document.timestamp
-        yield _Said(read.accepted, at, one)
+        yield _Said(read.accepted, at, _ends_at(one), one)
+
+
+def _ends_at(statement: _Statement) -> datetime | None:
+    """Return until when a statement holds by its own words; None: they name no end."""
+    lines = [line.strip() for line in statement.status_notes.splitlines()]
+    ends = [line.removeprefix(_EXPIRES).strip() for line in lines if line.startswith(_EXPIRES)]
+    try:
+        return min((msgspec.convert(end, _Instant) for end in ends), default=None)
+    except msgspec.ValidationError as error:
+        raise EvidenceError(f"'{_EXPIRES}' is followed by no time: {error}") from error
 
 
 def _foreign(read: Read[_Document]) -> Reason:
+    return _malformed(f"its context is '{read.content.context[:100]}', which is not OpenVEX's", read)
+
+
+def _malformed(problem: str, read: Read[_Document]) -> Reason:
     return reason(
         "malformed",
-        f"a statement of exploitability has the context '{read.content.context[:100]}', which is not OpenVEX's",
+        f"a statement of exploitability cannot be read: {problem}",
         mend="Make it with vexctl, or leave it out and revoke this one.",
         statement=read.accepted.digest,
     )
