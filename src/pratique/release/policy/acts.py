@@ -262,7 +262,8 @@ def _dossier(seen: Seen) -> Dossier:
 class Revocation(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger's entry of a revocation says."""
 
-    what: Literal["image", "bundle", "key", "statement"]
+    what: Literal["image", "key", "statement"]
+    """No bundle: anybody can write one anew around the same signed statement, with another digest."""
     reason: str
 
 

@@ -8,6 +8,8 @@ digest and no other, can be read without doubt, and neither it nor its bundle no
    their signer wrote into them. Of others it is when they were signed under a certificate, which lives for minutes.
    What a key signed has no such time: anybody can have an old signature stamped or logged today. So who can write to
    the registry can add old statements, which stay old, or only make it worse; and cannot make new ones.
+   A wrong one is taken out of the way by revoking its statement. Revoked bundles do not count either; but a bundle can
+   be written anew around the same signature, so that alone keeps nobody out.
 2. Permissions (signature, review, approval, VEX): each counts by itself, for as long as it says; they are withdrawn
    by revocation, and a VEX statement also by a later one of the same author.
 
