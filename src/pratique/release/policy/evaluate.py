@@ -75,8 +75,8 @@ def evaluate(policy: Policy, subject: Subject, evidence: Dossier | Unknown, fact
         results = tuple(undecided(name, evidence) for name in _names(policy.document, facts.environment))
     else:
         authors = frozenset(author.strip().casefold() for author in facts.authors if author.strip())
-        case = Case(policy.document, evidence, facts, authors=authors)
-        use, results = _break_glass(case, _judge(case, subject))
+        case, results = _judge(Case(policy.document, evidence, facts, authors=authors), subject)
+        use, results = _break_glass(case, results)
     return _decision(policy, subject, facts, results, use)
 
 
@@ -120,7 +120,8 @@ def _holds(document: Document, name: RuleName, environment: str) -> bool:
     return table is not None and (not table.environments or environment in table.environments)
 
 
-def _judge(case: Case, subject: Subject) -> tuple[RuleResult, ...]:
+def _judge(case: Case, subject: Subject) -> tuple[Case, tuple[RuleResult, ...]]:
+    """Judge every rule; return what was learned on the way, too."""
     standing = (judge_scope(case, subject), judge_revocation(case), judge_record(case), judge_signature(case))
     rules, environment = case.document.rules, case.facts.environment
     found: list[RuleResult] = []
@@ -139,7 +140,7 @@ def _judge(case: Case, subject: Subject) -> tuple[RuleResult, ...]:
     found = [one for one in found if _holds(case.document, one.rule, environment)]
     if rules.approvals is not None and _holds(case.document, "approvals", environment):
         found.append(judge_approvals(case, rules.approvals, found))
-    return (*standing, *found)
+    return case, (*standing, *found)
 
 
 def _break_glass(case: Case, results: tuple[RuleResult, ...]) -> tuple[BreakGlassUse | None, tuple[RuleResult, ...]]:

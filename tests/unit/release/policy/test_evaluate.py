@@ -25,6 +25,7 @@ from tests.unit.release.policy.evidence_set import (
     iso,
     policy,
     rule,
+    with_member,
     with_predicate,
 )
 
@@ -190,6 +191,14 @@ def test_break_glass_by_two_people_is_allowed_and_loud() -> None:
 def test_break_glass_by_an_author_and_another_counts() -> None:
     found = broken(glass("ana"), glass("ben"), authors=frozenset({"ana@team.example"}))
     assert found.verdict == "allow"
+
+
+def test_break_glass_by_authors_alone_changes_nothing() -> None:
+    authors = frozenset({"ana@team.example", "ben@team.example"})
+    assert broken(glass("ana"), glass("ben"), authors=authors).break_glass is None
+    named = with_member("buildDefinition/resolvedDependencies/0/annotations", {"authors": sorted(authors)})
+    there = dossier({"provenance": named}, without=("evaluation",), more=(glass("ana"), glass("ben")))
+    assert decide(there).break_glass is None
 
 
 @pytest.mark.parametrize(
