@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pratique.core.errors import CallerError
 
 if TYPE_CHECKING:
     from pratique.core.clock import Clock
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from pratique.release.signing.interface import Dossier, StatementSigner, Verifier
     from pratique.release.values import Subject
 
-__all__ = ["Rooms", "question", "rooms_of", "user"]
+__all__ = ["Rooms", "opened", "question", "rooms_of", "signer_of", "user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Rooms:
     load_dossier: Callable[[Subject], Dossier]
     attach: Callable[[Subject, bytes], object]
     ledger: Ledger
+    signer: StatementSigner | None
+    """None: nothing is written."""
     verifier: Verifier
     policy: PolicySettings
     clock: Clock
@@ -41,14 +47,48 @@ class Rooms:
         reviewed = read_policy(named, expected=digest or self.policy.digest)
         return Gate(policy=reviewed, load_dossier=self.load_dossier, ledger=self.ledger, clock=self.clock)
 
-    def desk(self, policy: Policy, signer: StatementSigner) -> Desk:
+    def desk(self, policy: Policy) -> Desk:
         """Return where somebody signs."""
         from pratique.release.policy.acts import Desk
 
-        return Desk(policy, signer, self.verifier, self.attach, self.ledger)
+        if self.signer is None:
+            raise CallerError("Nobody is named who would sign.", hint="Say --key, or see [release.signing].")
+        return Desk(policy, self.signer, self.verifier, self.attach, self.ledger)
 
 
-def rooms_of(settings: ReleaseSettings, ledger: Ledger) -> Rooms:
+@contextmanager
+def opened(config: Path | None, sign: Callable[[ReleaseSettings], StatementSigner] | None = None) -> Iterator[Rooms]:
+    """Open the rooms that the settings name, for as long as a command runs.
+
+    Args:
+        config: the settings' file.
+        sign: says who signs, evidence and the ledger's heads; None: nothing is written.
+
+    Raises:
+        PratiqueError: as the settings, `rooms_of` and the ledger do.
+    """
+    from pratique.cli._signing import release_settings
+    from pratique.release.ledger.build import open_ledger
+    from pratique.release.signing.build import open_verifier
+
+    settings = release_settings(config)
+    signer = sign(settings) if sign is not None else None
+    with open_ledger(settings.ledger, open_verifier(settings.signing), signer=signer) as ledger:
+        yield rooms_of(settings, ledger, signer)
+
+
+def signer_of(settings: ReleaseSettings) -> StatementSigner:
+    """Return whoever signs by the settings alone.
+
+    Raises:
+        PratiqueError: as keys and identities do.
+    """
+    from pratique.release.signing.build import open_signer
+
+    return open_signer(settings.signing, os.environ)
+
+
+def rooms_of(settings: ReleaseSettings, ledger: Ledger, signer: StatementSigner | None = None) -> Rooms:
     """Put the registry and the verifier that the settings name beside a ledger.
 
     Raises:
@@ -67,6 +107,7 @@ def rooms_of(settings: ReleaseSettings, ledger: Ledger) -> Rooms:
         load_dossier=lambda subject: load_dossier(registry, subject, verifier),
         attach=lambda subject, bundle: attach(registry, subject, bundle, at=datetime.fromtimestamp(clock.epoch(), UTC)),
         ledger=ledger,
+        signer=signer,
         verifier=verifier,
         policy=settings.policy,
         clock=clock,

@@ -145,6 +145,36 @@ class _RootGroup(LazyGroup):
             attribute="verify",
             extra="release",
         ),
+        "gate": Target(
+            help="Decide whether an artifact may go somewhere.",
+            module="pratique.cli.gate",
+            attribute="gate",
+            extra="release",
+        ),
+        "approve": Target(
+            help="Approve of an artifact as it is known now.",
+            module="pratique.cli.approve",
+            attribute="approve",
+            extra="release",
+        ),
+        "review": Target(
+            help="Review the changed dependencies of an artifact.",
+            module="pratique.cli.approve",
+            attribute="review",
+            extra="release",
+        ),
+        "revoke": Target(
+            help="Record that an artifact, a key or a statement is not to be trusted.",
+            module="pratique.cli.gate",
+            attribute="revoke",
+            extra="release",
+        ),
+        "policy": Target(
+            help="Check and show the policy of the release gate.",
+            module="pratique.cli.policy",
+            attribute="app",
+            extra="release",
+        ),
         "signing-key": Target(
             help="Make a key that signs releases; show its public half.",
             module="pratique.cli.signing_key",
@@ -155,12 +185,6 @@ class _RootGroup(LazyGroup):
             help="Verify a Sigstore bundle against an artifact and its signer.",
             module="pratique.cli.verify_bundle",
             attribute="verify_bundle",
-            extra="release",
-        ),
-        "policy": Target(
-            help="Check and show the policy of the release gate.",
-            module="pratique.cli.policy",
-            attribute="app",
             extra="release",
         ),
     }
