@@ -120,7 +120,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, msgspec.Struct):
         return "see below"
-    return f"`{msgspec.json.encode(value).decode()}`"
+    return f"`{msgspec.json.encode(value, enc_hook=str).decode()}`"
 
 
 # The pages
@@ -143,7 +143,7 @@ def settings_page() -> str:
     return "\n".join(text)
 
 
-ROOTS = {"client", "inference", "orchestrator", "sagemaker", "stack"}
+ROOTS = {"client", "inference", "orchestrator", "release", "sagemaker", "stack"}
 """The parts that are tables of their own; all others are tables inside one of these."""
 
 
