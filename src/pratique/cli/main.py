@@ -87,6 +87,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="release",
         ),
+        "lock": Target(
+            help="Hash locks: everything exact, everything with a hash.",
+            module="pratique.cli.lock",
+            attribute="app",
+            extra="release",
+        ),
         "secrets": Target(
             help="Find secrets in files, staged changes and history.", module="pratique.cli.secrets", attribute="app"
         ),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pratique.core.settings import Settings
-from pratique.release.policy.settings import PolicySettings
+from pratique.release.advisories.settings import AdvisoriesSettings
+from pratique.release.build.settings import BuildSettings
+from pratique.release.evidence.hygiene.settings import HygieneSettings
+from pratique.release.evidence.settings import EvidenceSettings
+from pratique.release.lock.settings import LockSettings
 from pratique.release.registry.settings import RegistrySettings
 
 __all__ = ["ReleaseSettings"]
@@ -12,7 +16,15 @@ __all__ = ["ReleaseSettings"]
 class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every room's settings."""
 
-    policy: PolicySettings = PolicySettings()
-    """Which policy the gate reads."""
+    advisories: AdvisoriesSettings = AdvisoriesSettings()
+    """Where known vulnerabilities are looked up."""
+    build: BuildSettings = BuildSettings()
+    """How images are built."""
+    evidence: EvidenceSettings = EvidenceSettings()
+    """How evidence is collected."""
+    hygiene: HygieneSettings = HygieneSettings()
+    """What images may carry."""
+    lock: LockSettings = LockSettings()
+    """What a lock may name."""
     registry: RegistrySettings = RegistrySettings()
     """How registries are asked, and the front before one."""
