@@ -93,6 +93,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="release",
         ),
+        "mirror": Target(
+            help="A package index that serves only what is approved.",
+            module="pratique.cli.mirror",
+            attribute="app",
+            extra="release",
+        ),
         "secrets": Target(
             help="Find secrets in files, staged changes and history.", module="pratique.cli.secrets", attribute="app"
         ),

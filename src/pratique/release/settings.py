@@ -8,6 +8,7 @@ from pratique.release.build.settings import BuildSettings
 from pratique.release.evidence.hygiene.settings import HygieneSettings
 from pratique.release.evidence.settings import EvidenceSettings
 from pratique.release.lock.settings import LockSettings
+from pratique.release.mirror.settings import MirrorSettings
 from pratique.release.registry.settings import RegistrySettings
 
 __all__ = ["ReleaseSettings"]
@@ -26,5 +27,7 @@ class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     """What images may carry."""
     lock: LockSettings = LockSettings()
     """What a lock may name."""
+    mirror: MirrorSettings = MirrorSettings()
+    """The mirror of approved packages."""
     registry: RegistrySettings = RegistrySettings()
     """How registries are asked, and the front before one."""
