@@ -1,7 +1,7 @@
 """`approved-packages.toml`: what may be served. Pure; read strictly, since it decides.
 
 Invariants: names are in normal form, and so are versions; every file is named like its project and version, and has a
-SHA-256; a file's name stands once. Unknown keys are refused, because a misspelt one would be a rule that does not hold.
+SHA-256. So a file's name stands once. Unknown keys are refused, because a misspelt one would be a rule that does not hold.
 """
 
 from __future__ import annotations
@@ -116,9 +116,8 @@ def parse_approved(text: str) -> Approved:
     if document.schema != 1:
         raise ApprovedFileError(f"expected schema = 1, got {document.schema}")
     packages: dict[str, ApprovedPackage] = {}
-    seen: set[str] = set()
     for package in document.package:
-        _require_package(package, seen)
+        _require_package(package)
         if package.name in packages:
             raise ApprovedFileError(f"{package.name} stands twice: put all versions below one [[package]]")
         packages[package.name] = package
@@ -149,7 +148,7 @@ def _require_names(names: _Names) -> None:
             raise ApprovedFileError(f"names.popular: '{name[:100]}' is no name in normal form")
 
 
-def _require_package(package: ApprovedPackage, seen: set[str]) -> None:
+def _require_package(package: ApprovedPackage) -> None:
     name = package.name
     if not is_name(name) or normal(name) != name:
         raise ApprovedFileError(f"'{name[:100]}' is no name in normal form: lower case, with '-'")
@@ -161,10 +160,10 @@ def _require_package(package: ApprovedPackage, seen: set[str]) -> None:
         if version.version in versions:
             raise ApprovedFileError(f"{name}: the version {version.version} stands twice")
         versions.add(version.version)
-        _require_version(name, version, seen)
+        _require_version(name, version)
 
 
-def _require_version(name: str, version: ApprovedVersion, seen: set[str]) -> None:
+def _require_version(name: str, version: ApprovedVersion) -> None:
     try:
         spelt = str(Version(version.version))
     except InvalidVersion as error:
@@ -174,9 +173,6 @@ def _require_version(name: str, version: ApprovedVersion, seen: set[str]) -> Non
     for filename, digest in version.files.items():
         if version_of_file(filename) != (name, spelt):
             raise ApprovedFileError(f"{name} {spelt}: '{filename[:200]}' is no file of this version")
-        if filename in seen:
-            raise ApprovedFileError(f"{name} {spelt}: {filename} stands twice")
-        seen.add(filename)
         try:
             parse_digest(digest)
         except DigestError as error:

@@ -154,7 +154,15 @@ class Mirror:
         return done.returncode, done.stdout + done.stderr
 
     def pip(self, *lines: str, verbose: bool = False) -> tuple[int, str]:
-        words = ["install", "--isolated", "--no-cache-dir", "--disable-pip-version-check", "--no-deps"]
+        words = [
+            "install",
+            "--isolated",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--retries",
+            "0",
+        ]
         hashed = ["--require-hashes"] if any("--hash" in line for line in lines) else []
         return self._run("pip", [sys.executable, "-m", "pip", *words, *hashed, *(["-vv"] if verbose else [])], lines)
 

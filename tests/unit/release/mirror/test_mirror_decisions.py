@@ -25,13 +25,15 @@ NAMES = 'private = ["acme-*", "inhouse"]\npopular = ["requests"]'
 
 
 def stored(**changes: Any) -> StoredFile:
-    return StoredFile(**({"filename": WHEEL, "size_bytes": 7} | changes))
+    plain: dict[str, Any] = {"filename": WHEEL, "size_bytes": 7}
+    return StoredFile(**(plain | changes))
 
 
 def catalogue(*, files: dict[str, StoredFile] | None = None, **changes: Any) -> Catalogue:
     approved = parse_approved(document(package(), package("beta", "1.0", OTHER), names=NAMES))
     state = State(files={DIGEST: stored()} if files is None else files)
-    return Catalogue(approved, state, **({"how_to_ask": "Ask."} | changes))
+    plain: dict[str, Any] = {"how_to_ask": "Ask."}
+    return Catalogue(approved, state, **(plain | changes))
 
 
 @pytest.mark.parametrize(

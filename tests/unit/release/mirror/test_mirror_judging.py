@@ -14,7 +14,7 @@ from pratique.release.advisories.records import Advisory
 from pratique.release.errors import EvidenceError
 from pratique.release.mirror.approved import Approved, parse_approved
 from pratique.release.mirror.facts import Facts, FileFacts, ProjectFacts, parse_facts
-from pratique.release.mirror.judging import Finding, Known, judge_change, new_files
+from pratique.release.mirror.judging import Known, judge_change, new_files
 from pratique.release.mirror.licences import licence_fault, same_licence
 from pratique.release.mirror.settings import MirrorSettings
 
@@ -25,7 +25,8 @@ OLD = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def file_facts(**changes: Any) -> FileFacts:
-    return FileFacts(**({"sha256": SHA, "uploaded_at": OLD, "has_provenance": True} | changes))
+    plain: dict[str, Any] = {"sha256": SHA, "uploaded_at": OLD, "has_provenance": True}
+    return FileFacts(**(plain | changes))
 
 
 def project(file: FileFacts | None = None, **changes: Any) -> ProjectFacts:
@@ -51,7 +52,7 @@ def known(facts: dict[str, ProjectFacts | None] | None = None, **changes: Any) -
 
 def judged(after: str, by: Known, before: Approved | None = None) -> list[tuple[str, str]]:
     found = judge_change(before or Approved(), parse_approved(after), by)
-    assert all(isinstance(one, Finding) and one.message for one in found)
+    assert all(one.message for one in found)
     return [(one.level, one.rule) for one in found]
 
 
