@@ -1,7 +1,8 @@
 """`approved-packages.toml`: what may be served. Pure; read strictly, since it decides.
 
 Invariants: names are in normal form, and so are versions; every file is named like its project and version, and has a
-SHA-256. So a file's name stands once. Unknown keys are refused, because a misspelt one would be a rule that does not hold.
+SHA-256. So a file's name stands once. Unknown keys are refused, because a misspelt one would be a rule that does not
+hold.
 """
 
 from __future__ import annotations
