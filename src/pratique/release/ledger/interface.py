@@ -16,8 +16,20 @@ from pratique.release.values import Digest
 __all__ = ["Entry", "EntryKind", "Head", "Ledger"]
 
 EntryKind = Literal[
-    "build", "evidence", "decision", "approval", "break_glass", "promotion", "rollback", "canary", "revocation", "alert"
+    "build",
+    "evidence",
+    "decision",
+    "approval",
+    "break_glass",
+    "rollout",
+    "canary",
+    "promotion",
+    "rollback",
+    "revocation",
+    "alert",
 ]
+"""A "rollout" is a step of a promotion or a rollback; "promotion" and "rollback" say that the subject has all traffic
+of the environment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 Three questions for each metric, each a one-sided test that supposes no distribution:
 
-- is the new one worse than allowed in general? Of levels: Mann and Whitney's U against the old one's samples, each
-  raised to what is allowed; so what is significant and irrelevant never fails. Of rates: Fisher's exact test, and a
-  difference that is larger than allowed;
+- is the new one worse than allowed in general? Of levels: Mann and Whitney's U; of rates: Fisher's exact test;
 - is it worse at the tail? The quantile test: how many of the largest 2 % of all samples are the new one's;
 - does it keep its limit? How many of its samples are above the limit, against the binomial distribution.
+
+The first two compare with the old one's samples raised to what is allowed, so a difference that is significant and
+irrelevant does not fail.
 
 Invariants: a canary passes only at the last look, with enough samples of every required metric on both sides; what is
 not measured, or too seldom, is inconclusive. Looks before the last can only fail or go on. The probability of a false
@@ -137,8 +138,6 @@ class _Test:
 
     question: str
     p_value: float
-    is_relevant: bool
-    """Whether what was seen is also larger than allowed; always, where the test itself allows for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +185,10 @@ def _rate_tests(rule: MetricRule, old: _Samples, new: _Samples) -> Iterator[_Tes
     if not (len(old) and len(new)):
         return
     seen_old, seen_new = int(old.sum()), int(new.sum())
-    rate_old, rate_new = seen_old / len(old), seen_new / len(new)
+    allowed = min(len(old), seen_old + math.ceil(rule.max_increase * len(old)))
     yield _Test(
-        question=f"{rate_new:.2%} of the new ones against {rate_old:.2%} of the old ones",
-        p_value=_share_of_new(seen_new, of=seen_old + seen_new, num_new=len(new), num_all=len(old) + len(new)),
-        is_relevant=rate_new - rate_old > rule.max_increase,
+        question=f"{seen_new / len(new):.2%} of the new ones against {seen_old / len(old):.2%} of the old ones",
+        p_value=_share_of_new(seen_new, of=allowed + seen_new, num_new=len(new), num_all=len(old) + len(new)),
     )
 
 
@@ -208,7 +206,7 @@ def _level_tests(rule: MetricRule, old: _Samples, new: _Samples) -> Iterator[_Te
     medians = f"median {np.median(new):.4g} against {np.median(old):.4g}"
     p_value = float(ranks.pvalue)
     # All values the same: nothing is larger than anything.
-    yield _Test(medians, 1.0 if math.isnan(p_value) else p_value, is_relevant=True)
+    yield _Test(medians, 1.0 if math.isnan(p_value) else p_value)
     yield _tail_test(old, new, allowed)
 
 
@@ -220,7 +218,6 @@ def _limit_test(rule: MetricRule, limit: float, new: _Samples) -> _Test:
         question=f"{above} of {len(new)} samples of the new one above the limit {limit:g}"
         f" that {rule.limit_quantile:.4g} of all must keep",
         p_value=float(binom.sf(above - 1, len(new), 1 - rule.limit_quantile)),
-        is_relevant=True,
     )
 
 
@@ -239,7 +236,6 @@ def _tail_test(old: _Samples, new: _Samples, allowed: _Samples) -> _Test:
             num_new=len(new),
             num_all=len(together),
         ),
-        is_relevant=True,
     )
 
 
@@ -262,7 +258,7 @@ def _holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _judge(examined: _Examined, level: _Level, adjusted: Iterator[float]) -> MetricVerdict:
-    found = [(next(adjusted), test) for test in examined.tests]
+    found = [(next(adjusted), test.question) for test in examined.tests]
     verdict, reason = _verdict(examined, level, found)
     return MetricVerdict(
         metric=examined.rule.name,
@@ -274,11 +270,10 @@ def _judge(examined: _Examined, level: _Level, adjusted: Iterator[float]) -> Met
     )
 
 
-def _verdict(examined: _Examined, level: _Level, found: Sequence[tuple[float, _Test]]) -> tuple[_Verdict, str]:
-    worse = sorted(((p_value, test) for p_value, test in found if test.is_relevant), key=lambda one: one[0])
-    if worse and worse[0][0] <= level.fails:
-        p_value, test = worse[0]
-        return "fail", f"worse than allowed: {test.question} (p {p_value:.2g}, a failure from {level.fails:.2g} down)"
+def _verdict(examined: _Examined, level: _Level, found: Sequence[tuple[float, str]]) -> tuple[_Verdict, str]:
+    p_value, worst = min(found, key=lambda one: one[0], default=(1.0, ""))
+    if p_value <= level.fails:
+        return "fail", f"worse than allowed: {worst} (p {p_value:.2g}, a failure from {level.fails:.2g} down)"
     fewest = min(examined.num_old, examined.num_new)
     if fewest < examined.rule.min_samples:
         return "inconclusive", (
@@ -286,10 +281,9 @@ def _verdict(examined: _Examined, level: _Level, found: Sequence[tuple[float, _T
         )
     if not level.is_last:
         return "inconclusive", "not worse so far"
-    if worse and worse[0][0] <= level.doubts:
-        p_value, test = worse[0]
-        return "inconclusive", f"perhaps worse than allowed: {test.question} (p {p_value:.2g}); measure longer"
-    return "pass", "; ".join(test.question for _, test in found)
+    if p_value <= level.doubts:
+        return "inconclusive", f"perhaps worse than allowed: {worst} (p {p_value:.2g}); measure longer"
+    return "pass", "; ".join(question for _, question in found)
 
 
 def _worst(verdicts: Iterable[_Verdict]) -> _Verdict:

@@ -45,7 +45,7 @@ class CanarySettings(Settings, frozen=True, kw_only=True):
     doubt: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05
     """A canary that is not worse for sure, but with a p-value below this, is inconclusive."""
     metrics: Annotated[tuple[MetricRule, ...], msgspec.Meta(min_length=1)] = (
-        MetricRule(name="error", kind="rate", max_increase=0.01),
+        MetricRule(name="error", kind="rate", max_increase=0.005),
         MetricRule(name="latency_seconds", kind="level", max_ratio=1.1, max_increase=0.005, limit=0.5),
         MetricRule(
             name="first_token_seconds", kind="level", max_ratio=1.1, max_increase=0.02, limit=10.0, is_required=False

@@ -169,7 +169,7 @@ def test_more_errors_fail() -> None:
 
 
 def test_perhaps_worse_is_inconclusive() -> None:
-    found = assess(window(new_failed=5), RULES)
+    found = assess(window(new_failed=9), RULES)
     assert of(found, "error").verdict == "inconclusive"
     assert "perhaps worse than allowed" in of(found, "error").reason
     assert "measure longer" in of(found, "error").reason
@@ -222,7 +222,7 @@ def test_a_look_before_the_last_never_passes() -> None:
 
 
 def test_doubt_is_for_the_last_look_only() -> None:
-    assert of(assess(window(new_failed=5), RULES, Look(59, 60)), "error").reason == "not worse so far"
+    assert of(assess(window(new_failed=9), RULES, Look(59, 60)), "error").reason == "not worse so far"
 
 
 @given(planned=st.integers(1, 500))
@@ -298,7 +298,7 @@ def test_slower_is_never_judged_better(new: list[float], factor: float) -> None:
 @given(order=st.randoms(use_true_random=False))
 @settings(max_examples=20, deadline=None)
 def test_the_order_of_samples_does_not_matter(order: object) -> None:
-    measured = window(new_failed=5)
+    measured = window(new_failed=9)
     shuffled = list(measured.candidate["error"])
     order.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis has no public name for its random
     again = Window(measured.stable, {**measured.candidate, "error": shuffled})
