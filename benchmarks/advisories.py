@@ -1,8 +1,8 @@
 """How fast components are looked up in an advisory database, and whether any enumerated version is missed.
 
 Made-up data: 500 components, of packages that have 20,000 ranges together, most of which do not hold the component's
-version. Measured, in milliseconds of the processor, are opening the database, the lookup of all components from the file, and judging alone, which is what
-a triage of many images does with what it has read once.
+version. Measured, in milliseconds of the processor, are opening the database, the lookup of all components from the
+file, and judging alone, which is what a triage of many images does with what it has read once.
 
 With --osv, real records too: every version that a record enumerates must be affected.
 

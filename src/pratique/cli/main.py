@@ -81,6 +81,30 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="inference",
         ),
+        "advisories": Target(
+            help="Known vulnerabilities, offline: import them, look them up.",
+            module="pratique.cli.advisories",
+            attribute="app",
+            extra="release",
+        ),
+        "triage": Target(
+            help="Which images a vulnerability or a package concerns, where they run, since when.",
+            module="pratique.cli.triage",
+            attribute="triage",
+            extra="release",
+        ),
+        "inventory": Target(
+            help="Keep what images are made of and where they run, for triage.",
+            module="pratique.cli.inventory",
+            attribute="app",
+            extra="release",
+        ),
+        "evidence": Target(
+            help="Collect what there is to say about an image, show it, sign it.",
+            module="pratique.cli.evidence",
+            attribute="app",
+            extra="release",
+        ),
         "build": Target(
             help="Build images of a commit, the same bits twice.",
             module="pratique.cli.build",

@@ -19,7 +19,7 @@ from pratique.release.advisories.errors import AdvisoryDataError
 from pratique.release.advisories.severity import Score, rate
 from pratique.release.predicates import Severity
 
-__all__ = ["Advisory", "Affected", "Event", "Range", "package_name", "parse_record"]
+__all__ = ["Advisory", "Affected", "Event", "EventKind", "Range", "package_name", "parse_record"]
 
 MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 _MAX_SUMMARY: Final = 300

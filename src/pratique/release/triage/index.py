@@ -1,0 +1,293 @@
+"""Which image has which component, and where it runs: one SQLite file, filled from bills of materials and the ledger.
+
+The index proves nothing. It is made from what was verified, can be thrown away, and is made anew from the registry and
+the ledger. What it was told once it keeps: of several bills of materials of one image it holds what any of them names.
+Adding is idempotent by the statement's digest. One object serves one thread; a file may have many readers and a writer.
+
+`contains` is clustered by component: the images that have one are one run of the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from pratique.release.errors import UnavailableError
+from pratique.release.triage.parts import Part, Reach
+from pratique.release.triage.places import Place
+from pratique.release.values import Digest
+
+__all__ = ["Holding", "IndexUnavailableError", "Inventory", "Kept", "TriageIndex"]
+
+T = TypeVar("T")
+
+_SCHEMA_VERSION: Final = 1
+_HINT: Final = "Fill one: pratique inventory sync."
+_BUSY_SECONDS: Final = 30.0
+_MAX_VARIABLES: Final = 500
+
+_TABLES: Final = """
+CREATE TABLE images (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, repository TEXT NOT NULL);
+CREATE TABLE sboms (digest TEXT PRIMARY KEY, image INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX sboms_by_image ON sboms (image);
+CREATE TABLE components (id INTEGER PRIMARY KEY, purl TEXT NOT NULL UNIQUE, family TEXT NOT NULL,
+  ecosystem TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL);
+CREATE INDEX components_by_name ON components (family, name);
+CREATE TABLE reaches (id INTEGER PRIMARY KEY, layer TEXT NOT NULL, location TEXT NOT NULL, chain TEXT NOT NULL,
+  is_base INTEGER NOT NULL, UNIQUE (layer, location, chain, is_base));
+CREATE TABLE contains (component INTEGER, image INTEGER, reach INTEGER NOT NULL,
+  PRIMARY KEY (component, image)) WITHOUT ROWID;
+CREATE TABLE places (digest TEXT NOT NULL, environment TEXT NOT NULL, role TEXT NOT NULL, target TEXT NOT NULL,
+  repository TEXT NOT NULL, since INTEGER NOT NULL, entry INTEGER NOT NULL);
+"""
+
+
+class IndexUnavailableError(UnavailableError):
+    """There is no index, or what is there is none: nothing can be said about any image."""
+
+    code = "triage_index"
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What one verified bill of materials says of an image."""
+
+    image: Digest
+    repository: str
+    sbom: Digest
+    """The statement."""
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A component as the index has it."""
+
+    id: int
+    purl: str
+    family: str
+    ecosystem: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How one image came by one component."""
+
+    component: int
+    image: Digest
+    reach: Reach
+
+
+class TriageIndex:
+    """The index. A context manager."""
+
+    def __init__(self, path: Path, *, may_make: bool = False) -> None:
+        """Open an index; to write where it may be made, else to read.
+
+        Raises:
+            IndexUnavailableError: there is none, or it is of another version or damaged.
+        """
+        if not may_make and not path.is_file():
+            raise IndexUnavailableError(f"there is no triage index at {path}", hint=_HINT)
+        self._path = path
+        with self._translated():
+            mode = "rwc" if may_make else "ro"
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+            )
+            try:
+                self._prepare(may_make=may_make)
+            except (sqlite3.Error, IndexUnavailableError):
+                self._db.close()
+                raise
+
+    def _prepare(self, *, may_make: bool) -> None:
+        self._db.execute("PRAGMA cache_size = -65536")
+        self._db.execute("PRAGMA mmap_size = 1073741824")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0 and may_make:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {_SCHEMA_VERSION};COMMIT;")
+        elif version != _SCHEMA_VERSION:
+            raise IndexUnavailableError(f"{self._path} is of version {version}, expected {_SCHEMA_VERSION}", hint=_HINT)
+        # A write that a power failure takes is made again by the next sync; one that a process's death takes is none.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self._db.close()
+
+    def add(self, inventory: Inventory) -> bool:
+        """Keep what an image is made of; False: it was known.
+
+        Raises:
+            IndexUnavailableError: it cannot be written; nothing was.
+        """
+        with self._translated(), self._transaction():
+            if self._db.execute("SELECT 1 FROM sboms WHERE digest = ?", (inventory.sbom,)).fetchone():
+                return False
+            image = self._image(inventory.image, inventory.repository)
+            rows = [(self._component(one), image, self._reach(one.reach)) for one in inventory.parts]
+            self._db.executemany("INSERT OR IGNORE INTO contains VALUES (?, ?, ?)", sorted(rows))
+            self._db.execute("INSERT INTO sboms VALUES (?, ?)", (inventory.sbom, image))
+            return True
+
+    def put_places(self, places: Iterable[Place]) -> None:
+        """Keep what runs where, instead of what was kept."""
+        rows = [
+            (one.digest, one.environment, one.role, one.target, one.repository, _micros(one.since), one.entry)
+            for one in places
+        ]
+        with self._translated(), self._transaction():
+            self._db.execute("DELETE FROM places")
+            self._db.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def has_sbom(self, image: Digest) -> bool:
+        """Whether it is known what an image is made of."""
+        with self._translated():
+            found = self._db.execute(
+                "SELECT 1 FROM sboms JOIN images ON images.id = sboms.image WHERE images.digest = ?", (image,)
+            )
+            return found.fetchone() is not None
+
+    def num_images(self) -> int:
+        """Return of how many images it is known what they are made of."""
+        with self._translated():
+            (number,) = self._db.execute("SELECT max(id) FROM images").fetchone()
+            return int(number or 0)  # numbered from 1 when their first bill of materials comes; none is taken out
+
+    def places(self) -> tuple[Place, ...]:
+        """Return what runs where."""
+        with self._translated():
+            rows = self._db.execute("SELECT * FROM places ORDER BY environment, role DESC, digest")
+            return tuple(
+                Place(Digest(digest), environment, role, target, repository, _time(since), entry)
+                for digest, environment, role, target, repository, since, entry in rows
+            )
+
+    def named(self, family: str, name: str) -> list[Kept]:
+        """Return the components of a name, in all versions."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT id, purl, family, ecosystem, name, version FROM components WHERE family = ? AND name = ?",
+                (family, name),
+            )
+            return [Kept(*row) for row in rows]
+
+    def components(self) -> Iterator[Kept]:
+        """Go through all components, those of one name together."""
+        with self._translated():
+            sql = "SELECT id, purl, family, ecosystem, name, version FROM components ORDER BY family, name"
+            for row in self._db.execute(sql):
+                yield Kept(*row)
+
+    def images_with(self, components: Sequence[int]) -> list[Digest]:
+        """Return the images that have any of some components; each once."""
+        found: dict[Digest, None] = {}
+        with self._translated():
+            for some in _in_bounds(components):
+                sql = (
+                    "SELECT images.digest FROM contains CROSS JOIN images ON images.id = contains.image"  # noqa: S608
+                    f" WHERE contains.component IN ({_marks(some)})"
+                )
+                found.update((digest, None) for (digest,) in self._db.execute(sql, some))
+        return list(found)
+
+    def num_with(self, components: Sequence[int]) -> int:
+        """Return how many images have any of some components."""
+        if len(components) == 1:  # clustered by component: no image twice
+            with self._translated():
+                sql = "SELECT count(*) FROM contains WHERE component = ?"
+                return int(self._db.execute(sql, tuple(components)).fetchone()[0])
+        images: set[int] = set()
+        with self._translated():
+            for some in _in_bounds(components):
+                sql = f"SELECT image FROM contains WHERE component IN ({_marks(some)})"  # noqa: S608 - question marks
+                images.update(image for (image,) in self._db.execute(sql, some))
+        return len(images)
+
+    def holdings(self, components: Sequence[int], images: Sequence[Digest]) -> list[Holding]:
+        """Return how some images came by some components."""
+        found = []
+        with self._translated():
+            for component in components:
+                for some in _in_bounds(images):
+                    sql = (
+                        "SELECT images.digest, layer, location, chain, is_base FROM images CROSS JOIN contains"  # noqa: S608
+                        " ON contains.component = ? AND contains.image = images.id"
+                        " CROSS JOIN reaches ON reaches.id = contains.reach"
+                        f" WHERE images.digest IN ({_marks(some)})"
+                    )
+                    for digest, layer, location, chain, is_base in self._db.execute(sql, (component, *some)):
+                        reach = Reach(layer, location, tuple(chain.split("\n")) if chain else (), bool(is_base))
+                        found.append(Holding(component, Digest(digest), reach))
+        return found
+
+    def _image(self, digest: Digest, repository: str) -> int:
+        self._db.execute("INSERT OR IGNORE INTO images (digest, repository) VALUES (?, ?)", (digest, repository))
+        (number,) = self._db.execute("SELECT id FROM images WHERE digest = ?", (digest,)).fetchone()
+        return int(number)
+
+    def _component(self, part: Part) -> int:
+        found = self._db.execute("SELECT id FROM components WHERE purl = ?", (part.purl,)).fetchone()
+        if found is not None:
+            return int(found[0])
+        values = (part.purl, part.family, part.ecosystem, part.name, part.version)
+        sql = "INSERT INTO components (purl, family, ecosystem, name, version) VALUES (?, ?, ?, ?, ?)"
+        return int(self._db.execute(sql, values).lastrowid or 0)
+
+    def _reach(self, reach: Reach) -> int:
+        values = (reach.layer, reach.location, "\n".join(reach.chain), reach.is_base)
+        sql = "SELECT id FROM reaches WHERE layer = ? AND location = ? AND chain = ? AND is_base = ?"
+        found = self._db.execute(sql, values).fetchone()
+        if found is not None:
+            return int(found[0])
+        sql = "INSERT INTO reaches (layer, location, chain, is_base) VALUES (?, ?, ?, ?)"
+        return int(self._db.execute(sql, values).lastrowid or 0)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise IndexUnavailableError(f"{self._path} is no usable triage index: {error}", hint=_HINT) from error
+
+
+def _in_bounds(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
+    return (tuple(items[at : at + _MAX_VARIABLES]) for at in range(0, len(items), _MAX_VARIABLES))
+
+
+def _marks(items: Sequence[object]) -> str:
+    return ", ".join("?" * len(items))
+
+
+def _micros(at: datetime) -> int:
+    return round(at.timestamp() * 1_000_000)
+
+
+def _time(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, UTC)
