@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+import msgspec
+
 from pratique.release.errors import UnavailableError
 from pratique.release.triage.parts import Part, Reach
 from pratique.release.triage.places import Place
@@ -32,6 +34,8 @@ _HINT: Final = "Fill one: pratique inventory sync."
 _BUSY_SECONDS: Final = 30.0
 _MAX_VARIABLES: Final = 500
 
+_REACHES: Final = msgspec.json.Decoder(Reach)
+
 _TABLES: Final = """
 CREATE TABLE images (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, repository TEXT NOT NULL);
 CREATE TABLE sboms (digest TEXT PRIMARY KEY, image INTEGER NOT NULL) WITHOUT ROWID;
@@ -39,8 +43,7 @@ CREATE INDEX sboms_by_image ON sboms (image);
 CREATE TABLE components (id INTEGER PRIMARY KEY, purl TEXT NOT NULL UNIQUE, family TEXT NOT NULL,
   ecosystem TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL);
 CREATE INDEX components_by_name ON components (family, name);
-CREATE TABLE reaches (id INTEGER PRIMARY KEY, layer TEXT NOT NULL, location TEXT NOT NULL, chain TEXT NOT NULL,
-  is_base INTEGER NOT NULL, UNIQUE (layer, location, chain, is_base));
+CREATE TABLE reaches (id INTEGER PRIMARY KEY, body TEXT NOT NULL UNIQUE);
 CREATE TABLE contains (component INTEGER, image INTEGER, reach INTEGER NOT NULL,
   PRIMARY KEY (component, image)) WITHOUT ROWID;
 CREATE TABLE places (digest TEXT NOT NULL, environment TEXT NOT NULL, role TEXT NOT NULL, target TEXT NOT NULL,
@@ -114,6 +117,7 @@ class TriageIndex:
         self._db.execute("PRAGMA mmap_size = 1073741824")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0 and may_make:
+            self._db.execute("PRAGMA page_size = 2048")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(f"BEGIN IMMEDIATE;{_TABLES}PRAGMA user_version = {_SCHEMA_VERSION};COMMIT;")
         elif version != _SCHEMA_VERSION:
@@ -141,7 +145,10 @@ class TriageIndex:
             if self._db.execute("SELECT 1 FROM sboms WHERE digest = ?", (inventory.sbom,)).fetchone():
                 return False
             image = self._image(inventory.image, inventory.repository)
-            rows = [(self._component(one), image, self._reach(one.reach)) for one in inventory.parts]
+            components = self._components(inventory.parts)
+            bodies = {one.reach: _encode(one.reach) for one in inventory.parts}
+            reaches = self._reaches(list(bodies.values()))
+            rows = [(components[one.purl], image, reaches[bodies[one.reach]]) for one in inventory.parts]
             self._db.executemany("INSERT OR IGNORE INTO contains VALUES (?, ?, ?)", sorted(rows))
             self._db.execute("INSERT INTO sboms VALUES (?, ?)", (inventory.sbom, image))
             return True
@@ -227,14 +234,13 @@ class TriageIndex:
             for component in components:
                 for some in _in_bounds(images):
                     sql = (
-                        "SELECT images.digest, layer, location, chain, is_base FROM images CROSS JOIN contains"  # noqa: S608
+                        "SELECT images.digest, body FROM images CROSS JOIN contains"  # noqa: S608
                         " ON contains.component = ? AND contains.image = images.id"
                         " CROSS JOIN reaches ON reaches.id = contains.reach"
                         f" WHERE images.digest IN ({_marks(some)})"
                     )
-                    for digest, layer, location, chain, is_base in self._db.execute(sql, (component, *some)):
-                        reach = Reach(layer, location, tuple(chain.split("\n")) if chain else (), bool(is_base))
-                        found.append(Holding(component, Digest(digest), reach))
+                    rows = self._db.execute(sql, (component, *some))
+                    found += [Holding(component, Digest(digest), _REACHES.decode(body)) for digest, body in rows]
         return found
 
     def _image(self, digest: Digest, repository: str) -> int:
@@ -242,22 +248,28 @@ class TriageIndex:
         (number,) = self._db.execute("SELECT id FROM images WHERE digest = ?", (digest,)).fetchone()
         return int(number)
 
-    def _component(self, part: Part) -> int:
-        found = self._db.execute("SELECT id FROM components WHERE purl = ?", (part.purl,)).fetchone()
-        if found is not None:
-            return int(found[0])
-        values = (part.purl, part.family, part.ecosystem, part.name, part.version)
-        sql = "INSERT INTO components (purl, family, ecosystem, name, version) VALUES (?, ?, ?, ?, ?)"
-        return int(self._db.execute(sql, values).lastrowid or 0)
+    def _components(self, parts: Sequence[Part]) -> dict[str, int]:
+        """Return the numbers of components by package URL; new ones are written."""
+        known = self._known("SELECT purl, id FROM components WHERE purl", [one.purl for one in parts])
+        for one in parts:
+            if one.purl not in known:
+                values = (one.purl, one.family, one.ecosystem, one.name, one.version)
+                sql = "INSERT INTO components (purl, family, ecosystem, name, version) VALUES (?, ?, ?, ?, ?)"
+                known[one.purl] = int(self._db.execute(sql, values).lastrowid or 0)
+        return known
 
-    def _reach(self, reach: Reach) -> int:
-        values = (reach.layer, reach.location, "\n".join(reach.chain), reach.is_base)
-        sql = "SELECT id FROM reaches WHERE layer = ? AND location = ? AND chain = ? AND is_base = ?"
-        found = self._db.execute(sql, values).fetchone()
-        if found is not None:
-            return int(found[0])
-        sql = "INSERT INTO reaches (layer, location, chain, is_base) VALUES (?, ?, ?, ?)"
-        return int(self._db.execute(sql, values).lastrowid or 0)
+    def _reaches(self, bodies: Sequence[str]) -> dict[str, int]:
+        known = self._known("SELECT body, id FROM reaches WHERE body", bodies)
+        for body in bodies:
+            if body not in known:
+                known[body] = int(self._db.execute("INSERT INTO reaches (body) VALUES (?)", (body,)).lastrowid or 0)
+        return known
+
+    def _known(self, select: str, texts: Sequence[str]) -> dict[str, int]:
+        known: dict[str, int] = {}
+        for some in _in_bounds(texts):
+            known.update(self._db.execute(f"{select} IN ({_marks(some)})", some))
+        return known
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -279,6 +291,10 @@ class TriageIndex:
 
 def _in_bounds(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
     return (tuple(items[at : at + _MAX_VARIABLES]) for at in range(0, len(items), _MAX_VARIABLES))
+
+
+def _encode(reach: Reach) -> str:
+    return msgspec.json.encode(reach).decode()
 
 
 def _marks(items: Sequence[object]) -> str:

@@ -22,6 +22,8 @@ from pratique.release.errors import EvidenceError
 __all__ = ["NOWHERE", "Part", "Reach", "read_parts"]
 
 _MAX_CHAIN: Final = 12
+_LAYER: Final = "syft:location:0:layerID"
+_PATH: Final = "syft:location:0:path"
 _FAMILIES: Final = {
     "cargo": "crates.io",
     "composer": "Packagist",
@@ -140,10 +142,9 @@ def _reaches(bom: _Bom, base_layers: frozenset[str]) -> dict[str, Reach]:
     chains = _chains(bom)
     for one in bom.components:
         if one.purl and one.purl not in found:
-            told = {each.name: each.value for each in one.properties if each.name.startswith("syft:location:0:")}
-            layer = told.get("syft:location:0:layerID", "")
-            chain = chains.get(one.reference, ())
-            found[one.purl] = Reach(layer, told.get("syft:location:0:path", ""), chain, layer in base_layers)
+            told = {each.name: each.value for each in one.properties if each.name in {_LAYER, _PATH}}
+            layer = told.get(_LAYER, "")
+            found[one.purl] = Reach(layer, told.get(_PATH, ""), chains.get(one.reference, ()), layer in base_layers)
     return found
 
 
