@@ -4,7 +4,8 @@ The data are made up and always the same: a base image's 87 packages that many i
 others, about 78,000 components in all. The index is loaded in the order of its clustering, which is how a first load
 is fast; then it is asked as the command asks it, in time of the processor, with the wall clock beside:
 
-- rare: a package that 1 image has; popular: one that 17,000 images have. The whole answer, as `pratique triage` has it
+- rare: a package that 1 image has; popular: one that 17,000 images have. The answer as `pratique triage` has it: all
+  that run, the number of all, 20 digests; with all digests listed it stands apart
 - ingest: one bill of materials of 150 components, read from its JSON and kept, of which 20 components are new
 - whole set: every advisory of a database against every component; real PyPI records with --osv, else made-up ones
 - enumerated: with --osv, every version that a record enumerates is put into an index of its own and asked about there
@@ -45,7 +46,7 @@ __all__ = ["main"]
 
 _EACH = 150
 _BASE = 87
-_TARGETS_MS = {"rare": 1.0, "popular": 10.0, "ingest": 5.0, "whole set": 60_000.0}
+_TARGETS_MS = {"rare": 1.0, "popular": 10.0, "popular, all listed": 10.0, "ingest": 5.0, "whole set": 60_000.0}
 _ROUNDS = 51
 _POPULAR = 17_000
 
@@ -153,8 +154,11 @@ def measure(index: TriageIndex, database: AdvisoryDatabase) -> Iterator[dict[str
     """Ask, and yield the figures."""
     for name in ("rare", "popular"):
         asked = parse_question(f"pkg:pypi/{name}@<2")
-        found = ask(asked, index, None)
-        yield _row(name, _times(lambda asked=asked: ask(asked, index, None)), images=len(found.images))
+        found = ask(asked, index, None, max_images=20)
+        times = _times(lambda asked=asked: ask(asked, index, None, max_images=20))  # type: ignore[misc]  # a default
+        yield _row(name, times, images=found.num_images)
+    popular = parse_question("pkg:pypi/popular@<2")
+    yield _row("popular, all listed", _times(lambda: ask(popular, index, None)))
     documents = iter([_sbom(number) for number in range(_ROUNDS)])
     numbers = iter(range(_ROUNDS))
 

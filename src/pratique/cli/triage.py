@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from pratique.cli._signing import Config, Json, release_settings
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.triage.answer import Answer, ReachNote, RunningImage
@@ -24,7 +25,9 @@ def triage(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="CVE-…, PYSEC-…, GHSA-…, or PACKAGE@RANGE.")],
     index: Annotated[Path | None, typer.Option(help="The index's file. [index of the settings]")] = None,
     database: Annotated[Path | None, typer.Option(help="The advisories' file. [database of the settings]")] = None,
-    all_images: Annotated[bool, typer.Option("--all", help="List every affected image, also those at rest.")] = False,
+    all_images: Annotated[
+        bool, typer.Option("--all", help="List every affected image, also those that do not run.")
+    ] = False,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -43,36 +46,36 @@ def triage(
         data = None
         if not isinstance(asked, PackageRange):
             data = stack.enter_context(AdvisoryDatabase(database or settings.advisories.database))
-        answer = ask(asked, opened, data)
+        answer = ask(asked, opened, data, max_images=None if all_images else _SHOWN)
     if as_json:
         print(msgspec.json.encode(answer).decode())
     else:
-        print_answer(answer, all_images=all_images)
+        print_answer(answer)
     if answer.exit_code:
         raise typer.Exit(answer.exit_code)
 
 
-def print_answer(answer: Answer, *, all_images: bool) -> None:
+def print_answer(answer: Answer) -> None:
     """Show an answer to people."""
     for advisory in answer.advisories:
         names = "/".join((advisory.id, *advisory.aliases))
-        print(f"{names}  severity {advisory.severity}  {advisory.summary[:100]}".rstrip())
+        print(plain(f"{names}  severity {advisory.severity}  {advisory.summary[:100]}".rstrip()))
     for component in answer.components:
         fixed = f", fixed in {', '.join(component.fixed_in)}" if component.fixed_in else ", no fix is known"
         doubt = " (undetermined: counts as affected)" if component.verdict == "undetermined" else ""
         print(f"  {component.package}: {component.num_images} images{fixed}{doubt}")
     for image in answer.running:
         _print_running(image)
-    resting = [one for one in answer.images if one not in {image.digest for image in answer.running}]
-    shown = resting if all_images else resting[:_SHOWN]
-    for digest in shown:
-        print(f"{digest}  not running")
-    if len(shown) < len(resting):
-        print(f"and {len(resting) - len(shown)} more that do not run: --all lists them", file=sys.stderr)
+    running = {image.digest for image in answer.running}
+    for digest in answer.images:
+        if digest not in running:
+            print(f"{digest}  not running")
+    if len(answer.images) < answer.num_images:
+        print("and more that do not run: --all lists them", file=sys.stderr)
     for image in answer.unknown:
         places = ", ".join(f"{one.environment} since {one.since.isoformat()}" for one in image.places)
         print(f"UNKNOWN: {image.digest} runs in {places}, and nobody knows here what it is made of", file=sys.stderr)
-    told = f"{len(answer.images)} of {answer.num_images_known} images are affected, {len(answer.running)} of them run"
+    told = f"{answer.num_images} of {answer.num_images_known} images are affected, {len(answer.running)} of them run"
     print(told, file=sys.stderr)
 
 
@@ -90,4 +93,4 @@ def _how(reached: ReachNote) -> str:
         told.append(f"{'the base image, ' if reached.is_base else ''}layer {reached.layer[:19]}…, {reached.location}")
     if reached.chain:
         told.append(" → ".join(reached.chain))
-    return "; ".join(told) or "its bill of materials does not say how"
+    return plain("; ".join(told)) or "its bill of materials does not say how"

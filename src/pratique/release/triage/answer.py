@@ -76,8 +76,10 @@ class Answer(_Value, frozen=True, kw_only=True):
     advisories: tuple[AdvisoryNote, ...]
     components: tuple[ComponentNote, ...]
     running: tuple[RunningImage, ...]
+    num_images: int
+    """Affected images, running ones too."""
     images: tuple[Digest, ...]
-    """All affected images, running ones too."""
+    """Their digests; where there are more than were asked for, the first of them."""
     unknown: tuple[RunningImage, ...]
     """Images that take traffic, and of which nobody knows here what they are made of."""
     num_images_known: int
@@ -86,11 +88,11 @@ class Answer(_Value, frozen=True, kw_only=True):
     @property
     def is_affected(self) -> bool:
         """Whether any image is affected, or may be."""
-        return bool(self.images)
+        return self.num_images > 0
 
     @property
     def exit_code(self) -> int:
         """0: no image is affected; 1: some are, or may be; 3: none is that is known, and not all are, or none is."""
-        if self.images:
+        if self.is_affected:
             return 1
         return 3 if self.unknown or not self.num_images_known else 0

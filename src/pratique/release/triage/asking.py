@@ -8,7 +8,7 @@ from pratique.release.advisories.database import AdvisoryDatabase
 from pratique.release.advisories.records import Advisory
 from pratique.release.errors import UnavailableError
 from pratique.release.triage.answer import AdvisoryNote, Answer, ComponentNote, Placement, ReachNote, RunningImage
-from pratique.release.triage.index import TriageIndex
+from pratique.release.triage.index import Holding, TriageIndex
 from pratique.release.triage.judging import Concerned, judge_components, names_of
 from pratique.release.triage.places import Place
 from pratique.release.triage.question import PackageRange, Question
@@ -23,30 +23,35 @@ class UnknownAdvisoryError(UnavailableError):
     code = "unknown_advisory"
 
 
-def ask(question: Question, index: TriageIndex, database: AdvisoryDatabase | None) -> Answer:
+def ask(
+    question: Question, index: TriageIndex, database: AdvisoryDatabase | None, *, max_images: int | None = None
+) -> Answer:
     """Answer a question.
 
     Args:
         question: what is asked.
         index: what images are made of, and where they run.
         database: of advisories; None is enough for a package.
+        max_images: list so many digests; None: all. Counted are all, and all that run are told.
 
     Raises:
         UnknownAdvisoryError: no advisory has that name.
         UnavailableError: the index or the database cannot be read.
     """
     if isinstance(question, PackageRange):
-        return answer(question.text, (question.advisory,), index)
+        return answer(question.text, (question.advisory,), index, max_images=max_images)
     found = database.named(question) if database is not None else ()
     if not found:
         raise UnknownAdvisoryError(
             f"no advisory has the name '{question}'",
             hint="Import newer data: pratique advisories import; or ask for the package: NAME@RANGE.",
         )
-    return answer(question, found, index)
+    return answer(question, found, index, max_images=max_images)
 
 
-def answer(question: str, advisories: Sequence[Advisory], index: TriageIndex) -> Answer:
+def answer(
+    question: str, advisories: Sequence[Advisory], index: TriageIndex, *, max_images: int | None = None
+) -> Answer:
     """Say what some advisories mean for the images of an index.
 
     Raises:
@@ -55,15 +60,15 @@ def answer(question: str, advisories: Sequence[Advisory], index: TriageIndex) ->
     candidates = [one for family, name in names_of(advisories) for one in index.named(family, name)]
     concerned = judge_components(candidates, advisories)
     components = list(dict.fromkeys(one.component.id for one in concerned))
-    images = index.images_with(components)
     places = index.places()
-    running = _running(places, set(images))
+    held = index.holdings(components, list(dict.fromkeys(one.digest for one in places)))
     return Answer(
         question=question,
         advisories=tuple(_advisory(one) for one in advisories),
         components=_components(concerned, index),
-        running=_reached(running, concerned, index),
-        images=tuple(images),
+        running=_reached(_running(places, {one.image for one in held}), concerned, held),
+        num_images=index.num_with(components),
+        images=index.images_with(components, limit=max_images),
         unknown=tuple(_running(places, {one.digest for one in places if not index.has_sbom(one.digest)}).values()),
         num_images_known=index.num_images(),
     )
@@ -102,11 +107,11 @@ def _running(places: Iterable[Place], images: set[Digest]) -> dict[Digest, Runni
 
 
 def _reached(
-    running: dict[Digest, RunningImage], concerned: Iterable[Concerned], index: TriageIndex
+    running: dict[Digest, RunningImage], concerned: Iterable[Concerned], held: Iterable[Holding]
 ) -> tuple[RunningImage, ...]:
     purls = {one.component.id: one.component.purl for one in concerned}
     notes: dict[Digest, list[ReachNote]] = {digest: [] for digest in running}
-    for one in index.holdings(list(purls), list(running)):
+    for one in held:
         reach = one.reach
         notes[one.image].append(
             ReachNote(

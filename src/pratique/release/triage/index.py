@@ -202,17 +202,21 @@ class TriageIndex:
             for row in self._db.execute(sql):
                 yield Kept(*row)
 
-    def images_with(self, components: Sequence[int]) -> list[Digest]:
-        """Return the images that have any of some components; each once."""
+    def images_with(self, components: Sequence[int], *, limit: int | None = None) -> tuple[Digest, ...]:
+        """Return the images that have any of some components, or the first of them; each once."""
         found: dict[Digest, None] = {}
         with self._translated():
             for some in _in_bounds(components):
+                left = -1 if limit is None else limit - len(found)
                 sql = (
                     "SELECT images.digest FROM contains CROSS JOIN images ON images.id = contains.image"  # noqa: S608
-                    f" WHERE contains.component IN ({_marks(some)})"
+                    f" WHERE contains.component IN ({_marks(some)}) LIMIT ?"
                 )
-                found.update((digest, None) for (digest,) in self._db.execute(sql, some))
-        return list(found)
+                if len(components) == 1:  # clustered by component: no image twice
+                    return tuple(digest for (digest,) in self._db.execute(sql, (*some, left)))
+                distinct = sql.replace("SELECT", "SELECT DISTINCT", 1)
+                found.update((digest, None) for (digest,) in self._db.execute(distinct, (*some, left)))
+        return tuple(found)
 
     def num_with(self, components: Sequence[int]) -> int:
         """Return how many images have any of some components."""
