@@ -87,6 +87,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="release",
         ),
+        "audit": Target(
+            help="Prove a digest link by link: signature, commit, contents, decisions, releases.",
+            module="pratique.cli.audit",
+            attribute="audit",
+            extra="release",
+        ),
         "triage": Target(
             help="Which images a vulnerability or a package concerns, where they run, since when.",
             module="pratique.cli.triage",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def purl(name: str, version: str) -> str:
 
 
 def sbom(
-    *purls: str, needs: dict[str, Sequence[str]] | None = None, places: dict[str, tuple[str, str]] | None = None
+    *purls: str, needs: Mapping[str, Sequence[str]] | None = None, places: dict[str, tuple[str, str]] | None = None
 ) -> bytes:
     components = []
     for one in purls:
