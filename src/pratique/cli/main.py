@@ -99,6 +99,12 @@ class _RootGroup(LazyGroup):
             attribute="triage",
             extra="release",
         ),
+        "feed": Target(
+            help="Watch feeds of advisories, and tell what news mean here.",
+            module="pratique.cli.feed",
+            attribute="app",
+            extra="release",
+        ),
         "inventory": Target(
             help="Keep what images are made of and where they run, for triage.",
             module="pratique.cli.inventory",
