@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from pratique.cli._signing import Config, ImageDigest, Json, release_settings
+from pratique.cli._signing import Config, ImageDigest, Json
 
 if TYPE_CHECKING:
     from pratique.cli._release import Rooms
@@ -35,16 +35,14 @@ def audit(
 
     Exit code 0: all hold; 1: something does not hold; 3: it could not be decided.
     """
-    from pratique.cli._release import rooms_of
+    from pratique.cli._release import opened
     from pratique.release.audit.gathering import Auditor, find_subject
     from pratique.release.audit.rendering import render_html, render_text
-    from pratique.release.ledger.build import open_ledger
-    from pratique.release.signing.build import open_verifier
     from pratique.release.values import Subject, parse_digest
 
-    wanted, settings = parse_digest(digest), release_settings(config)
-    with open_ledger(settings.ledger, open_verifier(settings.signing)) as ledger:
-        rooms = rooms_of(settings, ledger)
+    wanted = parse_digest(digest)
+    with opened(config) as rooms:
+        ledger = rooms.ledger
         subject = Subject(repository, wanted) if repository is not None else find_subject(ledger, wanted)
         gate = _gate(rooms, policy, policy_digest)
         report = Auditor(ledger, rooms.load_dossier, gate, environment, rooms.clock).audit(subject)
