@@ -8,17 +8,28 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from tests.unit.release.policy.evidence_set import COMMIT, NOW, OTHER, SUBJECT, dossier, policy
+from tests.unit.release.policy.evidence_set import (
+    COMMIT,
+    NOW,
+    OTHER,
+    SUBJECT,
+    Piece,
+    attest,
+    break_glass,
+    dossier,
+    policy,
+)
 from tests.unit.release.policy.shell_parts import ListLedger, clock
 
 from pratique.release.audit.gathering import Auditor, find_subject
+from pratique.release.audit.judging import Findings, make_report
 from pratique.release.audit.rendering import render_html, render_text
 from pratique.release.audit.report import Event, Fact, Link, Report, Verdict, worst
 from pratique.release.errors import NotFoundError, UnavailableError, VerificationError
 from pratique.release.policy.acts import Revocation
-from pratique.release.policy.decision import BreakGlassUse, Unknown
+from pratique.release.policy.decision import BreakGlassUse, Evidence, Unknown
 from pratique.release.policy.gate import Gate, Question, RecordedStatement
-from pratique.release.predicates import CANARY, Canary
+from pratique.release.predicates import APPROVAL, CANARY, PROVENANCE, SBOM, Canary
 from pratique.release.promotion.history import CanaryResult, Released, Step
 from pratique.release.signing.interface import Dossier, Unverified
 from pratique.release.values import Digest, KeyIdentity, Subject, digest_of
@@ -272,3 +283,102 @@ def test_what_proves_nothing_is_shown_and_breaks_nothing(scene: Scene) -> None:
     report = scene.audit()
     assert (report.unproved[0].value, report.exit_code) == ("no bundle", 0)
     assert "proves nothing" in render_text(report)
+
+
+def test_approvals_are_shown_with_their_reasons_and_broken_where_they_are_gone(scene: Scene) -> None:
+    kept = [one for one in scene.evidence.attestations if one.statement.predicate_type == APPROVAL]
+    for digest in (kept[0].statement.digest, digest_of(b"taken away")):
+        body = RecordedStatement(statement=digest, predicate_type=APPROVAL)
+        scene.book.append("approval", SUBJECT.digest, body, environment="production", actor="ben")
+    good, bad = [one for one in scene.audit().events if one.kind == "approval"]
+    assert (good.verdict, bad.verdict) == ("holds", "broken")
+    assert "approved for 'production' until" in good.summary
+    assert "release 1.4.0" in good.summary
+
+
+def test_an_approval_that_breaks_the_glass_is_loud_and_a_malformed_one_is_said(scene: Scene) -> None:
+    glass = attest(Piece(APPROVAL, break_glass(), "ben", signed_at=None))
+    odd = attest(Piece(APPROVAL, {"odd": 1}, "ben", signed_at=None))
+    scene.evidence = Dossier(SUBJECT, (*scene.evidence.attestations, glass, odd), ())
+    for one in (glass, odd):
+        body = RecordedStatement(statement=one.statement.digest, predicate_type=APPROVAL)
+        scene.book.append("approval", SUBJECT.digest, body, environment="production", actor="ben")
+    first, second = [one for one in scene.audit().events if one.kind == "approval"]
+    assert (first.is_loud, first.summary.startswith("BREAK-GLASS")) == (True, True)
+    assert second.summary.startswith("a malformed approval")
+
+
+def test_a_gate_that_was_opened_by_force_does_not_hold(scene: Scene) -> None:
+    decision = scene.gate().look(Question(SUBJECT, "production")).decision
+    use = BreakGlassUse(people=("ann", "ben"), reasons=("outage",), expires_at=NOW, waived=("canary",), evidence=())
+    findings = Findings(
+        subject=SUBJECT,
+        now=NOW,
+        ledger_size=0,
+        entries=(),
+        places=Unknown("not read"),
+        dossier=scene.evidence,
+        decision=msgspec.structs.replace(decision, break_glass=use),
+    )
+    report = make_report(findings)
+    assert (link(report, "gate").verdict, "BREAK-GLASS by ann, ben" in link(report, "gate").reason) == ("broken", True)
+    assert link(report, "running").verdict == "undecided"
+
+
+def test_a_policy_without_a_rule_leaves_its_link_open(scene: Scene) -> None:
+    decision = scene.gate().look(Question(SUBJECT, "production")).decision
+    without = msgspec.structs.replace(decision, rules=tuple(one for one in decision.rules if one.rule != "sbom"))
+    report = make_report(
+        Findings(
+            subject=SUBJECT, now=NOW, ledger_size=0, entries=(), places=(), dossier=scene.evidence, decision=without
+        )
+    )
+    assert link(report, "sbom").verdict == "undecided"
+
+
+def test_builds_and_bases_are_shown_and_what_is_malformed_is_said(scene: Scene) -> None:
+    base = {"name": "base", "digest": {"sha256": "1" * 64}, "annotations": {"kind": "base"}}
+    lock = {"name": "lock", "digest": {"sha256": "2" * 64}, "annotations": {"kind": "lock"}}
+    said = {
+        "buildDefinition": {"buildType": "x", "externalParameters": {}, "resolvedDependencies": [base, lock]},
+        "runDetails": {"builder": {"id": "ci"}, "metadata": {"invocationId": "run-7"}},
+    }
+    whole = attest(Piece(PROVENANCE, said, "build"))
+    odd = attest(Piece(SBOM, {"odd": 1}, "build"))
+    decision = scene.gate().look(Question(SUBJECT, "production")).decision
+    counted = {
+        "provenance": (whole, PROVENANCE),
+        "sbom": (odd, SBOM),
+    }
+    rules = tuple(
+        msgspec.structs.replace(
+            one,
+            evidence=(
+                Evidence(
+                    statement=counted[one.rule][0].statement.digest,
+                    bundle=OTHER,
+                    predicate_type=counted[one.rule][1],
+                    party="build",
+                    signer="x",
+                    signed_at=None,
+                ),
+            ),
+        )
+        if one.rule in counted
+        else one
+        for one in decision.rules
+    )
+    findings = Findings(
+        subject=SUBJECT,
+        now=NOW,
+        ledger_size=0,
+        entries=(),
+        places=(),
+        dossier=Dossier(SUBJECT, (whole, odd), ()),
+        decision=msgspec.structs.replace(decision, rules=rules),
+    )
+    report = make_report(findings)
+    facts = {(one.name, fact.name): fact.value for one in report.links for fact in one.facts}
+    assert facts["source", "build"] == "run-7"
+    assert facts["source", "base"].startswith("base sha256:1111")
+    assert "CycloneDX" in facts["sbom", "unreadable"]
