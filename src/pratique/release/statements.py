@@ -69,7 +69,7 @@ class Statement:
             with _RESOLVING:
                 decoder = msgspec.json.Decoder(kind)
             return decoder.decode(self.predicate)
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise EvidenceError(f"a predicate of type '{self.predicate_type}' is malformed: {error}") from error
 
 
@@ -83,7 +83,8 @@ def parse_statement(payload: bytes) -> Statement:
         raise EvidenceError(f"a statement has {len(payload)} bytes, at most {MAX_STATEMENT_BYTES} are read")
     try:
         wire = _STATEMENTS.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # No UTF-8, or nested too deeply: anybody can sign such a thing.
         raise EvidenceError(f"expected an in-toto statement: {error}") from error
     try:
         subjects = tuple(parse_digest(f"sha256:{one.digest.get('sha256')}") for one in wire.subject)
