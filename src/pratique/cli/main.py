@@ -235,6 +235,24 @@ class _RootGroup(LazyGroup):
             attribute="verify_bundle",
             extra="release",
         ),
+        "promote": Target(
+            help="Bring a release to all traffic: gate, canary, promoted; or end one that was interrupted.",
+            module="pratique.cli.promote",
+            attribute="promote",
+            extra="release",
+        ),
+        "rollback": Target(
+            help="Go back to the release before, by its digest.",
+            module="pratique.cli.promote",
+            attribute="rollback",
+            extra="release",
+        ),
+        "canary": Target(
+            help="Judge measurements of a new release beside the old one.",
+            module="pratique.cli.canary",
+            attribute="app",
+            extra="release",
+        ),
     }
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer keeps these types private

@@ -11,6 +11,7 @@ from pratique.release.ledger.settings import LedgerSettings
 from pratique.release.lock.settings import LockSettings
 from pratique.release.mirror.settings import MirrorSettings
 from pratique.release.policy.settings import PolicySettings
+from pratique.release.promotion.settings import PromotionSettings
 from pratique.release.registry.settings import RegistrySettings
 from pratique.release.signing.settings import SigningSettings
 from pratique.release.triage.settings import TriageSettings
@@ -37,6 +38,8 @@ class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     """What a lock may name."""
     mirror: MirrorSettings = MirrorSettings()
     """The mirror of approved packages."""
+    promotion: PromotionSettings = PromotionSettings()
+    """How a release gets the traffic, and loses it."""
     registry: RegistrySettings = RegistrySettings()
     """How registries are asked, and the front before one."""
     signing: SigningSettings = SigningSettings()

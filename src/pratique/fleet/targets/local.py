@@ -18,14 +18,14 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.core.settings import Settings
 from pratique.fleet.edge import Affinity
 from pratique.fleet.targets._accesslog import MAX_BYTES, read_tail, samples_of
 from pratique.fleet.targets._envoy import TwoPools, get, wait_until
@@ -35,6 +35,8 @@ from pratique.fleet.targets.interface import Deployment, Health, TargetError, Wi
 __all__ = ["LocalSettings", "LocalTarget"]
 
 _Slot = Literal["a", "b"]
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
 _OTHER: Final[dict[_Slot, _Slot]] = {"a": "b", "b": "a"}
 _OK: Final = 200
 _PROBE_SECONDS: Final = 2.0
@@ -42,30 +44,30 @@ _FLUSH_SECONDS: Final = 0.6
 """Envoy writes its log down every half second."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LocalSettings:
+class LocalSettings(Settings, frozen=True, kw_only=True):
     """A local target. Ports are of the loopback interface."""
 
     folder: Path
     """Where it keeps its state and its logs."""
-    command: tuple[str, ...]
+    command: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     """What runs a release. {digest}, {port} and {slot} are put in; the program serves HTTP on that port."""
-    port: int
+    port: _Port
     """Where clients come in."""
-    admin_port: int
+    admin_port: _Port
     """Envoy's own."""
-    slot_ports: tuple[int, int]
+    slot_ports: tuple[_Port, _Port]
+    """Where the two releases serve."""
     name: str = "local"
     health_path: str = "/readyz"
     """A 200 there says that a release is ready."""
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
     """All that the programs get; nothing is inherited."""
-    ready_seconds: float = 60.0
-    drain_seconds: float = 44.0
+    ready_seconds: _Seconds = 60.0
+    drain_seconds: _Seconds = 44.0
     """How long a release that lost its traffic may finish what it has."""
-    grace_seconds: float = 10.0
+    grace_seconds: _Seconds = 10.0
     """Between SIGTERM and SIGKILL."""
-    lock_seconds: float = 150.0
+    lock_seconds: _Seconds = 150.0
     """How long another change of this target is waited for."""
     affinity_header: str = "x-pratique-affinity"
     affinity_cookie: str = "pratique_affinity"

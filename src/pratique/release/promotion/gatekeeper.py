@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pratique.core.errors import RefusedError
+from pratique.core.errors import CallerError, RefusedError
 from pratique.release.errors import UnavailableError
 from pratique.release.policy.acts import Desk as SigningDesk
 from pratique.release.policy.decision import Decision, RuleName
@@ -27,8 +27,8 @@ class PolicyGatekeeper:
     """Asks a policy's gate about one environment."""
 
     gate: Gate
-    signing: SigningDesk
-    """Where a canary's result is signed and filed."""
+    signing: SigningDesk | None
+    """Where a canary's result is signed and filed. None: nothing is, as where one only looks."""
     environment: str
     actor: str
     authors: frozenset[str] = frozenset()
@@ -40,6 +40,8 @@ class PolicyGatekeeper:
 
     def attest(self, subject: Subject, canary: Canary) -> None:
         """Sign the result, lay it beside the artifact, and record that it is there."""
+        if self.signing is None:
+            raise CallerError("a canary's result is to be signed, and nobody who signs is named")
         statement = make_statement(subject.digest, CANARY, canary, name=subject.repository)
         bundle = self.signing.signer.sign(statement.payload)
         attestation = self.signing.verifier.verify(bundle)

@@ -8,6 +8,7 @@ import msgspec
 
 from pratique.core.errors import CallerError
 from pratique.core.settings import Settings
+from pratique.fleet.targets.local import LocalSettings
 
 __all__ = ["CanarySettings", "MetricRule", "PromotionSettings"]
 
@@ -66,6 +67,8 @@ class CanarySettings(Settings, frozen=True, kw_only=True):
 class PromotionSettings(Settings, frozen=True, kw_only=True):
     """How a release gets the traffic."""
 
+    targets: dict[str, LocalSettings] = msgspec.field(default_factory=dict)
+    """Where each environment's releases run, by the environment's name."""
     canary: CanarySettings = CanarySettings()
     """What is measured, and what counts as worse."""
     share: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05

@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from tests.integration.fleet.targets.conftest import Load, Stage, ask
 from tests.unit.fleet.targets.target_contract import TargetContract
 

@@ -16,7 +16,7 @@ from pratique.release.promotion.promote import promote
 from pratique.release.promotion.rollback import roll_back
 from pratique.release.promotion.settings import CanarySettings, MetricRule, PromotionSettings
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 __all__ = ["load", "stage", "target"]  # fixtures of the target's own tests
 
 SETTINGS = PromotionSettings(
