@@ -221,16 +221,21 @@ class LocalTarget:
         return True
 
     def _await_ready(self, slot: str, digest: str) -> None:
+        role = _role(slot, digest)
+
         def is_ready() -> bool:
             answer = get(self._ports[slot], self._settings.health_path, seconds=_PROBE_SECONDS)
             return answer is not None and answer[0] == _OK and self._edge.is_ready(slot)
 
-        if not wait_until(is_ready, seconds=self._settings.ready_seconds):
-            self._programs.stop(_role(slot, digest), grace_seconds=self._settings.grace_seconds)
-            raise TargetError(
-                f"{digest} is not ready within {self._settings.ready_seconds:g} s",
-                hint=f"See {self._folder / slot}.err and .log.",
-            )
+        def has_ended() -> bool:
+            return role not in self._programs.running()
+
+        wait_until(lambda: is_ready() or has_ended(), seconds=self._settings.ready_seconds)
+        if has_ended() or not is_ready():
+            why = "its program has ended" if has_ended() else f"not within {self._settings.ready_seconds:g} s"
+            self._programs.stop(role, grace_seconds=self._settings.grace_seconds)
+            logs = self._folder / slot
+            raise TargetError(f"{digest} is not ready: {why}", hint=f"See {logs}.err and {logs}.log.")
 
     def _end_others(self, state: _State) -> None:
         wanted = {_role(slot, digest) for slot, digest in state.digests.items()}

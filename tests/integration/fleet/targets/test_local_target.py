@@ -91,7 +91,7 @@ def test_a_candidate_that_is_never_ready_gets_no_traffic(target: LocalTarget, st
     stage.make(TWO, "ill")
     made = LocalTarget(replace(stage.settings, ready_seconds=1.0))
     made.promote(ONE)
-    with pytest.raises(TargetError, match=f"{TWO} is not ready within 1 s"):
+    with pytest.raises(TargetError, match=f"{TWO} is not ready: not within 1 s"):
         made.start_canary(TWO, share=0.5)
     made.abort_canary()
     assert made.deployment() == Deployment(ONE)
@@ -131,6 +131,14 @@ def test_of_two_changes_at_once_one_waits_and_gives_up(target: LocalTarget, stag
         (stage.programs / "1111.ill").unlink()
         first.join(30)
     assert target.deployment() == Deployment(ONE)
+
+
+def test_a_program_that_ends_at_once_is_not_waited_for(target: LocalTarget, stage: Stage) -> None:
+    made = LocalTarget(replace(stage.settings, command=("false",), environment={"PATH": "/usr/bin:/bin"}))
+    began = time.monotonic()
+    with pytest.raises(TargetError, match="its program has ended"):
+        made.promote(ONE)
+    assert time.monotonic() - began < stage.settings.ready_seconds / 2
 
 
 def test_a_program_that_does_not_exist_says_so(target: LocalTarget, stage: Stage) -> None:

@@ -154,10 +154,12 @@ def test_a_release_is_promoted_over_a_canary_rolled_back_and_not_to_what_is_revo
     code, told, err = shop.promote(one)
     assert (code, told.get("result")) == (0, "promoted"), err
 
+    assert "the gate admits" in shop.run("promote", two, "--repository", shop.repository, "--dry-run")[2]
     load = Load(shop.port)
     try:
         code, told, err = shop.promote(two)
         assert (code, told.get("result")) == (0, "promoted"), err
+        assert f"would go back from {two} to {one}" in shop.run("rollback", "--reason", "to try it", "--dry-run")[2]
         code, told, err = shop.run("rollback", "--reason", "to try it")
         assert (code, told.get("result"), told.get("digest")) == (0, "rolled_back", one), err
         assert float(str(told["seconds"])) < 180

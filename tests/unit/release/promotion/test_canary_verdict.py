@@ -285,7 +285,7 @@ def test_a_pass_has_enough_samples_and_no_metric_that_did_not_pass(
 
 
 @given(new=st.lists(st.floats(0, 10), min_size=20, max_size=60), factor=st.floats(1, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_slower_is_never_judged_better(new: list[float], factor: float) -> None:
     old = latencies(200)
     rules = CanarySettings(metrics=(MetricRule(name="latency_seconds", kind="level", max_ratio=1.1, min_samples=20),))

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.release.policy.evidence_set import IMAGE, NOW, PARTIES, PRODUCTION, SUBJECT, dossier, policy
 from tests.unit.release.policy.shell_parts import ListLedger, NamedSigner, NamedVerifier, Shelf, gate, ledger
 
+from pratique.core.errors import CallerError
 from pratique.release.errors import UnavailableError
 from pratique.release.policy.acts import Desk as SigningDesk
 from pratique.release.policy.acts import Revocation, revoke
@@ -89,6 +90,13 @@ def test_a_canarys_result_is_signed_laid_beside_the_artifact_and_recorded() -> N
     assert (entry.kind, entry.subject, entry.actor) == ("evidence", IMAGE, str(PARTIES["rollout"]))
     recorded = RecordedStatement(statement=statement.digest, bundle=digest_of(bundle), predicate_type=CANARY)
     assert entry.body == msgspec.json.encode(recorded)
+
+
+def test_a_canarys_result_that_nobody_would_sign_is_not_filed() -> None:
+    book = ListLedger()
+    with pytest.raises(CallerError, match="nobody who signs is named"):
+        replace(keeper(book), signing=None).attest(SUBJECT, RESULT)
+    assert book.written == []
 
 
 def test_what_was_released_once_is_trusted_without_fresh_evidence() -> None:
