@@ -5,7 +5,7 @@ Each canary has one or four requests each second, 5 % of the traffic; latencies 
 every 15 seconds for 15 minutes (60 looks) or 5 minutes (20 looks), and ends at the first look that fails.
 
 What is shown for each kind of harm: how many of the canaries failed, passed and were inconclusive, and the median
-second of those that failed. Run by `make bench ARGS="canary [--canaries 200] [--json]"`.
+second of those that failed. Run by `make bench ARGS="canary [--canaries 100] [--json]"`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _HARMS = (
 def main() -> int:
     """Print the table; exit code 1 where identical releases fail too often."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--canaries", type=int, default=200)
+    parser.add_argument("--canaries", type=int, default=100)
     parser.add_argument("--json", action="store_true")
     flags = parser.parse_args()
     rows = []
