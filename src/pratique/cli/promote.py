@@ -171,9 +171,9 @@ def _desk(asked: _Asked) -> Iterator[Desk]:
     signing = signing_of(settings, **asked.flags)
     signer = None if asked.dry_run else open_signer(signing, os.environ)
     with open_ledger(settings.ledger, open_verifier(signing), signer=signer) as ledger:
-        rooms = rooms_of(settings, ledger)
+        rooms = rooms_of(settings, ledger, signer)
         gate = rooms.gate(asked.policy, asked.policy_digest)
-        desk = rooms.desk(gate.policy, signer) if signer is not None else None
+        desk = rooms.desk(gate.policy) if signer is not None else None
         yield Desk(
             environment=asked.environment,
             actor=user(),

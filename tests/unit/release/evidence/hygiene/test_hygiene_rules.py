@@ -242,7 +242,7 @@ def test_the_collector_looks_at_the_image_that_it_was_asked_about(tmp_path: Path
 
     def image(digest: str) -> Image:
         manifest = Manifest(b"", "", Digest(digest))
-        return Image(Subject("host/a", Digest(digest)), manifest, b"", None, tmp_path)  # type: ignore[arg-type]  # is not asked
+        return Image(Subject("host/a", Digest(digest)), manifest, b"", None, tmp_path)
 
     found = collector.collect(image(digest))
     assert (collector.name, found.type) == ("hygiene", HYGIENE)
