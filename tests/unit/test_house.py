@@ -205,6 +205,16 @@ def gendocs() -> Any:
     return module
 
 
+@pytest.fixture(scope="module")
+def commands(gendocs: Any) -> dict[str, Any]:
+    """Every command by its path; loading them all takes half a second, so it is done once."""
+    import typer
+
+    from pratique.cli.main import app
+
+    return dict(gendocs.commands(typer.main.get_command(app), "pratique"))
+
+
 def test_the_reference_is_what_the_code_says(gendocs: Any) -> None:
     stale = [
         file.name
@@ -242,13 +252,9 @@ def test_every_metric_error_frame_and_event_is_documented(gendocs: Any) -> None:
     assert not [kind for kind in said if f"### `{gendocs.tag_of(kind)}`" not in protocol]
 
 
-def test_every_command_and_flag_is_documented_with_a_meaning(gendocs: Any) -> None:
-    import typer
-
-    from pratique.cli.main import app
-
+def test_every_command_and_flag_is_documented_with_a_meaning(commands: dict[str, Any]) -> None:
     text = (REFERENCE / "cli.md").read_text(encoding="utf-8")
-    for path, command in gendocs.commands(typer.main.get_command(app), "pratique"):
+    for path, command in commands.items():
         assert f"## `{path}`\n" in text
         assert command.help, path
         for parameter in command.params:
@@ -283,20 +289,13 @@ def anchors_of(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_and_targets_named_in_the_prose_exist(page: Path, gendocs: Any) -> None:
-    import typer
-
-    from pratique.cli.main import app
-
+def test_commands_and_targets_named_in_the_prose_exist(page: Path, commands: dict[str, Any]) -> None:
     text = page.read_text(encoding="utf-8")
-    known = {
-        path.split(" ", 1)[1] for path, _ in gendocs.commands(typer.main.get_command(app), "pratique") if " " in path
-    }
-    first_words = {path.split()[0] for path in known}
+    first_words = {path.split()[1] for path in commands if " " in path}
     called = set(re.findall(r"^(?:\$ )?pratique ([a-z-]+)|`pratique ([a-z-]+)", text, flags=re.MULTILINE))
     assert {one or other for one, other in called} <= first_words
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    made = set(re.findall(r"^(?:\$ )?make ([a-z]+)|`make ([a-z]+)", text, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    made = set(re.findall(r"^(?:\$ )?make ([a-z-]+)|`make ([a-z-]+)", text, flags=re.MULTILINE))
     assert {one or other for one, other in made} <= targets
 
 
@@ -320,18 +319,13 @@ def test_examples_compile_and_their_settings_exist(page: Path, gendocs: Any, tmp
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_flags_in_examples_exist(page: Path, gendocs: Any) -> None:
-    import typer
-
-    from pratique.cli.main import app
-
-    known = dict(gendocs.commands(typer.main.get_command(app), "pratique"))
+def test_flags_in_examples_exist(page: Path, commands: dict[str, Any]) -> None:
     calls = re.findall(r"^\$ (?:\.venv/bin/)?(pratique .*)$", "\n".join(blocks(page, "console")), flags=re.MULTILINE)
     for call in calls:
         words = call.split("#")[0].split()
-        longest = max(size for size in range(1, len(words) + 1) if " ".join(words[:size]) in known)
+        longest = max(size for size in range(1, len(words) + 1) if " ".join(words[:size]) in commands)
         assert longest > 1, call
-        flags = {flag for parameter in known[" ".join(words[:longest])].params for flag in parameter.opts}
+        flags = {flag for parameter in commands[" ".join(words[:longest])].params for flag in parameter.opts}
         assert {word for word in words if word.startswith("-")} <= flags, call
 
 
