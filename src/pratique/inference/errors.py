@@ -11,7 +11,8 @@ PratiqueError
 │   └── UnsafeWeightsError          pickle-based weights: reading them would run what is in them
 ├── EnvironmentFaultError
 │   ├── ArtifactError               a model's files are missing, changed or unreadable
-│   │   └── UnreadableError         a file cannot be read at all (artifacts)
+│   │   ├── UnreadableError         a file cannot be read at all (artifacts)
+│   │   └── UnreleasedArtifactError  released artifacts are required, and this is none
 │   ├── InvocationTimeoutError      the caller's deadline passed
 │   └── EngineError
 │       ├── EngineLoadError         the engine could not be started
@@ -51,6 +52,7 @@ __all__ = [
     "InvocationTimeoutError",
     "NotReadyError",
     "UnknownModelError",
+    "UnreleasedArtifactError",
     "UnsafeWeightsError",
     "WarmupError",
     "WarmupManifestError",
@@ -104,6 +106,12 @@ class ArtifactError(EnvironmentFaultError):
     """A model's files cannot be used as they are; the message names the file."""
 
     code = "model_load_failure"
+
+
+class UnreleasedArtifactError(ArtifactError):
+    """The server requires released artifacts, and these files are none: unsigned, not let through, or other files."""
+
+    code = "unreleased_artifact"
 
 
 class InvocationTimeoutError(EnvironmentFaultError):

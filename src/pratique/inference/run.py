@@ -14,6 +14,8 @@ import uvloop
 
 from pratique.core.errors import PratiqueError
 from pratique.core.events import get_logger
+from pratique.core.settings import SettingsError
+from pratique.inference.artifacts.released import Admit
 from pratique.inference.artifacts.store import SMALL_MODEL, default_model_root, import_small_model
 from pratique.inference.engines.interface import Adapter, ChatMessage, Engine
 from pratique.inference.listener import listen, serving
@@ -28,29 +30,39 @@ __all__ = ["build", "run", "serve", "shape_finder"]
 
 _LOG = get_logger("server")
 _EXIT_FAILED = 1
+_RUNTIME_LORA = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+"""With it vLLM's own API loads adapters from wherever a request says."""
 
 
-def run(settings: InferenceSettings, *, announce: Callable[[str], None] = lambda _: None) -> int:
-    """Run a model server until it is told to stop; `announce` gets its URL. Return the exit code: 1 where it failed."""
+def run(
+    settings: InferenceSettings, *, announce: Callable[[str], None] = lambda _: None, admit: Admit | None = None
+) -> int:
+    """Run a model server until it is told to stop. Return the exit code: 1 where it failed.
+
+    Args:
+        settings: of the server.
+        announce: gets its URL.
+        admit: says which models and adapters were released, where the settings require it.
+    """
     # Not `uvloop.run`: at its end it waits for threads, and one that loads a model for minutes cannot be cancelled.
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    code: int = loop.run_until_complete(serve(settings, announce))
+    code: int = loop.run_until_complete(serve(settings, announce, admit=admit))
     return code
 
 
-async def serve(settings: InferenceSettings, announce: Callable[[str], None]) -> int:
+async def serve(settings: InferenceSettings, announce: Callable[[str], None], *, admit: Admit | None = None) -> int:
     """Listen, then load and serve. SIGTERM and SIGINT drain.
 
     Raises:
-        ListenError, WarmupManifestError: before anything else was begun.
+        ListenError, WarmupManifestError, SettingsError: before anything else was begun.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     listener = listen(settings.host, settings.port)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = build(settings)
+    server = build(settings, admit)
     async with serving(server.gate, listener):
         url = "http://{}:{}".format(*listener.getsockname()[:2])
         _LOG.info("listening", url=url, engine=settings.engine)
@@ -62,9 +74,28 @@ async def serve(settings: InferenceSettings, announce: Callable[[str], None]) ->
     return 0
 
 
-def build(settings: InferenceSettings) -> ModelServer:
-    """Put the parts together; nothing is begun."""
-    return ModelServer(settings, [_parts(model) for model in _models(settings)])
+def build(settings: InferenceSettings, admit: Admit | None = None) -> ModelServer:
+    """Put the parts together; nothing is begun.
+
+    Raises:
+        WarmupManifestError: one that the settings name cannot be used.
+        SettingsError: released artifacts are required, and something would load others.
+    """
+    if settings.artifact.require:
+        _require_guarded(settings, admit)
+    return ModelServer(settings, [_parts(model, admit) for model in _models(settings)])
+
+
+def _require_guarded(settings: InferenceSettings, admit: Admit | None) -> None:
+    if admit is None:
+        raise SettingsError("Released artifacts are required, and nobody is there who knows them.")
+    if settings.engine == "simulated":
+        raise SettingsError("The simulated engine loads no artifact, and [inference.artifact] requires a released one.")
+    if os.environ.get(_RUNTIME_LORA, "0") not in {"", "0"}:
+        raise SettingsError(
+            f"{_RUNTIME_LORA} is set: vLLM would load adapters by itself, and released ones are required.",
+            hint="Unset it.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +130,7 @@ def _merged(settings: InferenceSettings, model: ModelSettings) -> InferenceSetti
     return msgspec.structs.replace(settings, adapters=model.adapters, warmup=warmup, **given)
 
 
-def _parts(model: _Model) -> ModelParts:
+def _parts(model: _Model, admit: Admit | None) -> ModelParts:
     settings = model.settings
     shapes = shape_finder(settings, model.name)
     adapters = _adapters(settings.adapters)
@@ -112,24 +143,30 @@ def _parts(model: _Model) -> ModelParts:
         return ModelParts(engine=simulated, settings=settings, shapes=shapes)
     from pratique.inference.engines.vllm import VllmEngine
 
-    engine = VllmEngine(settings, folder=model.folder, model=model.name, adapters=adapters)
+    files = _files(model, admit if settings.artifact.require else None)
+    engine = VllmEngine(settings, folder=model.folder, model=model.name, adapters=adapters, guard=files)
     timings = model.folder.parent / f".{model.folder.name}.start.json"
-    return ModelParts(engine=engine, settings=settings, shapes=shapes, artifacts=_artifacts(model), timings=timings)
+    artifacts = _artifacts(model, files)
+    return ModelParts(engine=engine, settings=settings, shapes=shapes, artifacts=artifacts, timings=timings)
 
 
 def _adapters(settings: Sequence[AdapterSettings]) -> tuple[Adapter, ...]:
     return tuple(Adapter(name=adapter.name, folder=adapter.folder) for adapter in settings)
 
 
-def _artifacts(model: _Model) -> Artifacts:
-    folders = [adapter.folder for adapter in model.settings.adapters]
-    files = ModelFiles(
+def _files(model: _Model, admit: Admit | None) -> ModelFiles:
+    settings = model.settings
+    return ModelFiles(
         model.folder,
-        adapters=folders,
-        require_manifest=model.settings.require_manifest,
-        recorded=model.settings.recorded_manifest,
-        failures=model.settings.failures,
+        adapters=[adapter.folder for adapter in settings.adapters],
+        require_manifest=settings.require_manifest,
+        recorded=settings.recorded_manifest,
+        failures=settings.failures,
+        admit=admit,
     )
+
+
+def _artifacts(model: _Model, files: ModelFiles) -> Artifacts:
     root = model.folder.parent
     return Artifacts(
         fetch=(lambda progress: import_small_model(root, progress)) if model.is_small else None,
@@ -137,6 +174,7 @@ def _artifacts(model: _Model) -> Artifacts:
         verify=files.verify,
         confirm=files.confirm,
         cancel=files.cancel,
+        released=files.released,
         failed=files.count_failure,
         failed_before=files.failures_before,
         succeeded=files.forget_failures,

@@ -11,10 +11,12 @@ from pratique.core.settings import Settings
 
 __all__ = [
     "AdapterSettings",
+    "ArtifactSettings",
     "BudgetSettings",
     "ContainmentSettings",
     "InferenceSettings",
     "ModelSettings",
+    "SignerSettings",
     "SimulatedSettings",
 ]
 
@@ -23,6 +25,7 @@ _NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Tokens = Annotated[int, msgspec.Meta(ge=0)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+_Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]*$")]
 
 
@@ -113,6 +116,38 @@ class ContainmentSettings(Settings, frozen=True, kw_only=True):
     """What a person is shown in place of a reply that was lost to short memory."""
 
 
+class SignerSettings(Settings, frozen=True, kw_only=True):
+    """Whose word counts: a key's, or that of an identity under a certificate."""
+
+    key: Path | None = None
+    """A public key in PEM."""
+    issuer: str | None = None
+    """Who vouched for the identity, exactly as it stands in the certificate."""
+    subject: str | None = None
+    """The identity there: exact, or with `*` as in a release policy."""
+
+
+class ArtifactSettings(Settings, frozen=True, kw_only=True):
+    """Which models and adapters may be loaded: all, or only released ones."""
+
+    require: bool = False
+    """Load nothing that is not signed, or differs from what was signed in any file."""
+    signers: tuple[SignerSettings, ...] = ()
+    """One of these must have signed the artifact."""
+    trusted_root_file: Path | None = None
+    """`trusted_root.json` of the instance whose certificates are believed. Unset: Sigstore's public one."""
+    evidence_root: Path | None = None
+    """Where the evidence of all models lies, each under `NAME.evidence`. Unset: beside each model's folder."""
+    environment: str = ""
+    """The environment that the release gate must have let the artifact through to. Empty: none is asked for."""
+    deciders: tuple[SignerSettings, ...] = ()
+    """One of these must have signed the gate's decision."""
+    policy_digest: _Digest | None = None
+    """The policy that must have been decided by, sha256:…. Unset: any."""
+    max_decision_age_hours: _Positive | None = None
+    """An older decision lets nothing through. Unset: it holds for as long as the artifact is served."""
+
+
 class InferenceSettings(Settings, frozen=True, kw_only=True):
     """Everything that can be set about one model server."""
 
@@ -154,6 +189,7 @@ class InferenceSettings(Settings, frozen=True, kw_only=True):
     """Serve no folder without a manifest of checksums."""
     recorded_manifest: Path | None = None
     """What the model's manifest must equal: a manifest kept elsewhere, or a promotion ledger (JSON lines)."""
+    artifact: ArtifactSettings = ArtifactSettings()
     failures: Path | None = None
     """A file in which failed loads are counted across processes; by default beside the model."""
     num_gpu_blocks_override: _Count | None = None

@@ -69,6 +69,8 @@ class Artifacts:
     """Check that what was loaded is what was verified."""
     cancel: Callable[[], None] = lambda: None
     """End the long part soon: nobody waits for it any more."""
+    released: Callable[[], list[dict[str, object]]] = list
+    """What was released, of what was verified, where released artifacts are required."""
     failed: Callable[[str], int] = lambda _reason: 1
     """Count a start that failed, where the next process finds it; return how many did in a row."""
     failed_before: Callable[[], int] = lambda: 0
@@ -155,6 +157,7 @@ class ModelSlot:
             "state": self.state.value,
             "max_model_len": self.engine.max_model_len,
             "adapters": list(self.engine.adapters),
+            "released": self.artifacts.released(),
             **render_phases(self.phases),
             "warmup": self.warmup_status(),
             "last_warmup": self._summary and self._summary.to_status(),

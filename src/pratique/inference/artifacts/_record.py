@@ -18,6 +18,7 @@ from pratique.inference.artifacts._files import UnreadableError, opened
 __all__ = [
     "AGAIN",
     "MANIFEST",
+    "MAX_MANIFEST_BYTES",
     "FileEntry",
     "Manifest",
     "encode_manifest",
@@ -29,7 +30,7 @@ __all__ = [
 
 MANIFEST: Final = "manifest.json"
 AGAIN: Final = "Import the model again."
-_MAX_MANIFEST_BYTES: Final = 16 << 20
+MAX_MANIFEST_BYTES: Final = 16 << 20
 _CHUNK_BYTES: Final = 1 << 20
 
 # msgspec searches for patterns with Python's `re`, where `$` also stands before a last newline: `\Z` does not.
@@ -96,7 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     with opened(folder) as files:
         try:
-            raw = files.read(MANIFEST, _MAX_MANIFEST_BYTES)
+            raw = files.read(MANIFEST, MAX_MANIFEST_BYTES)
         except FileNotFoundError as error:
             raise UnreadableError(
                 f"{files.where(MANIFEST)} does not exist: this is no imported model.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -17,11 +17,13 @@ __all__ = [
     "EnginePhase",
     "FinishReason",
     "GenerateRequest",
+    "Guard",
     "Piece",
     "PromptCosts",
     "Pulse",
     "Report",
     "Role",
+    "Unguarded",
 ]
 
 FinishReason: TypeAlias = Literal["stop", "length"]
@@ -45,6 +47,31 @@ class Report(Protocol):
 
     def __call__(self, phase: EnginePhase, detail: str, share: float | None = None) -> None:
         """`detail` is for people ("loading weights"); `share` is what the phase counts itself, 0…1."""
+
+
+class Guard(Protocol):
+    """Stands between an engine and the files that it reads. Both block, and belong into a thread."""
+
+    def wait_verified(self) -> None:
+        """Return once the model's files may be read. Raises where they may not."""
+
+    def admit(self, folder: Path) -> Callable[[], None]:
+        """Return once an adapter's files may be read; what is returned makes sure, after that, that they were the same.
+
+        Raises ArtifactError, as that does.
+        """
+
+
+class Unguarded:
+    """Every file may be read: the `Guard` of a server that verifies beside the load."""
+
+    def wait_verified(self) -> None:
+        """Do nothing."""
+
+    def admit(self, folder: Path) -> Callable[[], None]:
+        """Do nothing."""
+        del folder
+        return lambda: None
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,15 @@ from pratique.inference.engines.interface import (
     EnginePhase,
     FinishReason,
     GenerateRequest,
+    Guard,
     Piece,
     PromptCosts,
     Pulse,
     Report,
+    Unguarded,
 )
 from pratique.inference.errors import (
+    ArtifactError,
     EngineDeadError,
     EngineError,
     EngineFlushedError,
@@ -67,13 +70,20 @@ class VllmEngine:
     kind = "vllm"
 
     def __init__(
-        self, settings: InferenceSettings, *, folder: Path, model: str, adapters: Sequence[Adapter] = ()
+        self,
+        settings: InferenceSettings,
+        *,
+        folder: Path,
+        model: str,
+        adapters: Sequence[Adapter] = (),
+        guard: Guard | None = None,
     ) -> None:
         self.model = model
         self.max_model_len = settings.max_model_len
         self._settings = settings
         self._folder = folder
         self._first_adapters = tuple(adapters)
+        self._guard = guard or Unguarded()
         self._table = AdapterTable(base=model)
         self._changing_adapters = asyncio.Lock()
         self._api: Any = None
@@ -91,6 +101,8 @@ class VllmEngine:
             ensure_fork_server(threads=self._settings.threads)
             report(EnginePhase.IMPORTS, "importing the engine")
             self._api = await asyncio.to_thread(load_api)
+            # Up to here nothing of the model was opened.
+            await asyncio.to_thread(self._guard.wait_verified)
             await self._load(report)
         await self._load_adapters(self._first_adapters, report)
 
@@ -248,6 +260,7 @@ class VllmEngine:
                 hint="Adapters cost memory and speed; name one in the settings at least.",
             )
         rank = self._settings.max_lora_rank
+        confirm = await asyncio.to_thread(self._guard.admit, adapter.folder)
         await asyncio.to_thread(check_adapter, adapter, model=self._folder, max_rank=rank)
         life, load_id = self._running(), self._table.next_id(adapter)
         path = link_adapter(adapter, load_id, life.folder.path)
@@ -258,6 +271,11 @@ class VllmEngine:
             raise
         except Exception as error:
             raise EngineError(f"The adapter '{adapter.name}' does not fit the model: {error}") from error
+        try:
+            await asyncio.to_thread(confirm)
+        except ArtifactError:
+            await life.ask(life.engine.remove_lora(load_id), within_seconds=_ANSWER_SECONDS)
+            raise
         before = self._table.put(adapter, load_id)
         self._lora_requests[adapter.name] = request
         if before is not None:
