@@ -67,7 +67,10 @@ class _RootGroup(LazyGroup):
             extra="release",
         ),
         "model": Target(
-            help="Import, list and verify models.", module="pratique.cli.model", attribute="app", extra="inference"
+            help="Import, list, verify and release models.",
+            module="pratique.cli.model",
+            attribute="app",
+            extra="inference,release",
         ),
         "warmup": Target(
             help="Warmup manifests: derive, check, time.",

@@ -1,4 +1,4 @@
-"""`pratique model import | list | verify`: parse, call, render.
+"""`pratique model import | list | verify`: parse, call, render. The commands about releases are in `model_release`.
 
 Exit codes of `verify`: 0 all is as recorded; 1 something differs; 2 wrong usage; 3 it cannot be read.
 """
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pratique.cli import model_release
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Import and verify models.", no_args_is_help=True)
+app = typer.Typer(help="Import, verify and release models.", no_args_is_help=True)
+for _command in (
+    model_release.push,
+    model_release.pull,
+    model_release.evidence,
+    model_release.admit,
+    model_release.provenance,
+):
+    app.command()(_command)
 
 _DIFFERS = 1
 _UNDECIDED = 3

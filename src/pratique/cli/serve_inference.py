@@ -49,7 +49,12 @@ def inference(
         flags |= {setting: value for setting, value in contract.items() if flags[setting] is None}
     settings = load_settings(InferenceSettings, part="inference", file=config, environment=os.environ, overrides=flags)
     configure_events(service=settings.name)
-    code = run(settings, announce=lambda url: print(f"listening on {url}", flush=True))
+    admit = None
+    if settings.artifact.require:
+        from pratique.cli._models import open_admission
+
+        admit = open_admission(settings.artifact)
+    code = run(settings, announce=lambda url: print(f"listening on {url}", flush=True), admit=admit)
     # Threads that still load a model cannot be cancelled, and must not keep the process.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,6 +19,7 @@ from pratique.release.values import Digest
 __all__ = [
     "APPROVAL",
     "CANARY",
+    "DECISION",
     "DEPENDENCY_DIFF",
     "DEPENDENCY_REVIEW",
     "EVALUATION",
@@ -59,6 +60,8 @@ HYGIENE: Final = "urn:pratique:predicate:hygiene:v1"
 EVALUATION: Final = "urn:pratique:predicate:evaluation:v1"
 APPROVAL: Final = "urn:pratique:predicate:approval:v1"
 CANARY: Final = "urn:pratique:predicate:canary:v1"
+DECISION: Final = "urn:pratique:predicate:decision:v1"
+"""What the gate decided, as `policy.decision` has it: for those who cannot ask the gate, a model server for one."""
 
 Severity = Literal["none", "low", "medium", "high", "critical", "unknown"]
 """By the CVSS base score's rating; "unknown" blocks like "critical"."""

@@ -13,6 +13,7 @@ import msgspec
 from pratique.core.errors import CallerError
 from pratique.release import predicates
 from pratique.release.errors import EvidenceError
+from pratique.release.policy.decision import Decision
 from pratique.release.statements import MAX_STATEMENT_BYTES
 
 __all__ = ["TYPES", "load_predicate", "type_named"]
@@ -20,6 +21,7 @@ __all__ = ["TYPES", "load_predicate", "type_named"]
 TYPES: Final = {
     "approval": predicates.APPROVAL,
     "canary": predicates.CANARY,
+    "decision": predicates.DECISION,
     "dependency-diff": predicates.DEPENDENCY_DIFF,
     "dependency-review": predicates.DEPENDENCY_REVIEW,
     "evaluation": predicates.EVALUATION,
@@ -35,6 +37,7 @@ TYPES: Final = {
 _KINDS: Final[dict[str, type]] = {
     predicates.APPROVAL: predicates.Approval,
     predicates.CANARY: predicates.Canary,
+    predicates.DECISION: Decision,
     predicates.DEPENDENCY_DIFF: predicates.DependencyDiff,
     predicates.DEPENDENCY_REVIEW: predicates.DependencyReview,
     predicates.EVALUATION: predicates.Evaluation,
