@@ -17,7 +17,7 @@ from pratique.release.components import read_components
 from pratique.release.errors import EvidenceError
 from pratique.release.ledger.interface import Entry
 from pratique.release.policy.decision import Decision, Outcome, RuleName, RuleResult, Unknown
-from pratique.release.predicates import PROVENANCE, RELEASE, SBOM
+from pratique.release.predicates import EVALUATION, PROVENANCE, RELEASE, SBOM, Evaluation
 from pratique.release.signing.interface import Attestation, Dossier
 from pratique.release.slsa import Provenance
 from pratique.release.triage.places import Place
@@ -82,7 +82,7 @@ def _links(found: Findings) -> Iterator[Link]:
     yield _ruled(found, "signature", "signature", RELEASE)
     yield _ruled(found, "revocation", "revocation", "")
     yield _ruled(found, "source", "provenance", PROVENANCE)
-    yield _ruled(found, "sbom", "sbom", SBOM)
+    yield _contents(found)
     yield _evidence(found.dossier)
     yield _gate(found.decision)
 
@@ -121,6 +121,14 @@ def _ruled(found: Findings, name: LinkName, rule: RuleName, predicate_type: str)
     return Link(name=name, verdict=_VERDICTS[result.outcome], reason=reason, facts=facts)
 
 
+def _contents(found: Findings) -> Link:
+    """Say what is inside: a bill of materials; where a policy asks for none, as models' do, what was measured."""
+    rules = {one.rule for one in found.decision.rules} if isinstance(found.decision, Decision) else set()
+    if "evaluation" in rules and "sbom" not in rules:
+        return _ruled(found, "evaluation", "evaluation", EVALUATION)
+    return _ruled(found, "sbom", "sbom", SBOM)
+
+
 def _said(dossier: Dossier | Broken | Unknown, result: RuleResult, predicate_type: str) -> Iterator[Fact]:
     counted = {one.statement: one for one in result.evidence if one.predicate_type == predicate_type}
     for one in dossier.attestations if isinstance(dossier, Dossier) else ():
@@ -139,6 +147,9 @@ def _content(one: Attestation) -> Iterator[Fact]:
             yield from _provenance(one.statement.read(Provenance))
         elif one.statement.predicate_type == SBOM:
             yield Fact(name="components", value=str(len(read_components(one.statement.predicate))))
+        elif one.statement.predicate_type == EVALUATION:
+            for check in one.statement.read(Evaluation).checks:
+                yield Fact(name=check.name, value=f"{check.value:g} in {check.num_samples} samples")
     except EvidenceError as error:  # the rule says that it is malformed, too
         yield Fact(name="unreadable", value=error.message)
 

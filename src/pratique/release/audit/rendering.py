@@ -30,6 +30,7 @@ _TITLES: Final = {
     "revocation": "Not revoked",
     "source": "Source and build",
     "sbom": "Bill of materials",
+    "evaluation": "Evaluation",
     "evidence": "Evidence in the registry",
     "gate": "The gate now",
 }

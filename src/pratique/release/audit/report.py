@@ -17,7 +17,7 @@ __all__ = ["EXIT_CODES", "Event", "Fact", "Link", "LinkName", "Report", "Verdict
 
 Verdict = Literal["holds", "broken", "undecided"]
 EXIT_CODES: Final[dict[Verdict, int]] = {"holds": 0, "broken": 1, "undecided": 3}
-LinkName = Literal["ledger", "running", "signature", "revocation", "source", "sbom", "evidence", "gate"]
+LinkName = Literal["ledger", "running", "signature", "revocation", "source", "sbom", "evaluation", "evidence", "gate"]
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):

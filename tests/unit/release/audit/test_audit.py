@@ -325,15 +325,33 @@ def test_a_gate_that_was_opened_by_force_does_not_hold(scene: Scene) -> None:
     assert link(report, "running").verdict == "undecided"
 
 
-def test_a_policy_without_a_rule_leaves_its_link_open(scene: Scene) -> None:
+def without(scene: Scene, *rules: str) -> Report:
+    """Return the report by a policy that lacks some rules."""
     decision = scene.gate().look(Question(SUBJECT, "production")).decision
-    without = msgspec.structs.replace(decision, rules=tuple(one for one in decision.rules if one.rule != "sbom"))
-    report = make_report(
+    kept = tuple(one for one in decision.rules if one.rule not in rules)
+    return make_report(
         Findings(
-            subject=SUBJECT, now=NOW, ledger_size=0, entries=(), places=(), dossier=scene.evidence, decision=without
+            subject=SUBJECT,
+            now=NOW,
+            ledger_size=0,
+            entries=(),
+            places=(),
+            dossier=scene.evidence,
+            decision=msgspec.structs.replace(decision, rules=kept),
         )
     )
-    assert link(report, "sbom").verdict == "undecided"
+
+
+def test_a_policy_without_a_rule_leaves_its_link_open(scene: Scene) -> None:
+    assert link(without(scene, "sbom", "evaluation"), "sbom").verdict == "undecided"
+
+
+def test_a_policy_of_models_shows_what_was_measured_in_place_of_what_is_inside(scene: Scene) -> None:
+    report = without(scene, "sbom")
+    assert "sbom" not in {one.name for one in report.links}
+    shown = link(report, "evaluation")
+    assert shown.verdict == "holds"
+    assert "answers" in {one.name for one in shown.facts}
 
 
 def test_builds_and_bases_are_shown_and_what_is_malformed_is_said(scene: Scene) -> None:
