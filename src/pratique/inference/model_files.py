@@ -175,7 +175,7 @@ class ModelFiles:
 
     def released(self) -> list[dict[str, object]]:
         """Return what was released, of the folders that were verified; nothing where that is not required."""
-        return [{"folder": str(folder), **released.told()} for folder, released in self._released.items()]
+        return [{"folder": str(folder), **released.told()} for folder, released in list(self._released.items())]
 
     def confirm(self) -> None:
         """Check that what was loaded is what was verified: no file was replaced or written to meanwhile.

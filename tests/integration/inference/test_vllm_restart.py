@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from pratique.inference.errors import (
     EngineFlushedError,
     EngineLoadError,
     UnknownModelError,
+    UnreleasedArtifactError,
     UnsafeWeightsError,
 )
 
@@ -305,6 +306,38 @@ async def test_an_adapter_can_be_loaded_replaced_and_unloaded(living: VllmEngine
     assert (await chat(living, "other")).status == 404
     with pytest.raises(EngineError, match="other"):
         await living.unload_adapter("other")
+
+
+class Refusing:
+    """A guard that lets no adapter through: before the engine reads it, or only once it has."""
+
+    def __init__(self) -> None:
+        self.refuses_at_once = True
+
+    def wait_verified(self) -> None:
+        raise AssertionError("only a start waits")
+
+    def admit(self, folder: Path) -> Callable[[], None]:
+        if self.refuses_at_once:
+            self.refuse()
+        return self.refuse
+
+    def refuse(self) -> None:
+        raise UnreleasedArtifactError("nobody signed it")
+
+
+async def test_an_adapter_that_was_not_released_is_refused_and_the_engine_goes_on(
+    living: VllmEngine, adapter_folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = Refusing()
+    monkeypatch.setattr(living, "_guard", guard)
+    for refuses_at_once in (True, False):
+        guard.refuses_at_once = refuses_at_once
+        with pytest.raises(UnreleasedArtifactError, match="nobody signed it"):
+            await living.load_adapter(Adapter(name="other", folder=adapter_folders[1]))
+        assert living.adapters == ("first",)
+        assert (await chat(living, "other")).status == 404
+    assert await ask(living, adapter="first") != ANSWER
 
 
 async def test_requests_with_and_without_an_adapter_in_one_batch_do_not_mix(

@@ -15,7 +15,14 @@ import pytest
 
 from pratique.core.errors import RefusedError
 from pratique.core.settings import SettingsError
-from pratique.inference.artifacts.manifest import MANIFEST, UnreadableError, VerificationCancelledError, write_manifest
+from pratique.inference.artifacts.manifest import (
+    MANIFEST,
+    UnreadableError,
+    VerificationCancelledError,
+    read_manifest,
+    write_manifest,
+)
+from pratique.inference.artifacts.released import check_released
 from pratique.inference.engines.interface import Unguarded
 from pratique.inference.errors import UnreleasedArtifactError, UnsafeWeightsError
 from pratique.inference.model_files import ModelFiles
@@ -312,3 +319,11 @@ def test_without_the_requirement_nobody_is_asked(model: Path) -> None:
     server = build(InferenceSettings(model=model), Book())
     assert server.slots[0].artifacts.check is not None
     server.slots[0].artifacts.check()
+
+
+def test_a_manifest_that_vanishes_after_it_was_read_is_noticed(model: Path) -> None:
+    manifest, released = read_manifest(model), release(model)
+    check_released(model, manifest, released)
+    (model / MANIFEST).unlink()
+    with pytest.raises(UnreleasedArtifactError, match="cannot be read"):
+        check_released(model, manifest, released)
