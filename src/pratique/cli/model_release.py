@@ -70,7 +70,9 @@ def pull(
 ) -> None:
     """Pull a model or adapter by its digest, verify every file, and lay its signatures and decisions beside it."""
     from pratique.inference.artifacts.manifest import check_layout
+    from pratique.release.models.admitting import evidence_beside
     from pratique.release.models.artifact import read_artifact
+    from pratique.release.models.evidence import require_about, save_evidence
     from pratique.release.models.store import pull_model
 
     subject, settings = _subject(repository, digest), release_settings(config)
@@ -80,9 +82,10 @@ def pull(
         size = artifact.size_bytes / 1e6
         print(f"would pull the {artifact.kind} {artifact.name!r}, {size:.0f} MB, into {into}", file=sys.stderr)
         return
-    found = _fetch(registry, settings, subject)
+    found, beside = _fetch(registry, settings, subject), evidence or evidence_beside(into)
+    require_about(beside, found)  # before anything large is fetched
     artifact = pull_model(registry, subject, into, check=check_layout)
-    beside = _save(into, evidence, found)
+    save_evidence(beside, found)
     told = {"folder": str(into), "kind": artifact.kind, "evidence": str(beside), "bundles": len(found.bundles)}
     print(_json(**told) if as_json else into)
 
@@ -97,12 +100,15 @@ def evidence(
     dry_run: DryRun = False,
 ) -> None:
     """Fetch a model's signatures and decisions anew, and lay them beside it: what is there already stays."""
+    from pratique.release.models.admitting import evidence_beside
+    from pratique.release.models.evidence import save_evidence
+
     subject, settings = _subject(repository, digest), release_settings(config)
-    found = _fetch(open_registry(settings), settings, subject)
+    found, kept = _fetch(open_registry(settings), settings, subject), evidence or evidence_beside(beside)
     if dry_run:
         print(f"would lay {len(found.bundles)} bundles beside {beside}", file=sys.stderr)
         return
-    kept = _save(beside, evidence, found)
+    save_evidence(kept, found)
     print(_json(evidence=str(kept), bundles=len(found.bundles)) if as_json else kept)
 
 
@@ -200,15 +206,6 @@ def _fetch(registry: Registry, settings: ReleaseSettings, subject: Subject) -> E
     if not found.bundles:
         print(f"warning: no signature that holds lies beside {subject.digest}", file=sys.stderr)
     return found
-
-
-def _save(folder: Path, given: Path | None, found: Evidence) -> Path:
-    from pratique.release.models.admitting import evidence_beside
-    from pratique.release.models.evidence import save_evidence
-
-    beside = given or evidence_beside(folder)
-    save_evidence(beside, found)
-    return beside
 
 
 def _json(**fields: object) -> str:

@@ -71,6 +71,10 @@ def test_a_model_that_nobody_signed_is_pulled_with_a_warning_and_not_admitted(
     refused = call("admit", "served/tiny", "--config", "pratique.toml", "--json", code=1)
     assert json.loads(refused.stdout)["code"] == "unreleased_artifact"
     assert "hint: " in call("admit", "served/tiny", "--config", "pratique.toml", code=1).stderr
+    other = call("push", write_model(tmp_path / "other"), *HERE).stdout.strip()
+    evidence = ("--evidence", "served/tiny.evidence")
+    assert "another artifact" in call("pull", other, *HERE, "--into", "served/other", *evidence, code=1).stderr
+    assert not Path("served/other").exists()
     sign(shelf, pushed["digest"])
     assert "would lay 1 bundles" in call("evidence", *about, "--beside", "served/tiny", "--dry-run").stderr
     told = json.loads(call("evidence", *about, "--beside", "served/tiny", "--json").stdout)

@@ -23,7 +23,7 @@ from pratique.release.registry.manifests import MAX_MANIFEST_BYTES
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Subject, digest_of
 
-__all__ = ["Evidence", "fetch_evidence", "load_evidence", "save_evidence"]
+__all__ = ["Evidence", "fetch_evidence", "load_evidence", "require_about", "save_evidence"]
 
 ARTIFACT: Final = "artifact.json"
 _SUFFIX: Final = ".sigstore.json"
@@ -69,18 +69,33 @@ def save_evidence(folder: Path, evidence: Evidence) -> None:
         ModelFolderError: it cannot be written.
     """
     try:
+        require_about(folder, evidence)
         folder.mkdir(parents=True, exist_ok=True)
-        target = folder / ARTIFACT
-        if target.exists() and _read(target, MAX_MANIFEST_BYTES) != evidence.manifest:
-            raise ConflictError(
-                f"{folder} is about another artifact than {digest_of(evidence.manifest)}",
-                hint="Evidence lies beside its own model; name another folder for this one.",
-            )
         files = {digest_of(one).replace(":", "-") + _SUFFIX: one for one in evidence.bundles}
         for name, content in {**files, ARTIFACT: evidence.manifest}.items():
             _write(folder / name, content)
     except OSError as error:
         raise ModelFolderError(f"the evidence in {folder} cannot be written: {error.strerror or error}") from error
+
+
+def require_about(folder: Path, evidence: Evidence) -> None:
+    """Make sure that evidence can be added to a folder; there may be none.
+
+    Raises:
+        ConflictError: it is about another artifact.
+        ModelFolderError: it cannot be read.
+    """
+    try:
+        there = _read(folder / ARTIFACT, MAX_MANIFEST_BYTES)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ModelFolderError(f"the evidence in {folder} cannot be read: {error.strerror or error}") from error
+    if there != evidence.manifest:
+        raise ConflictError(
+            f"{folder} is about another artifact than {digest_of(evidence.manifest)}",
+            hint="Evidence lies beside its own model: name another folder, or move this one away.",
+        )
 
 
 def load_evidence(folder: Path) -> Evidence:
