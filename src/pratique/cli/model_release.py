@@ -196,12 +196,13 @@ def _subject(repository: str, digest: str) -> Subject:
 
 def _fetch(registry: Registry, settings: ReleaseSettings, subject: Subject) -> Evidence:
     from pratique.release.models.evidence import fetch_evidence
+    from pratique.release.plain import plain
     from pratique.release.signing.build import open_verifier
     from pratique.release.signing.dossier import load_dossier
 
     dossier = load_dossier(registry, subject, open_verifier(settings.signing))
     for one in dossier.unverified:
-        print(f"not verified: {one.where}: {one.reason}", file=sys.stderr)
+        print(f"not verified: {plain(one.where)}: {plain(one.reason)}", file=sys.stderr)
     found = fetch_evidence(registry, subject, dossier)
     if not found.bundles:
         print(f"warning: no signature that holds lies beside {subject.digest}", file=sys.stderr)

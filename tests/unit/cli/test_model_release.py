@@ -60,7 +60,7 @@ def test_a_model_that_nobody_signed_is_pulled_with_a_warning_and_not_admitted(
     shelf: MemoryRegistry, tmp_path: Path
 ) -> None:
     pushed = json.loads(call("push", write_model(tmp_path / "tiny"), *HERE, "--json").stdout)
-    assert (pushed["schema_version"], pushed["kind"], pushed["files"]) == (1, "model", 5)
+    assert (pushed["schema_version"], pushed["kind"], pushed["files"]) == (1, "model", 6)
     about = (pushed["digest"], *HERE)
     stranger = Signatory()
     attach(shelf, Subject(REPOSITORY, pushed["digest"]), stranger.sign(pushed["digest"]), at=NOW)

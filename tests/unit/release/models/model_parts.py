@@ -36,6 +36,7 @@ def write_model(folder: Path, *, seed: int = 0, is_adapter: bool = False) -> Pat
     (folder / ("adapter_config.json" if is_adapter else "config.json")).write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
     (folder / "README.md").write_text("# A model\n")
+    (folder / "merges.txt").write_bytes(b"")  # an empty blob is one, too
     write_manifest(folder, name=folder.name, origin="a test", licence="MIT")
     verify(folder)
     return folder
