@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from pratique.core.errors import CallerError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pratique.core.clock import Clock
     from pratique.release.ledger.interface import Ledger
     from pratique.release.policy.acts import Desk
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from pratique.release.signing.interface import Dossier, StatementSigner, Verifier
     from pratique.release.values import Subject
 
-__all__ = ["Rooms", "opened", "question", "rooms_of", "signer_of", "user"]
+__all__ = ["Rooms", "opened", "question", "rooms_of", "signer_of", "time_of", "user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,20 @@ def question(digest: str, repository: str, environment: str, authors: list[str] 
     from pratique.release.values import Subject, parse_digest
 
     return Question(Subject(repository, parse_digest(digest)), environment, frozenset(authors or ()))
+
+
+def time_of(text: str | None, flag: str) -> datetime | None:
+    """Return the time that a flag gives.
+
+    Raises:
+        CallerError: it is none, or has no offset.
+    """
+    from pratique.release.decoding import MalformedError, parse_instant
+
+    try:
+        return parse_instant(text) if text is not None else None
+    except MalformedError as error:
+        raise CallerError(f"{flag} {text}: expected a time like 2026-06-30T12:00:00Z.") from error
 
 
 def user() -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from pratique.cli._release import time_of
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
@@ -49,7 +50,7 @@ def import_(
         sources=tuple(sources),
         database=database or _configured(config),
         now=datetime.fromtimestamp(SystemClock().epoch(), UTC),
-        as_of=_time(as_of),
+        as_of=time_of(as_of, "--as-of"),
         max_unreadable=max_unreadable,
         is_dry_run=dry_run,
     )
@@ -87,16 +88,6 @@ def _configured(config: Path | None) -> Path:
 
     settings = load_settings(ReleaseSettings, part="release", file=config, environment=os.environ)
     return settings.advisories.database
-
-
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-    except msgspec.ValidationError as error:
-        raise CallerError(f"--as-of {text}: expected a time like 2026-06-30T12:00:00Z.") from error
-    return moment
 
 
 def _show_info(info: DatabaseInfo, *, as_json: bool) -> None:

@@ -63,6 +63,8 @@ def assess_file(
 
 
 def _read(file: Path) -> _Measured:
+    from pratique.release.decoding import MalformedError, decode_json
+
     try:
         if str(file) == "-":
             content = sys.stdin.buffer.read(_MAX_BYTES + 1)
@@ -71,11 +73,9 @@ def _read(file: Path) -> _Measured:
                 content = opened.read(_MAX_BYTES + 1)
     except OSError as error:
         raise CallerError(f"{file} cannot be read: {error.strerror}") from error
-    if len(content) > _MAX_BYTES:
-        raise CallerError(f"{file} has more than {_MAX_BYTES} bytes")
     try:
-        return msgspec.json.decode(content, type=_Measured)
-    except msgspec.MsgspecError as error:
+        return decode_json(content, _Measured, max_bytes=_MAX_BYTES)
+    except MalformedError as error:
         raise CallerError(f"{file} holds no measurements: {error}") from error
 
 

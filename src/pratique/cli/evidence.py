@@ -18,6 +18,7 @@ import msgspec
 import typer
 
 from pratique.cli._evidence_attach import attach, read_statement
+from pratique.cli._release import time_of
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
@@ -124,7 +125,7 @@ def report(
         image=image.subject.digest,
         config=image.config,
         sbom=statement,
-        database_updated_at=_time(database_updated_at, "--database-updated-at"),
+        database_updated_at=time_of(database_updated_at, "--database-updated-at"),
         num_components=num_components,
     )
     _write(output, image.subject.digest, VULNERABILITIES, read_report(_bytes(scanned), about), dry_run=dry_run)
@@ -160,7 +161,7 @@ def vex(
         status=_one_of(status, openvex.Status, "--status"),
         justification=_one_of(justification, openvex.Justification, "--justification") if justification else None,
         note=note,
-        expires_at=_time(expires, "--expires"),
+        expires_at=time_of(expires, "--expires"),
     )
     now = datetime.fromtimestamp(int(SystemClock().epoch()), UTC)
     _write(output, image, VEX, openvex.make_document(image, name, author, said, now=now), dry_run=dry_run)
@@ -309,16 +310,6 @@ def _write(output: Path, subject: str, predicate_type: str, content: object, *, 
     except OSError as error:
         raise CallerError(f"{output} cannot be written: {error.strerror}.") from error
     print(f"{statement.digest}  {output}")
-
-
-def _time(text: str | None, flag: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-    except msgspec.ValidationError as error:
-        raise CallerError(f"{flag} {text}: expected a time like 2026-06-30T12:00:00Z.") from error
-    return moment
 
 
 def _one_of(text: str, kind: Any, flag: str) -> Any:  # noqa: ANN401 - a Literal, and one of its words

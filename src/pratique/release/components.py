@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 
 __all__ = ["Component", "Purl", "parse_purl", "read_components"]
@@ -81,10 +82,6 @@ class _Bom(msgspec.Struct, frozen=True):
     components: tuple[_Component, ...] = ()
 
 
-# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
-_BOMS: Final = msgspec.json.Decoder(_Bom)
-
-
 @functools.lru_cache(maxsize=65_536)
 def parse_purl(text: str) -> Purl:
     """Take a package URL apart. The same few thousand occur in every image, so they are remembered.
@@ -124,8 +121,8 @@ def read_components(sbom: bytes) -> tuple[Component, ...]:
         EvidenceError: it is no such document, or a package URL in it is none.
     """
     try:
-        bom = _BOMS.decode(sbom)
-    except (ValueError, RecursionError) as error:
+        bom = decode_json(sbom, _Bom)
+    except MalformedError as error:
         raise EvidenceError(f"expected a CycloneDX document in JSON, 1.4 to 1.7: {error}") from error
     found: dict[str, list[set[str]]] = {}
     for number, one in enumerate(_all(bom.components)):

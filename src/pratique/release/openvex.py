@@ -15,7 +15,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json, parse_instant
 from pratique.release.errors import EvidenceError
+from pratique.release.predicates import Instant
 from pratique.release.values import Digest, digest_of
 
 __all__ = [
@@ -45,7 +47,6 @@ Justification = Literal[
     "vulnerable_code_cannot_be_controlled_by_adversary",
     "inline_mitigations_already_exist",
 ]
-_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,8 +82,8 @@ class VexStatement(_Strict, frozen=True, kw_only=True):
     id: str = msgspec.field(name="@id", default="")
     version: Annotated[int, msgspec.Meta(ge=1)] = 1
     vulnerability: VulnerabilityName
-    timestamp: _Instant | None = None
-    last_updated: _Instant | None = None
+    timestamp: Instant | None = None
+    last_updated: Instant | None = None
     products: tuple[Product, ...] = ()
     status: Status
     supplier: str = ""
@@ -90,7 +91,7 @@ class VexStatement(_Strict, frozen=True, kw_only=True):
     justification: Justification | None = None
     impact_statement: str = ""
     action_statement: str = ""
-    action_statement_timestamp: _Instant | None = None
+    action_statement_timestamp: Instant | None = None
 
 
 class Document(_Strict, frozen=True, kw_only=True):
@@ -100,8 +101,8 @@ class Document(_Strict, frozen=True, kw_only=True):
     id: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="@id")
     author: Annotated[str, msgspec.Meta(min_length=1)]
     role: str = ""
-    timestamp: _Instant
-    last_updated: _Instant | None = None
+    timestamp: Instant
+    last_updated: Instant | None = None
     version: Annotated[int, msgspec.Meta(ge=1)]
     tooling: str = ""
     statements: Annotated[tuple[VexStatement, ...], msgspec.Meta(min_length=1)]
@@ -130,8 +131,8 @@ def read_document(content: bytes) -> Document:
             members, an end of its validity that is no time.
     """
     try:
-        document = msgspec.json.decode(content, type=Document)
-    except (ValueError, RecursionError) as error:
+        document = decode_json(content, Document)
+    except MalformedError as error:
         raise EvidenceError(f"expected an OpenVEX document: {error}") from error
     if not _CONTEXTS.fullmatch(document.context):
         raise EvidenceError(f"expected the context '{CONTEXT}', got '{document.context[:100]}'")
@@ -165,8 +166,8 @@ def expiry_of(statement: VexStatement) -> datetime | None:
         return None
     try:
         (end,) = ends
-        return msgspec.convert(end, _Instant)
-    except ValueError as error:
+        return parse_instant(end)
+    except (ValueError, MalformedError) as error:
         expected = f"expected one line '{_EXPIRES} TIME' with a time as in RFC 3339"
         raise EvidenceError(f"{expected}, got {', '.join(ends)[:200]}") from error
 

@@ -6,17 +6,16 @@ a parameter that nobody reviewed can change what is built. Source: SLSA provenan
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
+
+from pratique.release.predicates import Instant
 
 __all__ = ["AUTHORS_ANNOTATION", "Builder", "Definition", "Metadata", "Provenance", "Resource", "Run"]
 
 AUTHORS_ANNOTATION: Final = "authors"
 """Of a source in `resolvedDependencies`: the e-mail addresses of who wrote its commit, a list of text."""
-
-_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _Base(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -52,8 +51,8 @@ class Metadata(_Base, frozen=True, kw_only=True):
     """Which run it was."""
 
     invocation_id: str = ""
-    started_on: _Instant | None = None
-    finished_on: _Instant | None = None
+    started_on: Instant | None = None
+    finished_on: Instant | None = None
 
 
 class Run(_Base, frozen=True, kw_only=True):

@@ -6,12 +6,12 @@ Source: in-toto attestation framework, Statement v1; cosign writes v0.1, which i
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError, EvidenceError
 from pratique.release.values import Digest, digest_of, parse_digest
 
@@ -38,11 +38,6 @@ class _Wire(msgspec.Struct, frozen=True):
     predicate: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-# Where two threads have msgspec look at a type for the first time, the process may crash (0.22): one after the other.
-_STATEMENTS: Final = msgspec.json.Decoder(_Wire)
-_RESOLVING: Final = threading.Lock()
-
-
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement, and the very bytes it was read from."""
@@ -66,10 +61,8 @@ class Statement:
             EvidenceError: it is not of this kind; the message says where.
         """
         try:
-            with _RESOLVING:
-                decoder = msgspec.json.Decoder(kind)
-            return decoder.decode(self.predicate)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return decode_json(self.predicate, kind, max_bytes=MAX_STATEMENT_BYTES)
+        except MalformedError as error:
             raise EvidenceError(f"a predicate of type '{self.predicate_type}' is malformed: {error}") from error
 
 
@@ -79,12 +72,9 @@ def parse_statement(payload: bytes) -> Statement:
     Raises:
         EvidenceError: it is no statement, or names no subject by SHA-256.
     """
-    if len(payload) > MAX_STATEMENT_BYTES:
-        raise EvidenceError(f"a statement has {len(payload)} bytes, at most {MAX_STATEMENT_BYTES} are read")
     try:
-        wire = _STATEMENTS.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        # No UTF-8, or nested too deeply: anybody can sign such a thing.
+        wire = decode_json(payload, _Wire, max_bytes=MAX_STATEMENT_BYTES)
+    except MalformedError as error:
         raise EvidenceError(f"expected an in-toto statement: {error}") from error
     try:
         subjects = tuple(parse_digest(f"sha256:{one.digest.get('sha256')}") for one in wire.subject)

@@ -19,6 +19,7 @@ import msgspec
 from pratique.release.advisories.errors import AdvisoryDatabaseError
 from pratique.release.advisories.matching import Lookup, Match, match
 from pratique.release.advisories.records import Advisory
+from pratique.release.decoding import MalformedError, decode_msgpack
 from pratique.release.values import Digest
 
 __all__ = ["AdvisoryDatabase", "DatabaseInfo", "EcosystemInfo", "write_database"]
@@ -58,11 +59,6 @@ class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     ecosystems: Mapping[str, EcosystemInfo]
 
 
-# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
-_ADVISORIES: Final = msgspec.msgpack.Decoder(Advisory)
-_INFO: Final = msgspec.msgpack.Decoder(DatabaseInfo)
-
-
 class AdvisoryDatabase:
     """Answers which advisories there are about a package, and what one of them says. A context manager."""
 
@@ -79,8 +75,8 @@ class AdvisoryDatabase:
             self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
             try:
                 (body,) = self._db.execute("SELECT body FROM info").fetchone() or (b"",)
-                self.info = _INFO.decode(body)
-            except (sqlite3.Error, msgspec.MsgspecError, UnicodeDecodeError):
+                self.info = decode_msgpack(body, DatabaseInfo)
+            except (sqlite3.Error, MalformedError):
                 self._db.close()
                 raise
         if self.info.schema_version != _SCHEMA_VERSION:
@@ -122,7 +118,7 @@ class AdvisoryDatabase:
                         (ecosystem, name),
                     )
                 )
-            return tuple(map(_ADVISORIES.decode, numbers.values()))
+            return tuple(decode_msgpack(body, Advisory) for body in numbers.values())
 
     def named(self, name: str) -> tuple[Advisory, ...]:
         """Return the advisories that a name means: an id, an alias, or what a distribution's advisory is about."""
@@ -130,19 +126,19 @@ class AdvisoryDatabase:
             rows = self._db.execute(
                 "SELECT body FROM names JOIN advisories USING (number) WHERE names.name = ? ORDER BY id", (name,)
             )
-            return tuple(_ADVISORIES.decode(body) for (body,) in rows)
+            return tuple(decode_msgpack(body, Advisory) for (body,) in rows)
 
     def all(self) -> Iterator[Advisory]:
         """Go through all advisories, withdrawn ones too, in the order of their ids."""
         with self._translated():
             for (body,) in self._db.execute("SELECT body FROM advisories ORDER BY id"):
-                yield _ADVISORIES.decode(body)
+                yield decode_msgpack(body, Advisory)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (sqlite3.Error, MalformedError) as error:
             raise AdvisoryDatabaseError(
                 f"{self._path} is damaged, or no advisory database: {error}", hint=_HINT
             ) from error

@@ -17,6 +17,7 @@ import msgspec
 
 from pratique.release.advisories.errors import AdvisoryDataError
 from pratique.release.advisories.severity import Score, rate
+from pratique.release.decoding import MalformedError, convert_value, decode_json, parse_instant
 from pratique.release.predicates import Severity
 
 __all__ = ["Advisory", "Affected", "Event", "EventKind", "Range", "package_name", "parse_record"]
@@ -120,11 +121,9 @@ def parse_record(content: bytes) -> Advisory:
     Raises:
         AdvisoryDataError: it is none; the message says where.
     """
-    if len(content) > MAX_RECORD_BYTES:
-        raise AdvisoryDataError(f"a record has {len(content)} bytes, at most {MAX_RECORD_BYTES} are read")
     try:
-        wire = msgspec.json.decode(content, type=_Record)
-    except (ValueError, RecursionError) as error:
+        wire = decode_json(content, _Record, max_bytes=MAX_RECORD_BYTES)
+    except MalformedError as error:
         raise AdvisoryDataError(f"expected a record in OSV's format, 1.x: {error}") from error
     affected = wire.affected or ()
     severity = _severity(wire, affected)
@@ -144,10 +143,9 @@ def parse_record(content: bytes) -> Advisory:
 
 def _instant(text: str | None) -> datetime | None:
     try:
-        moment: datetime | None = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)] | None)
-    except msgspec.ValidationError:
+        return parse_instant(text) if text is not None else None
+    except MalformedError:
         return None
-    return moment
 
 
 def _read_affected(wire: _Affected) -> Affected:
@@ -159,14 +157,14 @@ def _read_affected(wire: _Affected) -> Affected:
 
 def _read_range(raw: msgspec.Raw) -> Range:
     try:
-        wire = msgspec.json.decode(raw, type=_Range)
-    except ValueError as error:
+        wire = decode_json(raw, _Range)
+    except MalformedError as error:
         return Range("ECOSYSTEM", (), f"the range is malformed: {error}")
     events, problems = [], []
     for one in wire.events:
         try:
-            events += msgspec.convert(list(one.items()), list[Event])
-        except msgspec.ValidationError:
+            events += convert_value(list(one.items()), list[Event])
+        except MalformedError:
             problems.append(f"an event has the members {', '.join(one)}")
             continue
         if len(one) != 1:

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-import msgspec
-
 from pratique.core.errors import PratiqueError
 from pratique.release.audit.report import Event, Verdict
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.ledger.interface import Entry
 from pratique.release.policy.acts import Revocation
 from pratique.release.policy.decision import BreakGlassUse, Decision
@@ -194,6 +193,6 @@ def _event(entry: Entry, said: _Said) -> Event:
 
 def _read(entry: Entry, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(entry.body, type=kind)
-    except msgspec.MsgspecError as error:
+        return decode_json(entry.body, kind)
+    except MalformedError as error:
         raise _UnreadableError(f"entry {entry.index} cannot be read: {error}") from error

@@ -25,6 +25,7 @@ from pratique.release.build.errors import StepFailedError
 from pratique.release.build.interface import BuilderIdentity, BuiltStage, Exported, StageBuild
 from pratique.release.build.layout import LayoutImage
 from pratique.release.build.programs import Program, require_programs, run
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import ToolFailedError
 
 __all__ = ["BUILDAH", "SKOPEO", "UNSHARE", "BuildahBuilder", "build_words", "with_built"]
@@ -109,8 +110,8 @@ class BuildahBuilder:
         words = [*self._storage_words(), "push", "--quiet", "--disable-compression", built, f"dir:{folder}"]
         self._run_alone(BUILDAH, words, timeout_seconds=_COPY_SECONDS)
         try:
-            manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=_Manifest)
-        except (OSError, msgspec.MsgspecError) as error:
+            manifest = decode_json((folder / "manifest.json").read_bytes(), _Manifest)
+        except (OSError, MalformedError) as error:
             raise ToolFailedError(f"buildah push wrote no manifest that can be read: {error}") from error
         layers = tuple(layer.in_folder(folder) for layer in manifest.layers)
         return Exported(manifest.config.in_folder(folder).read_bytes(), layers)

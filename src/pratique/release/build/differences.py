@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import msgspec
-
 from pratique.release.build.layertar import Entry, LayerLimits, read_entries
 from pratique.release.build.layout import Layer, LayoutImage
+from pratique.release.decoding import decode_json
 
 __all__ = ["Difference", "Facts", "differences_of", "differences_of_entries"]
 
@@ -61,7 +60,7 @@ def differences_of(first: LayoutImage, second: LayoutImage) -> tuple[Difference,
 
 
 def _all(first: LayoutImage, second: LayoutImage) -> Iterator[Difference]:
-    yield from _in_json("config", "", msgspec.json.decode(first.config), msgspec.json.decode(second.config))
+    yield from _in_json("config", "", decode_json(first.config, object), decode_json(second.config, object))
     for number, (a, b) in enumerate(zip(first.layers, second.layers, strict=False), start=1):
         where = f"layer {number}"
         if a.diff_id != b.diff_id:
@@ -71,7 +70,7 @@ def _all(first: LayoutImage, second: LayoutImage) -> Iterator[Difference]:
     if len(first.layers) != len(second.layers):
         yield Difference("manifest", "layers", "value", str(len(first.layers)), str(len(second.layers)))
     if first.config == second.config and first.layers == second.layers:
-        yield from _in_json("manifest", "", msgspec.json.decode(first.manifest), msgspec.json.decode(second.manifest))
+        yield from _in_json("manifest", "", decode_json(first.manifest, object), decode_json(second.manifest, object))
 
 
 def _facts(image: LayoutImage, layer: Layer) -> list[Facts]:

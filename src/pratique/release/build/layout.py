@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from pratique.release.build.layertar import ByteSource, LayerLimits, open_plain
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.registry.interface import IMAGE_MANIFEST
 from pratique.release.values import Digest, digest_of, parse_digest
@@ -184,18 +185,18 @@ def read_layout(folder: Path) -> LayoutImage:
         EvidenceError: there is none, there are several, or something is not what its digest says.
     """
     try:
-        index = msgspec.json.decode(_bounded(folder / "index.json"), type=_Index)
-    except (OSError, msgspec.MsgspecError) as error:
+        index = decode_json(_bounded(folder / "index.json"), _Index)
+    except (OSError, MalformedError) as error:
         raise EvidenceError(f"{folder} is no OCI layout: {error}") from error
     if len(index.manifests) != 1:
         raise EvidenceError(f"{folder} must hold one image, got {len(index.manifests)}")
     descriptor = index.manifests[0]
     content = _checked(folder, descriptor)
     try:
-        manifest = msgspec.json.decode(content, type=_Manifest)
+        manifest = decode_json(content, _Manifest)
         config = _checked(folder, manifest.config)
-        diff_ids = msgspec.json.decode(config, type=_Config).rootfs.diff_ids
-    except msgspec.MsgspecError as error:
+        diff_ids = decode_json(config, _Config).rootfs.diff_ids
+    except MalformedError as error:
         raise EvidenceError(f"the manifest {descriptor.digest} in {folder} is of no image: {error}") from error
     if len(diff_ids) != len(manifest.layers):
         raise EvidenceError(f"{descriptor.digest}: {len(manifest.layers)} layers, and diff_ids of {len(diff_ids)}")

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from pratique.release.build.layout import canonical_json
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.values import Digest
 
@@ -67,8 +68,8 @@ def normalise_config(exported: bytes, diff_ids: tuple[Digest, ...], labels: Mapp
         EvidenceError: the builder wrote no configuration of an image.
     """
     try:
-        read = msgspec.json.decode(exported, type=_Exported)
-    except msgspec.MsgspecError as error:
+        read = decode_json(exported, _Exported)
+    except MalformedError as error:
         raise EvidenceError(f"the builder wrote a configuration that is none: {error}") from error
     config = {name: read.config[name] for name in _KEPT if read.config.get(name)}
     config["Labels"] = {**(config.get("Labels") or {}), **labels}

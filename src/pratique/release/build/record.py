@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.values import Digest
 
@@ -98,6 +99,6 @@ def load_record(path: Path) -> BuildRecord:
     try:
         if path.stat().st_size > MAX_RECORD_BYTES:
             raise EvidenceError(f"{path} has more than {MAX_RECORD_BYTES} bytes: no build record is so long")
-        return msgspec.json.decode(path.read_bytes(), type=BuildRecord)
-    except (OSError, msgspec.MsgspecError) as error:
+        return decode_json(path.read_bytes(), BuildRecord)
+    except (OSError, MalformedError) as error:
         raise EvidenceError(f"{path} is no build record: {error}") from error

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from pratique.release.components import read_components
+from pratique.release.decoding import decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.values import Digest, Subject
 
@@ -37,7 +38,7 @@ def normalise_sbom(raw: bytes, subject: Subject, created: str) -> dict[str, Any]
             "the bill of materials names no component: nothing was looked at, or there is nothing in the image",
             hint="An image without any package needs a policy that says so.",
         )
-    document: dict[str, Any] = msgspec.json.decode(raw)
+    document: dict[str, Any] = decode_json(raw, dict[str, Any])
     document["serialNumber"] = f"urn:uuid:{_serial(subject.digest)}"
     document["version"] = 1
     metadata = document.setdefault("metadata", {})

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from pratique.release.advisories.severity import severity_of_word
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
-from pratique.release.predicates import Scan, Scanner, ScanResult, Vulnerability
+from pratique.release.predicates import Instant, Scan, Scanner, ScanResult, Vulnerability
 from pratique.release.statements import Statement
 from pratique.release.values import Digest, digest_of
 
@@ -27,7 +28,6 @@ _TRIVY: Final = "https://github.com/aquasecurity/trivy"
 _TRIVY_CLASSES: Final = frozenset({"os-pkgs", "lang-pkgs"})
 """Of results that a scan for vulnerabilities alone has."""
 _GRYPE: Final = "https://github.com/anchore/grype"
-_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _TrivyVersion(msgspec.Struct, frozen=True, rename="pascal"):
 
 class _TrivyReport(msgspec.Struct, frozen=True, rename="pascal"):
     schema_version: Literal[2]
-    created_at: _Instant
+    created_at: Instant
     artifact_name: str
     metadata: _TrivyMetadata
     results: tuple[_TrivyResult, ...] | None = None
@@ -128,18 +128,18 @@ class _GrypeSource(msgspec.Struct, frozen=True):
 
 
 class _GrypeStatus(msgspec.Struct, frozen=True):
-    built: _Instant | None = None
+    built: Instant | None = None
 
 
 class _GrypeDatabase(msgspec.Struct, frozen=True):
-    built: _Instant | None = None
+    built: Instant | None = None
     status: _GrypeStatus | None = None
 
 
 class _GrypeDescriptor(msgspec.Struct, frozen=True):
     name: Literal["grype"]
     version: str
-    timestamp: _Instant
+    timestamp: Instant
     db: _GrypeDatabase | None = None
 
 
@@ -156,15 +156,13 @@ def read_report(content: bytes, about: ReportOf) -> Scan:
     Raises:
         EvidenceError: it is neither, or is not about the image.
     """
-    if len(content) > MAX_REPORT_BYTES:
-        raise EvidenceError(f"the report has {len(content)} bytes, at most {MAX_REPORT_BYTES} are read")
     try:
-        members = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        members = decode_json(content, dict[str, msgspec.Raw], max_bytes=MAX_REPORT_BYTES)
         if "SchemaVersion" in members:
-            return _trivy(msgspec.json.decode(content, type=_TrivyReport), about)
+            return _trivy(decode_json(content, _TrivyReport, max_bytes=MAX_REPORT_BYTES), about)
         if "matches" in members:
-            return _grype(msgspec.json.decode(content, type=_GrypeReport), about)
-    except (ValueError, RecursionError) as error:
+            return _grype(decode_json(content, _GrypeReport, max_bytes=MAX_REPORT_BYTES), about)
+    except MalformedError as error:
         raise EvidenceError(f"the scanner's report is malformed: {error}") from error
     raise EvidenceError(
         "expected a report of Trivy (schema 2) or Grype in JSON, got something else",
@@ -201,7 +199,7 @@ def _trivy_findings(result: _TrivyResult) -> Iterator[_TrivyFinding]:
     yield from result.vulnerabilities or ()
     for one in result.experimental_modified_findings or ():
         if one.type == "vulnerability":
-            yield msgspec.json.decode(one.finding, type=_TrivyFinding)
+            yield decode_json(one.finding, _TrivyFinding)
 
 
 def _trivy_finding(one: _TrivyFinding) -> Vulnerability:
@@ -220,7 +218,7 @@ def _trivy_finding(one: _TrivyFinding) -> Vulnerability:
 def _grype(report: _GrypeReport, about: ReportOf) -> Scan:
     if report.source.type != "image":
         raise EvidenceError(f"the report is about a source of the type '{report.source.type}', expected an image")
-    target = msgspec.json.decode(report.source.target, type=_GrypeTarget)
+    target = decode_json(report.source.target, _GrypeTarget)
     _require_about(target.image_id, (target.manifest_digest, *(target.repo_digests or ())), about)
     matches = (*report.matches, *(report.ignored_matches or ()))
     database = report.descriptor.db or _GrypeDatabase()

@@ -13,6 +13,7 @@ import msgspec
 from pratique.release.build.layout import read_layout
 from pratique.release.build.programs import Program, run
 from pratique.release.components import read_components
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError, ToolMissingError
 from pratique.release.evidence.cyclonedx import normalise_sbom, require_valid
 from pratique.release.evidence.installed import missing_from, packages_of
@@ -27,10 +28,6 @@ _SHOWN: Final = 10
 
 class _Config(msgspec.Struct, frozen=True):
     created: str = ""
-
-
-# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
-_CONFIGS: Final = msgspec.json.Decoder(_Config)
 
 
 class SbomCollector:
@@ -105,6 +102,6 @@ def find_syft() -> Program:
 
 def _created(config: bytes) -> str:
     try:
-        return _CONFIGS.decode(config).created
-    except ValueError as error:
+        return decode_json(config, _Config).created
+    except MalformedError as error:
         raise EvidenceError(f"the image's configuration cannot be read: {error}") from error

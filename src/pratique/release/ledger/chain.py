@@ -11,11 +11,12 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 import rfc8785
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError
 from pratique.release.ledger.errors import EntryError, LedgerBrokenError
 from pratique.release.ledger.interface import Entry, EntryKind
@@ -79,12 +80,10 @@ def canonical(body: object) -> bytes:
         EntryError: it is no JSON object, or too large.
     """
     try:
-        plain = msgspec.json.decode(msgspec.json.encode(body))
+        plain = decode_json(msgspec.json.encode(body), dict[str, Any])
         written = rfc8785.dumps(plain)
-    except (TypeError, ValueError, msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+    except (TypeError, ValueError, MalformedError, rfc8785.CanonicalizationError, RecursionError) as error:
         raise EntryError(f"the body of an entry cannot be written as canonical JSON: {error}") from error
-    if not isinstance(plain, dict):
-        raise EntryError(f"the body of an entry must be a JSON object, got {type(plain).__name__}")
     if len(written) > MAX_BODY_BYTES:
         raise EntryError(f"the body of an entry has {len(written)} bytes, at most {MAX_BODY_BYTES} are kept")
     return written

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from pratique.core.errors import CallerError
+from pratique.release.decoding import MalformedError, convert_value, decode_json
 from pratique.release.errors import UnavailableError
 from pratique.release.ledger.chain import HeadMark
 from pratique.release.ledger.errors import LedgerBrokenError
@@ -81,7 +82,7 @@ def _read(file: Path) -> HeadMark | None:
     except OSError as error:
         raise UnavailableError(f"the ledger's witness {file} cannot be read: {error}") from error
     try:
-        kept = msgspec.json.decode(content, type=_Kept)
-        return msgspec.convert({"ledger": kept.ledger, "size": kept.size, "hash": kept.hash}, HeadMark)
-    except msgspec.MsgspecError as error:
+        kept = decode_json(content, _Kept)
+        return convert_value({"ledger": kept.ledger, "size": kept.size, "hash": kept.hash}, HeadMark)
+    except MalformedError as error:
         raise LedgerBrokenError(f"the ledger's witness {file} holds no head: {error}") from error

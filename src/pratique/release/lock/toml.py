@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import Any, Final
+
+from pratique.release.decoding import MalformedError, decode_toml
 
 __all__ = ["lines_of", "load"]
 
@@ -14,8 +15,8 @@ _HEADER: Final = r"^[ \t]*\[\[[ \t]*{name}[ \t]*\]\]"
 def load(text: str) -> dict[str, Any] | str:
     """Return the document, or what is wrong with it."""
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return decode_toml(text)
+    except MalformedError as error:
         return f"is no TOML: {error}"
 
 

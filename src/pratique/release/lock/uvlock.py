@@ -13,6 +13,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from pratique.release.decoding import MalformedError, convert_value
 from pratique.release.lock.interface import Entry, Problem, Read, Rule
 from pratique.release.lock.rules import index_fault, judge_hashes, missing_dependencies, url_fault
 from pratique.release.lock.settings import LockSettings
@@ -103,8 +104,8 @@ def read_uv_lock(text: str, file: str, settings: LockSettings) -> Read:
 
 def _parse(document: dict[str, Any]) -> _Lock | str:
     try:
-        lock = msgspec.convert(document, _Lock)
-    except msgspec.ValidationError as error:
+        lock = convert_value(document, _Lock)
+    except MalformedError as error:
         return f"is no lock of uv: {error}"
     return lock if lock.version == _VERSION else f"is a lock of version {lock.version}: expected {_VERSION}"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -18,6 +17,7 @@ import msgspec
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from pratique.release.decoding import MalformedError, convert_value, decode_toml
 from pratique.release.errors import DigestError
 from pratique.release.mirror.errors import ApprovedFileError
 from pratique.release.mirror.names import is_name, is_private, normal
@@ -111,8 +111,8 @@ def parse_approved(text: str) -> Approved:
         ApprovedFileError: it is not what it should be; says where.
     """
     try:
-        document = msgspec.convert(tomllib.loads(text), _Document)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+        document = convert_value(decode_toml(text, max_bytes=MAX_BYTES), _Document)
+    except MalformedError as error:
         raise ApprovedFileError(f"the file of approved packages cannot be read: {error}") from error
     if document.schema != 1:
         raise ApprovedFileError(f"expected schema = 1, got {document.schema}")

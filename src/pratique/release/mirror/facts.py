@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.mirror.approved import ApprovedFile, version_of_file
 from pratique.release.mirror.interface import IndexFile, IndexProject
@@ -49,8 +50,8 @@ def parse_facts(body: bytes) -> Facts:
         EvidenceError: it holds none.
     """
     try:
-        facts = msgspec.json.decode(body, type=Facts)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        facts = decode_json(body, Facts)
+    except MalformedError as error:
         raise EvidenceError(f"the file of facts cannot be read: {error}") from error
     if facts.schema_version != 1:
         raise EvidenceError(f"expected facts of version 1, got {facts.schema_version}")

@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json, parse_instant
 from pratique.release.errors import DigestError
 from pratique.release.mirror.errors import UpstreamError
 from pratique.release.mirror.interface import IndexFile, IndexProject
@@ -43,9 +44,6 @@ class _Project(msgspec.Struct, frozen=True):
     files: tuple[_File, ...]
 
 
-_PROJECT: Final = msgspec.json.Decoder(_Project)
-
-
 def parse_project(body: bytes, url: str, name: str) -> IndexProject:
     """Read the page of a project; addresses are made whole by the page's own.
 
@@ -53,8 +51,8 @@ def parse_project(body: bytes, url: str, name: str) -> IndexProject:
         UpstreamError: it is none, of another version of the interface, or about another project.
     """
     try:
-        found = _PROJECT.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        found = decode_json(body, _Project)
+    except MalformedError as error:
         raise UpstreamError(f"{url}: expected a page of a project in JSON (PEP 691): {error}") from error
     if normal(found.name) != name:
         raise UpstreamError(f"{url}: expected the project {name}, got '{found.name[:100]}'")
@@ -90,7 +88,6 @@ def _digest(hashes: dict[str, str]) -> Digest | None:
 
 def _time(text: str | None) -> datetime | None:
     try:
-        moment: datetime = msgspec.convert(text, Annotated[datetime, msgspec.Meta(tz=True)])
-    except msgspec.ValidationError:  # also where there is none; an age that is unknown is told by whoever asks for it
+        return parse_instant(text) if text is not None else None
+    except MalformedError:  # an age that is unknown is told by whoever asks for it
         return None
-    return moment

@@ -19,6 +19,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.mirror.errors import HashDiffersError, MirrorStoreError
 from pratique.release.values import Digest
 
@@ -48,9 +49,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     schema_version: int = _SCHEMA
     files: dict[str, StoredFile] = {}
-
-
-_STATE: Final = msgspec.json.Decoder(State)
 
 
 class MirrorStore:
@@ -150,8 +148,8 @@ class MirrorStore:
         with self._translated():
             body = self.state_file.read_bytes()
         try:
-            state = _STATE.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            state = decode_json(body, State)
+        except MalformedError as error:
             raise MirrorStoreError(f"{self.state_file} is damaged: {error}", hint="pratique mirror sync") from error
         if state.schema_version != _SCHEMA:
             raise MirrorStoreError(f"{self.state_file} is of version {state.schema_version}, expected {_SCHEMA}")

@@ -22,6 +22,7 @@ import msgspec
 
 from pratique.core.clock import Clock
 from pratique.core.errors import EnvironmentFaultError, RefusedError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import ConflictError, UnavailableError
 from pratique.release.ledger.interface import Ledger
 from pratique.release.policy.decision import Decision, Facts, Unknown
@@ -191,8 +192,8 @@ class Gate:
     def _recorded(self, subject: Digest) -> Iterator[Digest]:
         for entry in self.ledger.entries(kinds=("evidence", "approval"), subject=subject):
             try:
-                yield msgspec.json.decode(entry.body, type=RecordedStatement).statement
-            except msgspec.MsgspecError:
+                yield decode_json(entry.body, RecordedStatement).statement
+            except MalformedError:
                 continue  # it names no statement, so none can be missing; and an entry can never be corrected
 
 

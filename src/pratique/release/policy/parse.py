@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -18,6 +17,7 @@ import msgspec
 import msgspec.inspect
 
 from pratique.core.errors import CallerError
+from pratique.release.decoding import MalformedError, convert_value, decode_toml
 from pratique.release.policy.document import Document, Identity, Policy, ProvenanceRule, Rules, SignerEntry
 from pratique.release.policy.patterns import is_exact, pattern_problem
 from pratique.release.values import digest_of
@@ -43,11 +43,9 @@ def parse_policy(content: bytes, *, where: str = "promotion.toml") -> Policy:
     Raises:
         PolicyError: it is no policy; the message says where.
     """
-    if len(content) > MAX_POLICY_BYTES:
-        raise PolicyError(f"{where} has {len(content)} bytes, at most {MAX_POLICY_BYTES} are read")
     try:
-        table = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = decode_toml(content, max_bytes=MAX_POLICY_BYTES)
+    except MalformedError as error:
         raise PolicyError(f"{where} cannot be read as TOML: {error}") from error
     _refuse_unknown(table, msgspec.inspect.type_info(Document), where)
     if not table.get("rules"):
@@ -56,8 +54,8 @@ def parse_policy(content: bytes, *, where: str = "promotion.toml") -> Policy:
             hint="Begin with [rules.signature], and see docs/release/policy.md.",
         )
     try:
-        document = msgspec.convert(table, Document)
-    except msgspec.ValidationError as error:
+        document = convert_value(table, Document)
+    except MalformedError as error:
         raise PolicyError(f"{where} is wrong: {error}") from error
     problems = [*_problems(document)]
     if problems:

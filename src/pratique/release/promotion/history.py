@@ -20,6 +20,7 @@ import msgspec
 
 from pratique.core.errors import EnvironmentFaultError
 from pratique.fleet.targets.interface import Deployment
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.ledger.interface import Entry, EntryKind
 from pratique.release.predicates import Canary
 from pratique.release.values import Digest
@@ -192,8 +193,8 @@ def _ended(current: Rollout | None, rollout: Digest | None) -> Rollout | None:
 
 def _read(entry: Entry, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(entry.body, type=kind)
-    except msgspec.MsgspecError as error:
+        return decode_json(entry.body, kind)
+    except MalformedError as error:
         raise HistoryUnreadableError(
             f"entry {entry.index} of the ledger, of the kind '{entry.kind}', cannot be read: {error}",
             hint="It was written by another version of pratique, or by hand.",

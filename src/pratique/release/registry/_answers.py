@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import msgspec
 
 from pratique.core.errors import PratiqueError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import ConflictError, NotFoundError, UnavailableError
 from pratique.release.registry._http import Answer, origin_of
 from pratique.release.registry.errors import RegistryRefusedError
@@ -35,9 +36,6 @@ class _Error(msgspec.Struct, frozen=True):
 
 class _Errors(msgspec.Struct, frozen=True):
     errors: list[_Error]
-
-
-_ERRORS: Final = msgspec.json.Decoder(_Errors)
 
 
 def expect(answer: Answer, *statuses: int) -> Answer:
@@ -70,8 +68,8 @@ def _meaning(answer: Answer) -> PratiqueError:
 def said_by(body: bytes) -> str:
     """Return what an error's body says to people, on one line and short."""
     try:
-        errors = _ERRORS.decode(body).errors
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        errors = decode_json(body, _Errors).errors
+    except MalformedError:
         text = body[:_MAX_SHOWN].decode("utf-8", "replace")
     else:
         text = "; ".join(f"{one.code}: {one.message}" for one in errors[:3])

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import UnavailableError
 from pratique.release.registry.credentials import Credentials, Login
 from pratique.release.registry.names import RepositoryName
@@ -59,9 +60,6 @@ class TokenRequest:
 class _Token(msgspec.Struct, frozen=True):
     token: str = ""
     access_token: str = ""
-
-
-_TOKENS: Final = msgspec.json.Decoder(_Token)
 
 
 def parse_challenge(header: str) -> Challenge | None:
@@ -124,8 +122,8 @@ def _request(challenge: Challenge, scope: Scope, login: Login | None) -> TokenRe
 
 def _token(answer: bytes, realm: str) -> str:
     try:
-        read = _TOKENS.decode(answer)
-    except msgspec.MsgspecError as error:
+        read = decode_json(answer, _Token)
+    except MalformedError as error:
         raise UnavailableError(f"the token server {realm[:200]} did not answer with a token") from error
     token = read.token or read.access_token
     if not re.fullmatch(r"[\x21-\x7e]+", token):

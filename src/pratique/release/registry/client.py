@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode, urljoin
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import UnavailableError, VerificationError
 from pratique.release.registry._answers import expect, next_page
 from pratique.release.registry._authorizing import Scope
@@ -44,9 +45,6 @@ _MISSING: Final = (404, 405, 400)
 
 class _Tags(msgspec.Struct, frozen=True):
     tags: list[str] | None = None
-
-
-_TAG_LISTS: Final = msgspec.json.Decoder(_Tags)
 
 
 class HttpRegistry:
@@ -141,8 +139,8 @@ class HttpRegistry:
             if answer.status == 404:  # noqa: PLR2004 - HTTP's
                 return
             try:
-                yield from _TAG_LISTS.decode(expect(answer, 200).body).tags or ()
-            except msgspec.MsgspecError as error:
+                yield from decode_json(expect(answer, 200).body, _Tags).tags or ()
+            except MalformedError as error:
                 raise UnavailableError(f"{ask}: expected a list of tags: {error}") from error
             following = next_page(answer, ask.url)
             if not following:

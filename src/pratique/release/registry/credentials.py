@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from pratique.core.errors import EnvironmentFaultError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.registry.names import RepositoryName
 
 __all__ = ["AuthFileError", "AuthFiles", "Credentials", "Login", "default_auth_files"]
@@ -68,9 +69,6 @@ class _File(msgspec.Struct, frozen=True):
     auths: dict[str, _Entry] = {}
 
 
-_FILES: Final = msgspec.json.Decoder(_File)
-
-
 class AuthFiles:
     """Logins from files; one that does not exist has none."""
 
@@ -118,9 +116,9 @@ def _read(file: Path) -> _File:
     if len(content) > _MAX_BYTES:
         raise AuthFileError(f"the logins in {file} have more than {_MAX_BYTES} bytes")
     try:
-        return _FILES.decode(content)
-    except msgspec.MsgspecError as error:
-        # Not the cause: its text could quote the file.
+        return decode_json(content, _File)
+    except MalformedError as error:
+        # Its text stays out of the message: it could quote the file.
         raise AuthFileError(f"the logins in {file} are not as podman and Docker write them") from error
 
 

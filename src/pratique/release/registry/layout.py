@@ -18,6 +18,7 @@ from typing import IO, BinaryIO, Final, Protocol
 import msgspec
 
 from pratique.core.errors import EnvironmentFaultError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import NotFoundError, VerificationError
 from pratique.release.registry._reading import CheckedReader, blob_of, check_digest
 from pratique.release.registry.errors import ManifestError
@@ -160,8 +161,8 @@ class ImageLayout:
             if not index.exists():
                 return []
             try:
-                return msgspec.json.decode(_read(index, MAX_MANIFEST_BYTES), type=_Index).manifests
-            except msgspec.MsgspecError as error:
+                return decode_json(_read(index, MAX_MANIFEST_BYTES), _Index).manifests
+            except MalformedError as error:
                 raise ManifestError(f"expected an image index in {index}: {error}") from error
 
     def _save(self, entries: list[_Entry]) -> None:
@@ -182,8 +183,8 @@ class ImageLayout:
 
     def _require_version(self, mark: bytes) -> None:
         try:
-            version = msgspec.json.decode(mark, type=_Mark).version
-        except msgspec.MsgspecError as error:
+            version = decode_json(mark, _Mark).version
+        except MalformedError as error:
             raise LayoutError(f"{self._folder} is no image layout: its file oci-layout is malformed") from error
         if version != "1.0.0":
             raise LayoutError(f"{self._folder} is an image layout of version '{version[:50]}', 1.0.0 is known")
@@ -272,8 +273,8 @@ def read_own_type(content: bytes) -> str:
         ManifestError: it gives none.
     """
     try:
-        media_type = msgspec.json.decode(content, type=Parts).media_type
-    except msgspec.MsgspecError as error:
+        media_type = decode_json(content, Parts).media_type
+    except MalformedError as error:
         raise ManifestError(f"expected a manifest: {error}") from error
     if not media_type:
         raise ManifestError("expected a manifest with a member mediaType, got one without")

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError
 from pratique.release.registry.errors import ListShrinksError, ManifestError
 from pratique.release.registry.interface import IMAGE_INDEX
@@ -76,12 +77,6 @@ class _Index(msgspec.Struct, frozen=True):
     manifests: list[msgspec.Raw]
 
 
-# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
-_PARTS: Final = msgspec.json.Decoder(Parts)
-_INDEXES: Final = msgspec.json.Decoder(_Index)
-_DESCRIPTORS: Final = msgspec.json.Decoder(Descriptor)
-
-
 def read_manifest(content: bytes, media_type: str) -> Parts:
     """Parse a manifest or an index.
 
@@ -89,13 +84,11 @@ def read_manifest(content: bytes, media_type: str) -> Parts:
         ManifestError: it is too large, no JSON object of that shape, names digests that are none, or calls itself
             another type than it was sent as: two readers could take it for two things.
     """
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"a manifest has {len(content)} bytes, at most {MAX_MANIFEST_BYTES} are taken")
     try:
-        parts = _PARTS.decode(content)
+        parts = decode_json(content, Parts, max_bytes=MAX_MANIFEST_BYTES)
         for one in [*parts.blobs, *parts.manifests, *([parts.subject] if parts.subject is not None else [])]:
             parse_digest(one.digest)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except MalformedError as error:
         raise ManifestError(f"expected a manifest of type '{media_type[:100]}': {error}") from error
     except DigestError as error:
         raise ManifestError(f"a manifest refers to a digest that is none: {error.message}") from error
@@ -194,11 +187,11 @@ def merge_indexes(pages: list[bytes]) -> bytes:
 
 def _entries(index: bytes) -> list[msgspec.Raw]:
     read_manifest(index, IMAGE_INDEX)
-    return _INDEXES.decode(index).manifests
+    return decode_json(index, _Index).manifests
 
 
 def _descriptor(entry: msgspec.Raw) -> Descriptor:
-    return _DESCRIPTORS.decode(entry)
+    return decode_json(entry, Descriptor)
 
 
 def _index_of(entries: list[msgspec.Raw]) -> bytes:

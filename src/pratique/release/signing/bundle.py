@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from pratique.core.errors import CallerError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import VerificationError
 from pratique.release.signing.dsse import Envelope, WireEnvelope, envelope_of, wire_of
 
@@ -181,20 +182,15 @@ class _Bundle(_Wire, frozen=True):
     dsse_envelope: WireEnvelope | None = None
 
 
-_BUNDLES: Final = msgspec.json.Decoder(_Bundle, strict=False)
-
-
 def parse_bundle(content: bytes) -> Bundle:
     """Read a bundle.
 
     Raises:
         VerificationError: it is malformed, or of a version that is not read.
     """
-    if len(content) > MAX_BUNDLE_BYTES:
-        raise VerificationError(f"a bundle has {len(content)} bytes, at most {MAX_BUNDLE_BYTES} are read")
     try:
-        wire = _BUNDLES.decode(content)
-    except (msgspec.MsgspecError, RecursionError) as error:
+        wire = decode_json(content, _Bundle, max_bytes=MAX_BUNDLE_BYTES, strict=False)
+    except MalformedError as error:
         raise VerificationError(f"expected a Sigstore bundle: {error}") from error
     version = _VERSIONS.get(wire.media_type)
     if version is None:

@@ -8,10 +8,10 @@ a Sigstore bundle allows one, and whoever needs two signers writes two attestati
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import VerificationError
 
 __all__ = ["Envelope", "WireEnvelope", "envelope_of", "pae", "parse_envelope", "wire_of"]
@@ -51,10 +51,6 @@ class WireEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     signatures: list[_WireSignature]
 
 
-# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
-_ENVELOPES: Final = msgspec.json.Decoder(WireEnvelope)
-
-
 def envelope_of(wire: WireEnvelope) -> Envelope:
     """Return what a wire envelope says.
 
@@ -78,6 +74,6 @@ def parse_envelope(content: bytes) -> Envelope:
         VerificationError: it is malformed.
     """
     try:
-        return envelope_of(_ENVELOPES.decode(content))
-    except (msgspec.MsgspecError, RecursionError) as error:
+        return envelope_of(decode_json(content, WireEnvelope))
+    except MalformedError as error:
         raise VerificationError(f"expected a DSSE envelope: {error}") from error

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError, VerificationError
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST, Blob, Manifest
 from pratique.release.registry.names import fallback_tag
@@ -66,11 +67,6 @@ class _Manifest(_Wire, frozen=True):
 class _Index(_Wire, frozen=True):
     schema_version: Literal[2]
     manifests: tuple[msgspec.Raw, ...]
-
-
-_DESCRIPTORS: Final = msgspec.json.Decoder(_Descriptor)
-_MANIFESTS: Final = msgspec.json.Decoder(_Manifest)
-_INDEXES: Final = msgspec.json.Decoder(_Index)
 
 
 class Referrer(msgspec.Struct, frozen=True):
@@ -122,12 +118,12 @@ def parse_referrer(content: bytes) -> Referrer | None:
         VerificationError: it is no manifest.
     """
     try:
-        wire = _MANIFESTS.decode(content)
+        wire = decode_json(content, _Manifest)
         if len(wire.layers) != 1 or not _BUNDLE_LAYER.fullmatch(wire.layers[0].media_type):
             return None
         subject = parse_digest(wire.subject.digest) if wire.subject is not None else None
         blob = Blob(parse_digest(wire.layers[0].digest), wire.layers[0].size)
-    except (msgspec.MsgspecError, RecursionError, DigestError) as error:
+    except (MalformedError, DigestError) as error:
         raise VerificationError(f"expected an image manifest: {error}") from error
     return Referrer(subject, blob, wire.annotations.get(_PREDICATE_TYPE, ""))
 
@@ -141,9 +137,9 @@ def parse_index(manifest: Manifest) -> dict[Digest, bytes]:
     if manifest.media_type != IMAGE_INDEX:
         raise VerificationError(f"expected an index, got something of type '{manifest.media_type[:100]}'")
     try:
-        wire = _INDEXES.decode(manifest.content)
-        return {parse_digest(_DESCRIPTORS.decode(one).digest): bytes(one) for one in wire.manifests}
-    except (msgspec.MsgspecError, RecursionError, DigestError) as error:
+        wire = decode_json(manifest.content, _Index)
+        return {parse_digest(decode_json(one, _Descriptor).digest): bytes(one) for one in wire.manifests}
+    except (MalformedError, DigestError) as error:
         raise VerificationError(f"expected an index of manifests: {error}") from error
 
 

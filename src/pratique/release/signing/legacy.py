@@ -16,6 +16,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError, VerificationError
 from pratique.release.predicates import RELEASE
 from pratique.release.registry.interface import Blob
@@ -96,13 +97,6 @@ class _SimpleSigning(msgspec.Struct, frozen=True):
     critical: _Critical
 
 
-_MANIFESTS: Final = msgspec.json.Decoder(_Manifest)
-_PAYLOADS: Final = msgspec.json.Decoder(_SimpleSigning)
-_STAMPS: Final = msgspec.json.Decoder(_Timestamp)
-_LOGGED: Final = msgspec.json.Decoder(_LogBundle)
-_BODIES: Final = msgspec.json.Decoder(_Body)
-
-
 def legacy_tags(subject: Digest) -> tuple[str, str]:
     """Return the tags of an image's signatures and attestations."""
     return f"{fallback_tag(subject)}.sig", f"{fallback_tag(subject)}.att"
@@ -115,10 +109,10 @@ def parse_legacy(content: bytes) -> tuple[LegacyLayer, ...]:
         VerificationError: it is no manifest.
     """
     try:
-        layers = _MANIFESTS.decode(content).layers
+        layers = decode_json(content, _Manifest).layers
         for one in layers:
             parse_digest(one.digest)
-    except (msgspec.MsgspecError, RecursionError, DigestError) as error:
+    except (MalformedError, DigestError) as error:
         raise VerificationError(f"expected an image manifest: {error}") from error
     return tuple(one for one in layers if one.media_type in {_SIMPLE_SIGNING, _ENVELOPE})
 
@@ -134,7 +128,7 @@ def verify_legacy(layer: LegacyLayer, content: bytes, verifier: BundleVerifier) 
             envelope = parse_envelope(content)
             return verifier.verify_statement(_bundle(envelope, layer.annotations), envelope, source=content)
         return _verify_signature(layer, content, verifier)
-    except (msgspec.MsgspecError, RecursionError, DigestError, ValueError) as error:  # base64, PEM, hexadecimal
+    except (MalformedError, DigestError, ValueError) as error:  # base64, PEM, hexadecimal
         raise VerificationError(f"a signature in cosign's older layout is malformed: {error}") from error
 
 
@@ -142,7 +136,7 @@ def _verify_signature(layer: LegacyLayer, content: bytes, verifier: BundleVerifi
     signature = base64.b64decode(layer.annotations.get(_SIGNATURE, ""), validate=True)
     bundle = _bundle(MessageSignature(signature, None), layer.annotations)
     verified = verifier.verify_artifact(bundle, Message.of(content))
-    image = parse_digest(_PAYLOADS.decode(content).critical.image.digest)
+    image = parse_digest(decode_json(content, _SimpleSigning).critical.image.digest)
     # The payload is the same for all who sign an image: its own signature tells one from the others.
     return Attestation(make_statement(image, RELEASE, {}), verified.signer, verified.signed_at, digest_of(signature))
 
@@ -158,13 +152,13 @@ def _bundle(content: Envelope | MessageSignature, annotations: Mapping[str, str]
         certificate=certificate,
         hint=None if certificate else "",
         entries=(_entry(logged),) if logged else (),
-        timestamps=(_STAMPS.decode(stamp).response,) if stamp else (),
+        timestamps=(decode_json(stamp, _Timestamp).response,) if stamp else (),
     )
 
 
 def _entry(logged: str) -> LogEntry:
-    wire = _LOGGED.decode(logged)
-    body = _BODIES.decode(wire.payload.body)
+    wire = decode_json(logged, _LogBundle)
+    body = decode_json(wire.payload.body, _Body)
     return LogEntry(
         log_id=bytes.fromhex(wire.payload.log_id),
         index=wire.payload.index,

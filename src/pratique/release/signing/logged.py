@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import VerificationError
 from pratique.release.signing.bundle import LogEntry
 
@@ -165,13 +166,12 @@ class _Body(_Wire, frozen=True):
     spec: msgspec.Raw
 
 
-_BODIES: Final = msgspec.json.Decoder(_Body)
-_SPECS: Final[dict[tuple[str, str], msgspec.json.Decoder[_Spec]]] = {
-    ("hashedrekord", "0.0.1"): msgspec.json.Decoder(_HashedRekord1),
-    ("hashedrekord", "0.0.2"): msgspec.json.Decoder(_HashedRekord2),
-    ("dsse", "0.0.1"): msgspec.json.Decoder(_Dsse1),
-    ("intoto", "0.0.1"): msgspec.json.Decoder(_Intoto1),
-    ("intoto", "0.0.2"): msgspec.json.Decoder(_Intoto2),
+_SPECS: Final[dict[tuple[str, str], type[_Spec]]] = {
+    ("hashedrekord", "0.0.1"): _HashedRekord1,
+    ("hashedrekord", "0.0.2"): _HashedRekord2,
+    ("dsse", "0.0.1"): _Dsse1,
+    ("intoto", "0.0.1"): _Intoto1,
+    ("intoto", "0.0.2"): _Intoto2,
 }
 
 
@@ -192,15 +192,15 @@ def verify_logged(entry: LogEntry, signed: Signed) -> None:
 
 def _logged(entry: LogEntry) -> Signed:
     try:
-        body = _BODIES.decode(entry.body)
+        body = decode_json(entry.body, _Body)
         kind = _SPECS.get((entry.kind, entry.version))
         if kind is None or (body.kind, body.api_version) != (entry.kind, entry.version):
             raise VerificationError(
                 f"expected a log entry of a known kind, got '{entry.kind[:50]}' {entry.version[:50]}"
                 f" (in its body '{body.kind[:50]}' {body.api_version[:50]})"
             )
-        return kind.decode(body.spec).said()
-    except (msgspec.MsgspecError, RecursionError, binascii.Error) as error:
+        return decode_json(body.spec, kind).said()
+    except (MalformedError, binascii.Error) as error:
         raise VerificationError(f"the log entry's body is malformed: {error}") from error
 
 

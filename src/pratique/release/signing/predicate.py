@@ -12,6 +12,7 @@ import msgspec
 
 from pratique.core.errors import CallerError
 from pratique.release import predicates
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.policy.decision import Decision
 from pratique.release.statements import MAX_STATEMENT_BYTES
@@ -72,10 +73,8 @@ def load_predicate(file: Path, predicate_type: str) -> msgspec.Raw:
             content = opened.read(MAX_STATEMENT_BYTES + 1)
     except OSError as error:
         raise CallerError(f"the predicate {file} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_STATEMENT_BYTES:
-        raise EvidenceError(f"the predicate {file} has more than {MAX_STATEMENT_BYTES} bytes")
     try:
-        msgspec.json.decode(content, type=_KINDS.get(predicate_type, dict))
-    except msgspec.MsgspecError as error:
+        decode_json(content, _KINDS.get(predicate_type, dict), max_bytes=MAX_STATEMENT_BYTES)
+    except MalformedError as error:
         raise EvidenceError(f"{file} is no predicate of type '{predicate_type}': {error}") from error
     return msgspec.Raw(content)

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pratique.release.decoding import decode_json
 from pratique.release.signing.scripted import ScriptedInstance
 from pratique.release.values import CertificateIdentity
 
@@ -91,9 +92,9 @@ class ScriptedServices:
         }
 
     def _issue(self, body: bytes, authorization: str) -> tuple[int, bytes]:
-        request = x509.load_pem_x509_csr(base64.b64decode(msgspec.json.decode(body)["certificateSigningRequest"]))
+        request = x509.load_pem_x509_csr(base64.b64decode(_read(body)["certificateSigningRequest"]))
         claims = authorization.split(".")[1]
-        who = msgspec.json.decode(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        who = _read(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
         key = request.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 - sigstore-python makes no others
         identity = CertificateIdentity(who["iss"], who["sub"])
@@ -102,8 +103,8 @@ class ScriptedServices:
         return 200, msgspec.json.encode({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}})
 
     def _log_v1(self, body: bytes, _authorization: str) -> tuple[int, bytes]:
-        proposed = msgspec.json.decode(body)["spec"]["proposedContent"]
-        envelope = msgspec.json.decode(proposed["envelope"])
+        proposed = _read(body)["spec"]["proposedContent"]
+        envelope = _read(proposed["envelope"])
         certificate = x509.load_pem_x509_certificate(base64.b64decode(proposed["verifiers"][0]))
         signature = base64.b64decode(envelope["signatures"][0]["sig"])
         entry = self.instance.log_envelope(base64.b64decode(envelope["payload"]), signature, certificate, at=_now())
@@ -127,7 +128,7 @@ class ScriptedServices:
         return 201, msgspec.json.encode({"0" * 80: answer})
 
     def _log_v2(self, body: bytes, _authorization: str) -> tuple[int, bytes]:
-        asked = msgspec.json.decode(body)["hashedRekordRequestV002"]
+        asked = _read(body)["hashedRekordRequestV002"]
         signature = asked["signature"]
         certificate = base64.b64decode(signature["verifier"]["x509Certificate"]["rawBytes"])
         digest, content = base64.b64decode(asked["digest"]), base64.b64decode(signature["content"])
@@ -136,6 +137,10 @@ class ScriptedServices:
     def _stamp(self, body: bytes, _authorization: str) -> tuple[int, bytes]:
         imprint = body.index(b"\x04\x20") + 2  # the request's only OCTET STRING of 32 bytes (RFC 3161, 2.4.1)
         return 200, self.instance.tsa.stamp_sha256(body[imprint : imprint + 32], _now())
+
+
+def _read(body: bytes | str) -> dict[str, Any]:
+    return decode_json(body, dict[str, Any])
 
 
 def _nothing(_body: bytes, _authorization: str) -> tuple[int, bytes]:

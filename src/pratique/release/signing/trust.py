@@ -19,6 +19,7 @@ import msgspec
 from cryptography import x509
 
 from pratique.core.errors import CallerError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import VerificationError
 from pratique.release.signing.publickey import PublicKey, parse_public_key
 
@@ -111,9 +112,6 @@ class _Root(_Wire, frozen=True):
     timestamp_authorities: tuple[_Authority, ...] = ()
 
 
-_ROOTS: Final = msgspec.json.Decoder(_Root)
-
-
 def parse_trust_root(content: bytes) -> TrustRoot:
     """Read a trust root.
 
@@ -121,7 +119,7 @@ def parse_trust_root(content: bytes) -> TrustRoot:
         VerificationError: it is malformed; nothing is believed then.
     """
     try:
-        wire = _ROOTS.decode(content)
+        wire = decode_json(content, _Root)
         if wire.media_type != _MEDIA_TYPE:
             raise VerificationError(f"expected a trust root of type '{_MEDIA_TYPE}', got '{wire.media_type[:100]}'")
         return TrustRoot(
@@ -130,7 +128,7 @@ def parse_trust_root(content: bytes) -> TrustRoot:
             tuple(_authority(one) for one in wire.certificate_authorities),
             tuple(_authority(one) for one in wire.timestamp_authorities),
         )
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+    except (MalformedError, ValueError) as error:
         raise VerificationError(f"the trust root is malformed: {error}") from error
 
 

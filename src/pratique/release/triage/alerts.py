@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import UnavailableError
 from pratique.release.ledger.interface import Ledger
 from pratique.release.predicates import Severity
@@ -147,8 +148,8 @@ class LedgerSink:
     def _has(self, note: Noted, subject: Digest, environment: str) -> bool:
         for entry in self.ledger.entries(kinds=("alert",), subject=subject, environment=environment):
             try:
-                if msgspec.json.decode(entry.body, type=Noted).alert == note.alert:
+                if decode_json(entry.body, Noted).alert == note.alert:
                     return True
-            except msgspec.MsgspecError:
+            except MalformedError:
                 continue  # promotions have alerts of their own
         return False

@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from pratique.core.clock import Clock
 from pratique.core.errors import PratiqueError
 from pratique.release.advisories.errors import AdvisoryDataError
 from pratique.release.advisories.records import Advisory, parse_record
 from pratique.release.advisories.sources import RawRecord, read_source
+from pratique.release.decoding import decode_json
 from pratique.release.triage.alerts import AlertSink, FeedAlert
 from pratique.release.triage.asking import answer
 from pratique.release.triage.feed_source import FeedUnavailableError, fetch
@@ -155,7 +154,7 @@ class Watcher:
             if name in failed or name not in sinks:
                 continue
             try:
-                sinks[name].send(msgspec.json.decode(body, type=FeedAlert))
+                sinks[name].send(decode_json(body, FeedAlert))
             except PratiqueError as error:
                 failed.add(name)
                 result.problems.append(f"{name}: {error.message}")

@@ -20,6 +20,7 @@ from typing import Final, Self, TypeVar
 
 import msgspec
 
+from pratique.release.decoding import decode_json
 from pratique.release.errors import UnavailableError
 from pratique.release.triage.parts import Part, Reach
 from pratique.release.triage.places import Place
@@ -33,8 +34,6 @@ _SCHEMA_VERSION: Final = 1
 _HINT: Final = "Fill one: pratique inventory sync."
 _BUSY_SECONDS: Final = 30.0
 _MAX_VARIABLES: Final = 500
-
-_REACHES: Final = msgspec.json.Decoder(Reach)
 
 _TABLES: Final = """
 CREATE TABLE images (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, repository TEXT NOT NULL);
@@ -244,7 +243,7 @@ class TriageIndex:
                         f" WHERE images.digest IN ({_marks(some)})"
                     )
                     rows = self._db.execute(sql, (component, *some))
-                    found += [Holding(component, Digest(digest), _REACHES.decode(body)) for digest, body in rows]
+                    found += [Holding(component, Digest(digest), decode_json(body, Reach)) for digest, body in rows]
         return found
 
     def _image(self, digest: Digest, repository: str) -> int:

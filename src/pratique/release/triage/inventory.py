@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from pratique.core.errors import PratiqueError, RefusedError
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.ledger.interface import Entry, Ledger
 from pratique.release.predicates import PROVENANCE, SBOM
@@ -127,10 +128,10 @@ class Stock:
             return ()
         try:
             digest = parse_digest(f"sha256:{base.digest.get('sha256')}")
-            manifest = msgspec.json.decode(self.registry.manifest(repository, digest).content, type=_Manifest)
+            manifest = decode_json(self.registry.manifest(repository, digest).content, _Manifest)
             config = self.registry.blob(repository, parse_digest(manifest.config.digest), max_bytes=_MAX_CONFIG_BYTES)
-            return msgspec.json.decode(config, type=_Config).rootfs.diff_ids
-        except (PratiqueError, msgspec.MsgspecError):
+            return decode_json(config, _Config).rootfs.diff_ids
+        except PratiqueError:
             return ()
 
 
@@ -149,8 +150,8 @@ def subjects_of(entries: Iterator[Entry]) -> tuple[Subject, ...]:
     found: dict[Subject, None] = {}
     for entry in entries:
         try:
-            repository = msgspec.json.decode(entry.body, type=_Named).repository
-        except msgspec.MsgspecError:
+            repository = decode_json(entry.body, _Named).repository
+        except MalformedError:
             continue  # another kind of body; what runs is read strictly, by `read_places`
         if repository:
             found[Subject(repository, entry.subject)] = None

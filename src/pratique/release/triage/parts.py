@@ -17,6 +17,7 @@ import msgspec
 from pratique.release.advisories.matching import lookup_of
 from pratique.release.advisories.records import package_name
 from pratique.release.components import Purl, parse_purl, read_components
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 
 __all__ = ["NOWHERE", "Part", "Reach", "read_parts"]
@@ -98,9 +99,6 @@ class _Bom(msgspec.Struct, frozen=True):
     dependencies: tuple[_Dependency, ...] = ()
 
 
-_BOMS: Final = msgspec.json.Decoder(_Bom)
-
-
 def read_parts(sbom: bytes, *, base_layers: frozenset[str] = frozenset()) -> tuple[Part, ...]:
     """Return the components of a CycloneDX document that have a package URL, sorted by it.
 
@@ -113,8 +111,8 @@ def read_parts(sbom: bytes, *, base_layers: frozenset[str] = frozenset()) -> tup
     """
     components = read_components(sbom)
     try:
-        reaches = _reaches(_BOMS.decode(sbom), base_layers)
-    except (ValueError, RecursionError) as error:
+        reaches = _reaches(decode_json(sbom, _Bom), base_layers)
+    except MalformedError as error:
         raise EvidenceError(f"a bill of materials names its dependencies in another form: {error}") from error
     return tuple(_part(one.purl, reaches.get(one.purl.text, NOWHERE)) for one in components)
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, TypeVar
 
-import msgspec
-
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.ledger.interface import Entry, EntryKind
 from pratique.release.promotion.history import HistoryUnreadableError, Released, Step
 from pratique.release.values import Digest
@@ -62,8 +61,8 @@ def _place(entry: Entry, role: Literal["stable", "canary"], target: str, reposit
 
 def _read(entry: Entry, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(entry.body, type=kind)
-    except msgspec.MsgspecError as error:
+        return decode_json(entry.body, kind)
+    except MalformedError as error:
         raise HistoryUnreadableError(
             f"entry {entry.index} of the ledger, of the kind '{entry.kind}', cannot be read: {error}",
             hint="It was written by another version of pratique, or by hand.",

@@ -16,6 +16,10 @@ pytestmark = pytest.mark.integration
 RACE = """
 import sys, threading
 sys.setswitchinterval(1e-6)
+from pratique.release.components import read_components
+from pratique.release.decoding import convert_value, decode_json
+from pratique.release.evidence.hygiene.config import ImageConfig, parse_config
+from pratique.release.openvex import Document
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST, Manifest
 from pratique.release.registry.manifests import read_manifest
 from pratique.release.signing.bundle import parse_bundle, write_keyed_bundle
@@ -39,6 +43,13 @@ def read():
     parse_legacy(b'{"layers":[]}')
     read_manifest(index, IMAGE_INDEX)
     load_trust_root()
+    read_components(b'{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{"name":"a","components":[]}]}')
+    parse_config(b'{"config":{},"history":[{}]}')
+    convert_value({"history": []}, ImageConfig)
+    try:
+        decode_json(b"{}", Document)
+    except Exception:
+        pass
     try:
         parse_statement(statement).read(Approval)
     except Exception:

@@ -12,6 +12,7 @@ from pratique.core.secrets.looks import is_placeholder
 from pratique.core.secrets.model import Place
 from pratique.core.secrets.text import find_hits, make_finding
 from pratique.release.build.rules import is_secret_name
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.predicates import Finding
 
@@ -58,8 +59,8 @@ def parse_config(content: bytes) -> ImageConfig:
         EvidenceError: it is none.
     """
     try:
-        return msgspec.json.decode(content, type=ImageConfig)
-    except msgspec.MsgspecError as error:
+        return decode_json(content, ImageConfig)
+    except MalformedError as error:
         raise EvidenceError(f"the image's configuration is malformed: {error}") from error
 
 

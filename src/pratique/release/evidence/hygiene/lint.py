@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from pratique.release.build.programs import Program, run
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import ToolFailedError
 from pratique.release.predicates import Finding
 
@@ -49,8 +50,8 @@ def read_lint(output: bytes) -> Iterator[Finding]:
         ToolFailedError: it wrote something else.
     """
     try:
-        told = msgspec.json.decode(output, type=list[_Told])
-    except msgspec.MsgspecError as error:
+        told = decode_json(output, list[_Told])
+    except MalformedError as error:
         raise ToolFailedError(f"expected hadolint's JSON, got '{output[:100]!r}': {error}") from error
     for one in told:
         # A level that is not known here may be a grave one.

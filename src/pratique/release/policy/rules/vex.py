@@ -16,6 +16,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, parse_instant
 from pratique.release.errors import EvidenceError
 from pratique.release.policy.decision import Reason
 from pratique.release.policy.document import VulnerabilitiesRule
@@ -178,8 +179,8 @@ def _ends_at(statement: _Statement) -> datetime | None:
     lines = [line.strip() for line in statement.status_notes.splitlines()]
     ends = [line.removeprefix(_EXPIRES).strip() for line in lines if line.startswith(_EXPIRES)]
     try:
-        return min((msgspec.convert(end, _Instant) for end in ends), default=None)
-    except msgspec.ValidationError as error:
+        return min((parse_instant(end) for end in ends), default=None)
+    except MalformedError as error:
         raise EvidenceError(f"'{_EXPIRES}' is followed by no time: {error}") from error
 
 
