@@ -33,6 +33,7 @@ __all__ = [
     "expiry_of",
     "make_document",
     "read_document",
+    "require_sound",
 ]
 
 CONTEXT: Final = "https://openvex.dev/ns/v0.2.0"
@@ -127,13 +128,23 @@ def read_document(content: bytes) -> Document:
     """Read a document.
 
     Raises:
-        EvidenceError: it breaks the standard: a status without its reason, a statement without products, unknown
-            members, an end of its validity that is no time.
+        EvidenceError: it is none, or breaks the standard as `require_sound` says.
     """
     try:
         document = decode_json(content, Document)
     except MalformedError as error:
         raise EvidenceError(f"expected an OpenVEX document: {error}") from error
+    require_sound(document)
+    return document
+
+
+def require_sound(document: Document) -> None:
+    """Hold a document against what the standard asks for, and its form cannot say.
+
+    Raises:
+        EvidenceError: another context, a status without its reason, a statement without products, an end of its
+            validity that is no time.
+    """
     if not _CONTEXTS.fullmatch(document.context):
         raise EvidenceError(f"expected the context '{CONTEXT}', got '{document.context[:100]}'")
     for number, one in enumerate(document.statements):
@@ -141,7 +152,6 @@ def read_document(content: bytes) -> Document:
         if problem:
             raise EvidenceError(f"statement {number} about {one.vulnerability.name} {problem}")
         expiry_of(one)
-    return document
 
 
 def _problem(one: VexStatement) -> str:

@@ -1,6 +1,6 @@
 """Predicates from files: what somebody else has made, before it is signed.
 
-What nobody could read later is not signed: a predicate of one of our own types must be of that type's form.
+What nobody could read later is not signed: a predicate of a type that the gate reads must have that type's form.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import msgspec
 
 from pratique.core.errors import CallerError
 from pratique.release import predicates
-from pratique.release.decoding import MalformedError, decode_json
+from pratique.release.decoding import decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.policy.decision import Decision
+from pratique.release.openvex import Document, require_sound
+from pratique.release.slsa import Provenance
 from pratique.release.statements import MAX_STATEMENT_BYTES
 
 __all__ = ["TYPES", "load_predicate", "type_named"]
@@ -43,6 +45,9 @@ _KINDS: Final[dict[str, type]] = {
     predicates.DEPENDENCY_REVIEW: predicates.DependencyReview,
     predicates.EVALUATION: predicates.Evaluation,
     predicates.HYGIENE: predicates.Hygiene,
+    predicates.PROVENANCE: Provenance,
+    predicates.VEX: Document,
+    predicates.VULNERABILITIES: predicates.Scan,
 }
 
 
@@ -74,7 +79,9 @@ def load_predicate(file: Path, predicate_type: str) -> msgspec.Raw:
     except OSError as error:
         raise CallerError(f"the predicate {file} cannot be read: {error.strerror}") from error
     try:
-        decode_json(content, _KINDS.get(predicate_type, dict), max_bytes=MAX_STATEMENT_BYTES)
-    except MalformedError as error:
+        said = decode_json(content, _KINDS.get(predicate_type, dict), max_bytes=MAX_STATEMENT_BYTES)
+        if isinstance(said, Document):
+            require_sound(said)
+    except EvidenceError as error:
         raise EvidenceError(f"{file} is no predicate of type '{predicate_type}': {error}") from error
     return msgspec.Raw(content)

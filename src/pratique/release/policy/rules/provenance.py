@@ -18,39 +18,12 @@ from pratique.release.policy.document import ProvenanceRule
 from pratique.release.policy.patterns import matches
 from pratique.release.policy.selection import Case, Query, Read, latest, measurements, reason, result
 from pratique.release.predicates import PROVENANCE
+from pratique.release.slsa import AUTHORS_ANNOTATION, Provenance, Resource
 from pratique.release.values import Digest
 
-__all__ = ["AUTHORS_ANNOTATION", "judge_provenance"]
-
-AUTHORS_ANNOTATION: Final = "authors"
-"""Of a source in `resolvedDependencies`: the e-mail addresses of who wrote its commit, a list of text."""
+__all__ = ["judge_provenance"]
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-class _Builder(msgspec.Struct, frozen=True):
-    id: str
-
-
-class _Run(msgspec.Struct, frozen=True):
-    builder: _Builder
-
-
-class _Resource(msgspec.Struct, frozen=True):
-    uri: str = ""
-    digest: dict[str, str] = {}
-    annotations: dict[str, object] = {}
-
-
-class _Definition(msgspec.Struct, frozen=True):
-    build_type: str = msgspec.field(name="buildType")
-    parameters: dict[str, object] = msgspec.field(name="externalParameters")
-    resources: tuple[_Resource, ...] = msgspec.field(name="resolvedDependencies", default=())
-
-
-class _Provenance(msgspec.Struct, frozen=True):
-    definition: _Definition = msgspec.field(name="buildDefinition")
-    run: _Run = msgspec.field(name="runDetails")
 
 
 def judge_provenance(case: Case, rule: ProvenanceRule) -> tuple[RuleResult, frozenset[str]]:
@@ -58,7 +31,7 @@ def judge_provenance(case: Case, rule: ProvenanceRule) -> tuple[RuleResult, froz
     query = Query(
         predicate_type=PROVENANCE,
         names=tuple(dict.fromkeys(builder.signer for builder in rule.builders)),
-        kind=_Provenance,
+        kind=Provenance,
         what="provenance",
         mend="Build with a builder that the policy names, and attach what it says.",
     )
@@ -71,8 +44,8 @@ def judge_provenance(case: Case, rule: ProvenanceRule) -> tuple[RuleResult, froz
     return result("provenance", found, (one.accepted for one in counted)), authors
 
 
-def _builder_problems(case: Case, rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
-    builder, build_type = read.content.run.builder.id, read.content.definition.build_type
+def _builder_problems(case: Case, rule: ProvenanceRule, read: Read[Provenance]) -> Iterator[Reason]:
+    builder, build_type = read.content.run_details.builder.id, read.content.build_definition.build_type
     is_accepted = any(
         case.document.accepts(one.signer, read.accepted.attestation.signer)
         and matches(one.builder, builder)
@@ -84,8 +57,8 @@ def _builder_problems(case: Case, rule: ProvenanceRule, read: Read[_Provenance])
         yield _wrong(f"{what}, and the policy has no such pair", read.accepted.digest)
 
 
-def _source_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
-    sources = [one for one in read.content.definition.resources if one.uri.startswith("git+")]
+def _source_problems(rule: ProvenanceRule, read: Read[Provenance]) -> Iterator[Reason]:
+    sources = [one for one in read.content.build_definition.resolved_dependencies if one.uri.startswith("git+")]
     digest = read.accepted.digest
     if not sources:
         yield _wrong("the provenance names no source: no resolved dependency begins with 'git+'", digest)
@@ -98,7 +71,7 @@ def _source_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[
             yield _wrong(f"the source '{source.uri}' has no commit (digest.gitCommit)", digest)
 
 
-def _is_expected(rule: ProvenanceRule, source: _Resource) -> bool:
+def _is_expected(rule: ProvenanceRule, source: Resource) -> bool:
     """Whether a source is an expected repository, at an expected branch or tag."""
     for repository in rule.repositories:
         if source.uri == repository:
@@ -109,10 +82,10 @@ def _is_expected(rule: ProvenanceRule, source: _Resource) -> bool:
     return False
 
 
-def _parameter_problems(rule: ProvenanceRule, read: Read[_Provenance]) -> Iterator[Reason]:
+def _parameter_problems(rule: ProvenanceRule, read: Read[Provenance]) -> Iterator[Reason]:
     digest = read.accepted.digest
     given: dict[str, list[str]] = {}
-    for path, value in _leaves(read.content.definition.parameters):
+    for path, value in _leaves(read.content.build_definition.external_parameters):
         given.setdefault(path, []).append(value)
     accepted: Mapping[str, tuple[str, ...]] = {**rule.parameters, **rule.optional_parameters}
     for path, values in given.items():
@@ -144,8 +117,8 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _authors(rule: ProvenanceRule, provenance: _Provenance) -> Iterator[str]:
-    for source in provenance.definition.resources:
+def _authors(rule: ProvenanceRule, provenance: Provenance) -> Iterator[str]:
+    for source in provenance.build_definition.resolved_dependencies:
         named = source.annotations.get(AUTHORS_ANNOTATION)
         if _is_expected(rule, source) and isinstance(named, list):
             yield from (name for name in named if isinstance(name, str) and name.strip())

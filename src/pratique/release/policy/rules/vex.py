@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Final, Literal
 
-import msgspec
-
-from pratique.release.decoding import MalformedError, parse_instant
 from pratique.release.errors import EvidenceError
+from pratique.release.openvex import Component, Document, Product, VexStatement, expiry_of, require_sound
 from pratique.release.policy.decision import Reason
 from pratique.release.policy.document import VulnerabilitiesRule
 from pratique.release.policy.selection import MAX_SKEW, Accepted, Case, Read, find, read_all, reason
@@ -25,66 +22,6 @@ from pratique.release.predicates import VEX, Vulnerability
 from pratique.release.values import Digest
 
 __all__ = ["Exemptions", "exemptions"]
-
-_CONTEXT: Final = "https://openvex.dev/ns"
-_EXPIRES: Final = "pratique-expires:"
-_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-
-
-class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """OpenVEX's schema allows no other members."""
-
-
-class _Name(_Strict, frozen=True, kw_only=True):
-    id: str = msgspec.field(name="@id", default="")
-    name: str
-    description: str = ""
-    aliases: tuple[str, ...] = ()
-
-
-class _Subcomponent(_Strict, frozen=True, kw_only=True):
-    id: str = msgspec.field(name="@id", default="")
-    identifiers: dict[str, str] = {}
-    hashes: dict[str, str] = {}
-
-
-class _Product(_Subcomponent, frozen=True, kw_only=True):
-    subcomponents: tuple[_Subcomponent, ...] = ()
-
-
-class _Statement(_Strict, frozen=True, kw_only=True):
-    id: str = msgspec.field(name="@id", default="")
-    version: int = 1
-    vulnerability: _Name
-    timestamp: _Instant | None = None
-    last_updated: _Instant | None = None
-    products: tuple[_Product, ...] = ()
-    status: Literal["not_affected", "affected", "fixed", "under_investigation"]
-    supplier: str = ""
-    status_notes: str = ""
-    justification: Literal[
-        "component_not_present",
-        "vulnerable_code_not_present",
-        "vulnerable_code_not_in_execute_path",
-        "vulnerable_code_cannot_be_controlled_by_adversary",
-        "inline_mitigations_already_exist",
-        "",
-    ] = ""
-    impact_statement: str = ""
-    action_statement: str = ""
-    action_statement_timestamp: _Instant | None = None
-
-
-class _Document(_Strict, frozen=True, kw_only=True):
-    context: str = msgspec.field(name="@context")
-    id: str = msgspec.field(name="@id")
-    author: str
-    role: str = ""
-    timestamp: _Instant
-    last_updated: _Instant | None = None
-    version: Annotated[int, msgspec.Meta(ge=1)]
-    tooling: str = ""
-    statements: Annotated[tuple[_Statement, ...], msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +31,7 @@ class _Said:
     accepted: Accepted
     at: datetime
     ends_at: datetime | None
-    statement: _Statement
+    statement: VexStatement
 
     def concerns(self, vulnerability: Vulnerability, image: Digest) -> bool:
         name = self.statement.vulnerability
@@ -112,8 +49,6 @@ class _Said:
             return f"what '{who}' stated at {self.at.isoformat()} has expired"
         if self.at > now + MAX_SKEW:
             return f"what '{who}' stated is of {self.at.isoformat()}, which is not yet"
-        if said.status == "not_affected" and not (said.justification or said.impact_statement):
-            return f"'{who}' states not_affected without a justification"
         return ""
 
 
@@ -149,9 +84,9 @@ class Exemptions:
 
 def exemptions(case: Case, rule: VulnerabilitiesRule) -> Exemptions:
     """Gather what the policy's VEX authors said about this image."""
-    read, broken = read_all(find(case, VEX, rule.vex_authors), _Document)
+    read, broken = read_all(find(case, VEX, rule.vex_authors), Document)
     said: list[_Said] = []
-    reasons = [*broken, *(_foreign(one) for one in read if not one.content.context.startswith(_CONTEXT))]
+    reasons = [*broken]
     for one in read:
         try:
             said += _statements(one)
@@ -167,28 +102,15 @@ def exemptions(case: Case, rule: VulnerabilitiesRule) -> Exemptions:
     )
 
 
-def _statements(read: Read[_Document]) -> Iterator[_Said]:
+def _statements(read: Read[Document]) -> Iterator[_Said]:
     document = read.content
+    require_sound(document)
     for one in document.statements:
         at = one.last_updated or one.timestamp or document.last_updated or document.timestamp
-        yield _Said(read.accepted, at, _ends_at(one), one)
+        yield _Said(read.accepted, at, expiry_of(one), one)
 
 
-def _ends_at(statement: _Statement) -> datetime | None:
-    """Return until when a statement holds by its own words; None: they name no end."""
-    lines = [line.strip() for line in statement.status_notes.splitlines()]
-    ends = [line.removeprefix(_EXPIRES).strip() for line in lines if line.startswith(_EXPIRES)]
-    try:
-        return min((parse_instant(end) for end in ends), default=None)
-    except MalformedError as error:
-        raise EvidenceError(f"'{_EXPIRES}' is followed by no time: {error}") from error
-
-
-def _foreign(read: Read[_Document]) -> Reason:
-    return _malformed(f"its context is '{read.content.context[:100]}', which is not OpenVEX's", read)
-
-
-def _malformed(problem: str, read: Read[_Document]) -> Reason:
+def _malformed(problem: str, read: Read[Document]) -> Reason:
     return reason(
         "malformed",
         f"a statement of exploitability cannot be read: {problem}",
@@ -197,7 +119,7 @@ def _malformed(problem: str, read: Read[_Document]) -> Reason:
     )
 
 
-def _is_about(product: _Product, package: str, image: Digest) -> bool:
+def _is_about(product: Product, package: str, image: Digest) -> bool:
     """Whether a product is this image, in all or in this component; or the component itself, as it is in this image."""
     if _is_package(product, package):
         return True
@@ -206,7 +128,7 @@ def _is_about(product: _Product, package: str, image: Digest) -> bool:
     return not product.subcomponents or any(_is_package(one, package) for one in product.subcomponents)
 
 
-def _is_image(product: _Product, image: Digest) -> bool:
+def _is_image(product: Product, image: Digest) -> bool:
     number = image.removeprefix("sha256:")
     names = (product.id, product.identifiers.get("purl", ""))
     return product.hashes.get("sha-256") == number or any(
@@ -214,7 +136,7 @@ def _is_image(product: _Product, image: Digest) -> bool:
     )
 
 
-def _is_package(component: _Subcomponent, package: str) -> bool:
+def _is_package(component: Component, package: str) -> bool:
     """Exactly the purl; or the purl without its qualifiers, where the statement has none."""
     names = {component.id, component.identifiers.get("purl", "")} - {""}
     return not names.isdisjoint({package, package.partition("?")[0].partition("#")[0]})
