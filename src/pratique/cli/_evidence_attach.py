@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,9 +19,8 @@ from pratique.cli._signing import (
     PasswordFile,
     Repository,
     TrustConfig,
-    open_registry,
-    release_settings,
-    signing_of,
+    signer_by,
+    statements_filed,
 )
 from pratique.core.errors import CallerError
 
@@ -46,8 +43,6 @@ def attach(
     dry_run: DryRun = False,
 ) -> None:
     """Sign statements as they are, and lay them beside the image that they are about."""
-    from pratique.release.signing.attach import attach as lay_beside
-    from pratique.release.signing.build import open_signer
     from pratique.release.values import Subject
 
     statements = [(file, read_statement(file)) for file in files]
@@ -59,16 +54,15 @@ def attach(
         for file, _ in statements:
             print(f"would sign {file} and lay it beside {repository}@{subject.digest}", file=sys.stderr)
         return
-    settings = release_settings(config)
     flags = {"key_file": key, "password_file": password_file, "kms_key": kms_key}
     flags |= {"identity_token_file": identity_token_file, "trust_config_file": trust_config}
-    signer, registry = open_signer(signing_of(settings, **flags), os.environ), open_registry(settings)
     rows = []
-    for file, one in statements:
-        attached = lay_beside(registry, subject, signer.sign(one.payload), at=datetime.now(tz=UTC))
-        rows.append({"file": str(file), "statement": one.digest, "bundle": attached.bundle})
-        if not as_json:
-            print(f"{file}: statement {one.digest}, bundle {attached.bundle}", flush=True)
+    with statements_filed(config, signer_by(**flags)) as lay_beside:
+        for file, one in statements:
+            attached = lay_beside(subject, one)
+            rows.append({"file": str(file), "statement": one.digest, "bundle": attached.bundle})
+            if not as_json:
+                print(f"{file}: statement {one.digest}, bundle {attached.bundle}", flush=True)
     if as_json:
         print(msgspec.json.encode({"schema_version": 1, "image": subject.digest, "attached": rows}).decode())
 

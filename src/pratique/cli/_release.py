@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from pratique.release.signing.interface import Dossier, StatementSigner, Verifier
     from pratique.release.values import Subject
 
-__all__ = ["Rooms", "opened", "question", "rooms_of", "signer_of", "time_of", "user"]
+__all__ = ["Rooms", "opened", "question", "rooms_of", "time_of", "user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +76,6 @@ def opened(config: Path | None, sign: Callable[[ReleaseSettings], StatementSigne
     signer = sign(settings) if sign is not None else None
     with open_ledger(settings.ledger, open_verifier(settings.signing), signer=signer) as ledger:
         yield rooms_of(settings, ledger, signer)
-
-
-def signer_of(settings: ReleaseSettings) -> StatementSigner:
-    """Return whoever signs by the settings alone.
-
-    Raises:
-        PratiqueError: as keys and identities do.
-    """
-    from pratique.release.signing.build import open_signer
-
-    return open_signer(settings.signing, os.environ)
 
 
 def rooms_of(settings: ReleaseSettings, ledger: Ledger, signer: StatementSigner | None = None) -> Rooms:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +16,11 @@ import typer
 if TYPE_CHECKING:
     from pratique.release.registry.interface import Registry
     from pratique.release.settings import ReleaseSettings
+    from pratique.release.signing.attach import Attached
+    from pratique.release.signing.interface import StatementSigner
     from pratique.release.signing.settings import SigningSettings
+    from pratique.release.statements import Statement
+    from pratique.release.values import Subject
 
 __all__ = [
     "Config",
@@ -27,7 +35,9 @@ __all__ = [
     "TrustConfig",
     "open_registry",
     "release_settings",
+    "signer_by",
     "signing_of",
+    "statements_filed",
 ]
 
 Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
@@ -62,6 +72,55 @@ def signing_of(settings: ReleaseSettings, **flags: object) -> SigningSettings:
     if "key_file" in given or "kms_key" in given:
         given = {"key_file": None, "kms_key": "", **given}
     return msgspec.structs.replace(settings.signing, **given)
+
+
+def signer_by(**flags: object) -> Callable[[ReleaseSettings], StatementSigner]:
+    """Return what opens who signs, by the settings and the flags that were given."""
+
+    def sign(settings: ReleaseSettings) -> StatementSigner:
+        from pratique.release.signing.build import open_signer
+
+        return open_signer(signing_of(settings, **flags), os.environ)
+
+    return sign
+
+
+@contextmanager
+def statements_filed(
+    config: Path | None, sign: Callable[[ReleaseSettings], StatementSigner]
+) -> Iterator[Callable[[Subject, Statement], Attached]]:
+    """Open what signs a statement and lays it beside its artifact. Where a ledger is named, it is recorded there.
+
+    Raises:
+        PratiqueError: as keys, the registry and the ledger do. The ledger is opened first: what could not be recorded
+            is not signed.
+    """
+    from pratique.release.ledger.build import open_ledger
+    from pratique.release.ledger.recording import record_statement
+    from pratique.release.signing.attach import attach
+    from pratique.release.signing.build import open_verifier
+
+    settings = release_settings(config)
+    signer, registry = sign(settings), open_registry(settings)
+
+    def lay(subject: Subject, bundle: bytes) -> Attached:
+        return attach(registry, subject, bundle, at=datetime.now(tz=UTC))
+
+    if settings.ledger.backend == "sqlite" and settings.ledger.file is None:
+        print("no ledger is named in [release.ledger]: nothing is recorded", file=sys.stderr)
+        yield lambda subject, statement: lay(subject, signer.sign(statement.payload))
+        return
+    verifier = open_verifier(settings.signing)
+    with open_ledger(settings.ledger, verifier, signer=signer) as ledger:
+
+        def record(subject: Subject, statement: Statement) -> Attached:
+            bundle = signer.sign(statement.payload)
+            attestation = verifier.verify(bundle)
+            attached = lay(subject, bundle)
+            record_statement(ledger, subject.digest, attestation)
+            return attached
+
+        yield record
 
 
 def open_registry(settings: ReleaseSettings) -> Registry:

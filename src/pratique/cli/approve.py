@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,14 +15,13 @@ from pratique.cli._signing import (
     KmsKey,
     PasswordFile,
     TrustConfig,
-    signing_of,
+    signer_by,
 )
 from pratique.core.errors import CallerError
 
 if TYPE_CHECKING:
     from pratique.release.policy.acts import ToReview
-    from pratique.release.settings import ReleaseSettings
-    from pratique.release.signing.interface import Attestation, StatementSigner
+    from pratique.release.signing.interface import Attestation
 
 __all__ = ["approve", "review"]
 
@@ -74,7 +71,7 @@ def approve(
     wish = acts.Wish(reason=reason, valid_hours=hours, is_break_glass=break_glass)
     flags: dict[str, object] = {"key_file": key, "password_file": password_file, "kms_key": kms_key}
     flags |= {"identity_token_file": identity_token_file, "trust_config_file": trust_config}
-    with _release.opened(config, None if dry_run else _signed_by(flags)) as rooms:
+    with _release.opened(config, None if dry_run else signer_by(**flags)) as rooms:
         asked = rooms.gate(policy, policy_digest)
         seen = asked.look(_release.question(digest, repository, environment, author))
         print(explain(seen.decision), file=sys.stderr)
@@ -111,7 +108,7 @@ def review(
 
     flags: dict[str, object] = {"key_file": key, "password_file": password_file, "kms_key": kms_key}
     flags |= {"identity_token_file": identity_token_file, "trust_config_file": trust_config}
-    with _release.opened(config, _signed_by(flags) if accept and not dry_run else None) as rooms:
+    with _release.opened(config, signer_by(**flags) if accept and not dry_run else None) as rooms:
         asked = rooms.gate(policy, policy_digest)
         seen = asked.look(_release.question(digest, repository, environment, author))
         listed = acts.changes_to_review(asked.policy, seen)
@@ -129,15 +126,6 @@ def review(
             return
         made = acts.review(rooms.desk(asked.policy), seen, statement)
     _print("reviewed", made, as_json=as_json)
-
-
-def _signed_by(flags: Mapping[str, object]) -> Callable[[ReleaseSettings], StatementSigner]:
-    def sign(settings: ReleaseSettings) -> StatementSigner:
-        from pratique.release.signing.build import open_signer
-
-        return open_signer(signing_of(settings, **flags), os.environ)
-
-    return sign
 
 
 def _print_changes(listed: tuple[ToReview, ...], *, as_json: bool) -> None:

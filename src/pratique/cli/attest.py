@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,9 +21,8 @@ from pratique.cli._signing import (
     PasswordFile,
     Repository,
     TrustConfig,
-    open_registry,
-    release_settings,
-    signing_of,
+    signer_by,
+    statements_filed,
 )
 
 if TYPE_CHECKING:
@@ -93,18 +90,14 @@ def _publish(
     as_json: bool,
     dry_run: bool,
 ) -> None:
-    from pratique.release.signing.attach import attach
-    from pratique.release.signing.build import open_signer
     from pratique.release.values import Subject
 
     if dry_run:
         print(f"would sign this and lay it beside {repository}@{statement.subjects[0]}:", file=sys.stderr)
         print(statement.payload.decode())
         return
-    settings = release_settings(config)
-    bundle = open_signer(signing_of(settings, **flags), os.environ).sign(statement.payload)
-    subject = Subject(repository, statement.subjects[0])
-    attached = attach(open_registry(settings), subject, bundle, at=datetime.now(tz=UTC))
+    with statements_filed(config, signer_by(**flags)) as file:
+        attached = file(Subject(repository, statement.subjects[0]), statement)
     _print(attached, statement, as_json=as_json)
 
 

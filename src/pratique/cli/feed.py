@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pratique.cli._signing import Config, DryRun, release_settings
+from pratique.cli._signing import Config, DryRun, release_settings, signer_by
 from pratique.release.plain import plain
 
 if TYPE_CHECKING:
@@ -100,9 +99,9 @@ def _others(stack: ExitStack, settings: ReleaseSettings, webhook: str | None, *,
     if to_ledger:
         from pratique.cli._release import user
         from pratique.release.ledger.build import open_ledger
-        from pratique.release.signing.build import open_signer, open_verifier
+        from pratique.release.signing.build import open_verifier
 
-        signer = open_signer(settings.signing, os.environ)
+        signer = signer_by()(settings)
         ledger = stack.enter_context(open_ledger(settings.ledger, open_verifier(settings.signing), signer=signer))
         sinks.append(LedgerSink(ledger, user()))
     return sinks

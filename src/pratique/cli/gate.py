@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from pratique.cli._signing import signer_by
+
 __all__ = ["gate", "revoke"]
 
 _Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="Of the artifact: sha256:….")]
@@ -46,7 +48,7 @@ def gate(
     from pratique.release.policy.explain import explain
 
     question = _release.question(digest, repository, environment, author)
-    with _release.opened(config, None if dry_run else _release.signer_of) as rooms:
+    with _release.opened(config, None if dry_run else signer_by()) as rooms:
         asked = rooms.gate(policy, policy_digest)
         if dry_run:
             decision = asked.look(question).decision
@@ -76,7 +78,7 @@ def revoke(
         print(f"would revoke the {what} {revoked}", file=sys.stderr)
         return
     revocation = acts.Revocation(what=what, reason=reason)
-    with _release.opened(config, _release.signer_of) as rooms:
+    with _release.opened(config, signer_by()) as rooms:
         entry = acts.revoke(rooms.ledger, revoked, revocation, actor=actor or _release.user())
     if as_json:
         print(msgspec.json.encode({"schema_version": 1, "index": entry.index, "hash": entry.hash}).decode())

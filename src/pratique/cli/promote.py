@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 refused, or the canary failed; 2 wrong usage; 3 could not 
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pratique.cli._signing import (
     PasswordFile,
     TrustConfig,
     release_settings,
-    signing_of,
+    signer_by,
 )
 from pratique.core.errors import CallerError
 
@@ -157,30 +156,25 @@ def _say_promotion(desk: Desk, digest: str | None, repository: str, *, seconds: 
 
 @contextlib.contextmanager
 def _desk(asked: _Asked) -> Iterator[Desk]:
-    from pratique.cli._release import rooms_of, user
+    from pratique.cli._release import opened, user
     from pratique.core.events import configure_events
-    from pratique.release.ledger.build import open_ledger
     from pratique.release.promotion.desk import Desk
     from pratique.release.promotion.gatekeeper import PolicyGatekeeper
     from pratique.release.promotion.interface import SystemPace
-    from pratique.release.signing.build import open_signer, open_verifier
 
     configure_events(service="release")
     settings = release_settings(asked.config)
     target = _target(settings.promotion, asked.environment)
-    signing = signing_of(settings, **asked.flags)
-    signer = None if asked.dry_run else open_signer(signing, os.environ)
-    with open_ledger(settings.ledger, open_verifier(signing), signer=signer) as ledger:
-        rooms = rooms_of(settings, ledger, signer)
+    with opened(asked.config, None if asked.dry_run else signer_by(**asked.flags)) as rooms:
         gate = rooms.gate(asked.policy, asked.policy_digest)
-        desk = rooms.desk(gate.policy) if signer is not None else None
+        desk = None if asked.dry_run else rooms.desk(gate.policy)
         yield Desk(
             environment=asked.environment,
             actor=user(),
             target=target,
-            ledger=ledger,
+            ledger=rooms.ledger,
             gatekeeper=PolicyGatekeeper(gate, desk, asked.environment, user(), frozenset(asked.authors)),
-            alerts=_alerts(settings.promotion, ledger, user()),
+            alerts=_alerts(settings.promotion, rooms.ledger, user()),
             pace=SystemPace(),
             settings=settings.promotion,
         )

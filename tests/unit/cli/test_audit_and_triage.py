@@ -9,7 +9,7 @@ import pytest
 from tests.unit.release.signing.watched_registry import REPOSITORY, WatchedRegistry
 from tests.unit.release.triage.triage_parts import NOW, purl, record, sbom
 
-from pratique.cli import _signing, attest, inventory
+from pratique.cli import _signing, inventory
 from pratique.cli.main import main
 from pratique.release.advisories.importing import ImportRequest, import_advisories
 from pratique.release.ledger.build import open_ledger
@@ -56,7 +56,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
     key = create_key(Path("release.key"), kind="p256", password=None)
     registry = WatchedRegistry()
-    for module in (attest, inventory, _signing):
+    for module in (inventory, _signing):
         monkeypatch.setattr(module, "open_registry", lambda _settings: registry)
     Path("pratique.toml").write_text(SETTINGS)
     Path("osv").mkdir()

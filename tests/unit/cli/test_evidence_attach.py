@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.unit.release.evidence.images_made import make_image, pypi, sbom_of
 from typer.testing import CliRunner, Result
 
+from pratique.cli._signing import release_settings
 from pratique.cli.evidence import app
 from pratique.core.errors import CallerError
-from pratique.release.errors import EvidenceError, NotFoundError
+from pratique.release.decoding import decode_json
+from pratique.release.errors import EvidenceError, NotFoundError, VerificationError
 from pratique.release.evidence.images import pull
 from pratique.release.evidence.interface import Image
+from pratique.release.ledger.build import open_ledger
+from pratique.release.ledger.recording import RecordedStatement
+from pratique.release.predicates import APPROVAL, SBOM, Approval
 from pratique.release.registry.layout import ImageLayout, push_image
 from pratique.release.registry.memory import MemoryRegistry
+from pratique.release.signing.build import open_verifier
 from pratique.release.signing.dossier import load_dossier
 from pratique.release.signing.keys import create_key, load_public_key
 from pratique.release.signing.trust import load_trust_root
 from pratique.release.signing.verifier import BundleVerifier
+from pratique.release.statements import make_statement
 from pratique.release.values import Subject, digest_of
 
 pytestmark = pytest.mark.unit
@@ -34,8 +42,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> MemoryRegistry:
     made = MemoryRegistry()
-    for module in ("_evidence_attach", "_signing"):
-        monkeypatch.setattr(f"pratique.cli.{module}.open_registry", lambda _settings: made)
+    monkeypatch.setattr("pratique.cli._signing.open_registry", lambda _settings: made)
     return made
 
 
@@ -111,3 +118,58 @@ def test_an_image_that_is_not_there_or_an_index_is_refused(registry: MemoryRegis
     registry.put_manifest(REPOSITORY, digest_of(content), content, index)
     with pytest.raises(EvidenceError, match="is of no image"):
         pull(registry, Subject(REPOSITORY, digest_of(content)), tmp_path / "index")
+
+
+LEDGER = """
+[release.signing]
+public_keys = ["{folder}/release.key.pub"]
+[release.ledger]
+file = "{folder}/ledger.db"
+"""
+
+
+def test_what_is_attached_is_recorded_where_a_ledger_is_named(
+    image: Image, statements: list[Path], tmp_path: Path
+) -> None:
+    create_key(tmp_path / "release.key", kind="p256", password=None)
+    config = tmp_path / "pratique.toml"
+    config.write_text(LEDGER.format(folder=tmp_path))
+    key = ("--key", tmp_path / "release.key")
+    said = run("attach", *statements, *key, "--config", config)
+    assert said.stderr == ""
+    approval = Approval(
+        environment="production", evidence=(), expires_at=datetime(2026, 11, 27, tzinfo=UTC), reason="seen"
+    )
+    (tmp_path / "approval.json").write_bytes(make_statement(image.subject.digest, APPROVAL, approval).payload)
+    run("attach", tmp_path / "approval.json", *key, "--config", config)
+    settings = release_settings(config)
+    with open_ledger(settings.ledger, open_verifier(settings.signing)) as ledger:
+        entries = list(ledger.entries(subject=image.subject.digest))
+    assert [(one.kind, one.environment) for one in entries] == [
+        ("evidence", ""),
+        ("evidence", ""),
+        ("approval", "production"),
+    ]
+    recorded = [decode_json(one.body, RecordedStatement) for one in entries]
+    files = [*statements, tmp_path / "approval.json"]
+    assert [one.statement for one in recorded] == [digest_of(file.read_bytes()) for file in files]
+    assert [one.predicate_type for one in recorded] == [SBOM, SBOM, APPROVAL]
+    assert {one.actor for one in entries} == {f"key {load_public_key(tmp_path / 'release.key.pub').fingerprint}"}
+
+
+def test_what_could_not_be_recorded_is_not_attached(
+    registry: MemoryRegistry, statements: list[Path], tmp_path: Path
+) -> None:
+    create_key(tmp_path / "release.key", kind="p256", password=None)
+    create_key(tmp_path / "other.key", kind="p256", password=None)
+    config = tmp_path / "pratique.toml"
+    config.write_text(LEDGER.format(folder=tmp_path))
+    with pytest.raises(VerificationError):  # whose signature on the ledger nobody believes
+        run("attach", *statements, "--key", tmp_path / "other.key", "--config", config)
+    assert list(registry.tags(REPOSITORY)) == []
+
+
+def test_without_a_ledger_that_is_said(statements: list[Path], image: Image, tmp_path: Path) -> None:
+    create_key(tmp_path / "release.key", kind="p256", password=None)
+    ran = run("attach", statements[0], "--key", tmp_path / "release.key")
+    assert ran.stderr == "no ledger is named in [release.ledger]: nothing is recorded\n"

@@ -30,6 +30,7 @@ from pratique.release.settings import ReleaseSettings
 from pratique.release.signing.interface import Dossier, StatementSigner
 from pratique.release.signing.keys import create_key
 from pratique.release.signing.publickey import PublicKey, parse_public_key
+from pratique.release.signing.settings import SigningSettings
 from pratique.release.signing.verifier import BundleVerifier
 from pratique.release.values import Subject, digest_of
 
@@ -93,8 +94,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         config: Path | None, sign: Callable[[ReleaseSettings], StatementSigner] | None = None
     ) -> Iterator[Rooms]:
         made.opened_with.append(config)
-        is_person = sign is not None and sign is not _release.signer_of
-        yield made.rooms(sign(ReleaseSettings()) if sign is not None and is_person else None)
+        named = SigningSettings(key_file=tmp_path / "ben.key", password_file=tmp_path / "password")
+        yield made.rooms(sign(ReleaseSettings(signing=named)) if sign is not None else None)
 
     monkeypatch.setattr(_release, "opened", opened)
     return made

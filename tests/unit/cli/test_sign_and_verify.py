@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.unit.release.signing.watched_registry import REPOSITORY, WatchedRegistry
 
-from pratique.cli import attest, verify
+from pratique.cli import _signing, verify
 from pratique.cli.main import main
 from pratique.release.predicates import HYGIENE, RELEASE, SBOM
 from pratique.release.signing.attach import attach
@@ -31,7 +31,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WatchedRegistry
     monkeypatch.chdir(tmp_path)
     create_key(Path("release.key"), kind="p256", password=None)
     made = WatchedRegistry()
-    for module in (attest, verify):
+    for module in (_signing, verify):
         monkeypatch.setattr(module, "open_registry", lambda _settings: made)
     return made
 

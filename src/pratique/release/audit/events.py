@@ -17,9 +17,9 @@ from pratique.core.errors import PratiqueError
 from pratique.release.audit.report import Event, Verdict
 from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.ledger.interface import Entry
+from pratique.release.ledger.recording import RecordedStatement
 from pratique.release.policy.acts import Revocation
 from pratique.release.policy.decision import BreakGlassUse, Decision
-from pratique.release.policy.gate import RecordedStatement
 from pratique.release.predicates import APPROVAL, Approval
 from pratique.release.promotion.history import CanaryResult, Released, Step
 from pratique.release.signing.interface import Dossier

@@ -16,11 +16,12 @@ import msgspec
 
 from pratique.core.errors import CallerError, RefusedError
 from pratique.release.errors import UnavailableError
-from pratique.release.ledger.interface import Entry, EntryKind, Ledger
+from pratique.release.ledger.interface import Entry, Ledger
+from pratique.release.ledger.recording import record_statement
 from pratique.release.policy.decision import NEVER_WAIVED, Decision, RuleName, Unknown
 from pratique.release.policy.document import Document, Policy
 from pratique.release.policy.evaluate import evaluate
-from pratique.release.policy.gate import RecordedStatement, Seen
+from pratique.release.policy.gate import Seen
 from pratique.release.policy.rules.approvals import statements_to_approve
 from pratique.release.policy.rules.dependencies import kind_of_change
 from pratique.release.predicates import (
@@ -138,7 +139,7 @@ def approve(desk: Desk, seen: Seen, wish: Wish) -> Attestation:
         _require_named(desk, signed, glass.signers if glass is not None else ())
     else:
         _require_counting(desk, seen, signed, "approvals")
-    return _file(desk, seen, signed, "approval")
+    return _file(desk, seen, signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def review(desk: Desk, seen: Seen, statement: Statement) -> Attestation:
     """
     signed = _sign(desk, statement)
     _require_counting(desk, seen, signed, "dependencies")
-    return _file(desk, seen, signed, "evidence")
+    return _file(desk, seen, signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,19 +239,10 @@ def _require_counting(desk: Desk, seen: Seen, signed: _Signed, rule: RuleName) -
     )
 
 
-def _file(desk: Desk, seen: Seen, signed: _Signed, kind: EntryKind) -> Attestation:
-    statement, attestation = signed.attestation.statement, signed.attestation
+def _file(desk: Desk, seen: Seen, signed: _Signed) -> Attestation:
     desk.attach(seen.subject, signed.bundle)
-    desk.ledger.append(
-        kind,
-        seen.subject.digest,
-        RecordedStatement(
-            statement=statement.digest, bundle=attestation.bundle, predicate_type=statement.predicate_type
-        ),
-        environment=seen.facts.environment if kind == "approval" else "",
-        actor=str(attestation.signer),
-    )
-    return attestation
+    record_statement(desk.ledger, seen.subject.digest, signed.attestation)
+    return signed.attestation
 
 
 def _dossier(seen: Seen) -> Dossier:

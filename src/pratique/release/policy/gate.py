@@ -18,13 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
-import msgspec
-
 from pratique.core.clock import Clock
 from pratique.core.errors import EnvironmentFaultError, RefusedError
 from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import ConflictError, UnavailableError
 from pratique.release.ledger.interface import Ledger
+from pratique.release.ledger.recording import RecordedStatement
 from pratique.release.policy.decision import Decision, Facts, Unknown
 from pratique.release.policy.document import Policy
 from pratique.release.policy.evaluate import evaluate, evaluate_trust
@@ -32,7 +31,7 @@ from pratique.release.policy.parse import MAX_POLICY_BYTES, PolicyError, parse_p
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Digest, Subject
 
-__all__ = ["Gate", "PolicyMismatchError", "Question", "RecordedStatement", "Seen", "read_policy"]
+__all__ = ["Gate", "PolicyMismatchError", "Question", "Seen", "read_policy"]
 
 _MAX_TRIES: Final = 8
 
@@ -68,14 +67,6 @@ def read_policy(file: Path, *, expected: str | None = None) -> Policy:
             hint="Have the change reviewed, and set [release.policy] digest to it.",
         )
     return policy
-
-
-class RecordedStatement(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger's entries of the kinds "evidence" and "approval" say: which statement, and where it came from."""
-
-    statement: Digest
-    bundle: Digest | None = None
-    predicate_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from pratique.core.errors import CallerError, RefusedError
 from pratique.release.errors import UnavailableError
+from pratique.release.ledger.recording import record_statement
 from pratique.release.policy.acts import Desk as SigningDesk
 from pratique.release.policy.decision import Decision, RuleName
-from pratique.release.policy.gate import Gate, Question, RecordedStatement
+from pratique.release.policy.gate import Gate, Question
 from pratique.release.predicates import CANARY, Canary
 from pratique.release.statements import make_statement
 from pratique.release.values import Subject
@@ -46,8 +47,7 @@ class PolicyGatekeeper:
         bundle = self.signing.signer.sign(statement.payload)
         attestation = self.signing.verifier.verify(bundle)
         self.signing.attach(subject, bundle)
-        recorded = RecordedStatement(statement=statement.digest, bundle=attestation.bundle, predicate_type=CANARY)
-        self.signing.ledger.append("evidence", subject.digest, recorded, actor=str(attestation.signer))
+        record_statement(self.signing.ledger, subject.digest, attestation)
 
     def release(self, subject: Subject) -> None:
         """Ask the whole policy, and have the decision recorded."""

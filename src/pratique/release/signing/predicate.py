@@ -79,7 +79,7 @@ def load_predicate(file: Path, predicate_type: str) -> msgspec.Raw:
     except OSError as error:
         raise CallerError(f"the predicate {file} cannot be read: {error.strerror}") from error
     try:
-        said = decode_json(content, _KINDS.get(predicate_type, dict), max_bytes=MAX_STATEMENT_BYTES)
+        said: object = decode_json(content, _KINDS.get(predicate_type, dict), max_bytes=MAX_STATEMENT_BYTES)
         if isinstance(said, Document):
             require_sound(said)
     except EvidenceError as error:

@@ -26,9 +26,10 @@ from pratique.release.audit.judging import Findings, make_report
 from pratique.release.audit.rendering import render_html, render_text
 from pratique.release.audit.report import Event, Fact, Link, Report, Verdict, worst
 from pratique.release.errors import NotFoundError, UnavailableError, VerificationError
+from pratique.release.ledger.recording import RecordedStatement
 from pratique.release.policy.acts import Revocation
 from pratique.release.policy.decision import BreakGlassUse, Evidence, Unknown
-from pratique.release.policy.gate import Gate, Question, RecordedStatement
+from pratique.release.policy.gate import Gate, Question
 from pratique.release.predicates import APPROVAL, CANARY, PROVENANCE, SBOM, Canary
 from pratique.release.promotion.history import CanaryResult, Released, Step
 from pratique.release.signing.interface import Dossier, Unverified

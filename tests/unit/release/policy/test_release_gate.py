@@ -25,8 +25,9 @@ from tests.unit.release.policy.shell_parts import QUESTION, ListLedger, gate, le
 from pratique.core.clock import ManualClock
 from pratique.core.settings import SettingsError, load_settings
 from pratique.release.errors import NotFoundError, UnavailableError, VerificationError
+from pratique.release.ledger.recording import RecordedStatement
 from pratique.release.policy.decision import Decision
-from pratique.release.policy.gate import PolicyMismatchError, RecordedStatement, read_policy
+from pratique.release.policy.gate import PolicyMismatchError, read_policy
 from pratique.release.policy.parse import PolicyError
 from pratique.release.policy.settings import PolicySettings
 from pratique.release.predicates import APPROVAL

@@ -12,9 +12,9 @@ from tests.unit.release.policy.shell_parts import ListLedger, NamedSigner, Named
 
 from pratique.core.errors import CallerError
 from pratique.release.errors import UnavailableError
+from pratique.release.ledger.recording import RecordedStatement
 from pratique.release.policy.acts import Desk as SigningDesk
 from pratique.release.policy.acts import Revocation, revoke
-from pratique.release.policy.gate import RecordedStatement
 from pratique.release.predicates import CANARY, Canary, MetricVerdict
 from pratique.release.promotion.gatekeeper import GateRefusedError, PolicyGatekeeper
 from pratique.release.signing.interface import Dossier
