@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from pratique.fleet.targets.interface import ERROR, FIRST_TOKEN_SECONDS, LATENCY_SECONDS
+
 __all__ = ["MAX_BYTES", "Samples", "read_tail", "samples_of"]
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -43,25 +45,25 @@ def read_tail(file: Path) -> list[bytes]:
 def samples_of(lines: Iterable[bytes], pool: str, *, since: datetime) -> Samples:
     """Return the metrics of the requests that a pool was chosen for and that began since then.
 
-    "error": 1 for each that was answered with a 5xx or not at all. "latency_seconds" and "first_token_seconds" of the
+    `ERROR`: 1 for each that was answered with a 5xx or not at all. `LATENCY_SECONDS` and `FIRST_TOKEN_SECONDS` of the
     others, to the last and to the first byte of the answer; WebSockets, which last as long as somebody is there, count
     as requests only. A request that is still running has not been measured.
     """
-    found: Samples = {"error": [], "latency_seconds": [], "first_token_seconds": []}
+    found: Samples = {ERROR: [], LATENCY_SECONDS: [], FIRST_TOKEN_SECONDS: []}
     for text in lines:
         try:
             line = msgspec.json.decode(text, type=_Line)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue  # another kind of line, or one that was cut
         if line.pool != pool or line.timestamp < since:
             continue
         is_error = line.status == 0 or line.status >= _SERVER_ERROR
-        found["error"].append(float(is_error))
+        found[ERROR].append(float(is_error))
         if is_error or line.status == _SWITCHED:
             continue
         for metric, value in (
-            ("latency_seconds", line.milliseconds),
-            ("first_token_seconds", line.milliseconds_to_first_byte),
+            (LATENCY_SECONDS, line.milliseconds),
+            (FIRST_TOKEN_SECONDS, line.milliseconds_to_first_byte),
         ):
             if isinstance(value, int):
                 found[metric].append(value / 1000)

@@ -8,11 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from pratique.core.errors import EnvironmentFaultError
 
-__all__ = ["Deployment", "Health", "Target", "TargetError", "Window"]
+__all__ = [
+    "BREAKER_OPEN",
+    "ERROR",
+    "FIRST_TOKEN_SECONDS",
+    "GPU_BUSY",
+    "LATENCY_SECONDS",
+    "Deployment",
+    "Health",
+    "Target",
+    "TargetError",
+    "Window",
+]
+
+# The names of what is measured: in windows, in the settings of canaries, in their results, and so in policies.
+ERROR: Final = "error"
+"""0 or 1 for each request."""
+LATENCY_SECONDS: Final = "latency_seconds"
+FIRST_TOKEN_SECONDS: Final = "first_token_seconds"  # noqa: S105 - a token of text
+GPU_BUSY: Final = "gpu_busy"
+"""0 to 1 for each sample."""
+BREAKER_OPEN: Final = "breaker_open"
+"""0 or 1 for each sample."""
 
 
 class TargetError(EnvironmentFaultError):
@@ -47,7 +68,7 @@ class Health:
 class Window:
     """Measurements of stable and candidate under the same load, by metric: one number for each request or sample.
 
-    "error" is 0 or 1 for each request; times are in seconds.
+    The names are those above, or a target's own; times are in seconds.
     """
 
     stable: Mapping[str, Sequence[float]]

@@ -8,6 +8,7 @@ import msgspec
 
 from pratique.core.errors import CallerError
 from pratique.core.settings import Settings
+from pratique.fleet.targets.interface import BREAKER_OPEN, ERROR, FIRST_TOKEN_SECONDS, GPU_BUSY, LATENCY_SECONDS
 from pratique.fleet.targets.local import LocalSettings
 
 __all__ = ["CanarySettings", "MetricRule", "PromotionSettings"]
@@ -46,13 +47,13 @@ class CanarySettings(Settings, frozen=True, kw_only=True):
     doubt: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05
     """A canary that is not worse for sure, but with a p-value below this, is inconclusive."""
     metrics: Annotated[tuple[MetricRule, ...], msgspec.Meta(min_length=1)] = (
-        MetricRule(name="error", kind="rate", max_increase=0.005),
-        MetricRule(name="latency_seconds", kind="level", max_ratio=1.1, max_increase=0.005, limit=0.5),
+        MetricRule(name=ERROR, kind="rate", max_increase=0.005),
+        MetricRule(name=LATENCY_SECONDS, kind="level", max_ratio=1.1, max_increase=0.005, limit=0.5),
         MetricRule(
-            name="first_token_seconds", kind="level", max_ratio=1.1, max_increase=0.02, limit=10.0, is_required=False
+            name=FIRST_TOKEN_SECONDS, kind="level", max_ratio=1.1, max_increase=0.02, limit=10.0, is_required=False
         ),
-        MetricRule(name="gpu_busy", kind="level", max_ratio=1.1, max_increase=0.05, min_samples=20, is_required=False),
-        MetricRule(name="breaker_open", kind="rate", max_increase=0.01, min_samples=20, is_required=False),
+        MetricRule(name=GPU_BUSY, kind="level", max_ratio=1.1, max_increase=0.05, min_samples=20, is_required=False),
+        MetricRule(name=BREAKER_OPEN, kind="rate", max_increase=0.01, min_samples=20, is_required=False),
     )
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pratique.fleet.targets.interface import ERROR, LATENCY_SECONDS
 from pratique.release.policy.decision import Decision, Facts, Reason, RuleResult
 from pratique.release.policy.document import Policy
 from pratique.release.policy.evaluate import evaluate
@@ -253,7 +254,7 @@ def _canary() -> dict[str, Any]:
     return {
         "baseline": PRODUCTION,
         "verdict": "pass",
-        "metrics": [metric("error"), metric("latency")],
+        "metrics": [metric(ERROR), metric(LATENCY_SECONDS)],
         "share": 0.05,
         "started_at": ago(minutes=40),
         "ended_at": ago(minutes=25),

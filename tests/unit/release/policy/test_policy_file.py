@@ -12,6 +12,7 @@ from pratique.release.policy.evaluate import evaluate
 from pratique.release.policy.explain import explain_policy
 from pratique.release.policy.parse import MAX_POLICY_BYTES, PolicyError, parse_policy
 from pratique.release.predicates import RELEASE
+from pratique.release.promotion.settings import CanarySettings
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import CertificateIdentity, Digest, KeyIdentity, Subject, digest_of
 
@@ -157,3 +158,9 @@ def test_an_identity_matches_its_own_kind_of_signer_only() -> None:
     assert not certificate.matches(CertificateIdentity("other", "s"))
     assert not certificate.matches(CertificateIdentity("i", "other"))
     assert not Identity().matches(CertificateIdentity("", ""))
+
+
+def test_the_documented_policy_names_metrics_as_canaries_measure_them() -> None:
+    rule = policy().document.rules.canary
+    assert rule is not None
+    assert set(rule.metrics) <= {one.name for one in CanarySettings().metrics}

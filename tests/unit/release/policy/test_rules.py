@@ -319,10 +319,10 @@ def test_the_model_is_the_one_that_the_policy_names() -> None:
         (with_predicate(verdict="inconclusive"), "failed", "verdict is 'inconclusive'"),
         (with_predicate(verdict="fail"), "failed", "verdict is 'fail'"),
         (with_predicate(metrics=[]), "failed", "did not measure 'error'"),
-        (with_member("metrics/1/verdict", "inconclusive"), "failed", "'latency' is 'inconclusive'"),
-        (with_member("metrics/1/num_new", 199), "failed", "'latency' has 199 samples"),
-        (with_member("metrics/1/num_old", 0), "failed", "'latency' has 0 samples"),
-        (with_member("metrics/1/metric", "gpu"), "failed", "did not measure 'latency'"),
+        (with_member("metrics/1/verdict", "inconclusive"), "failed", "'latency_seconds' is 'inconclusive'"),
+        (with_member("metrics/1/num_new", 199), "failed", "'latency_seconds' has 199 samples"),
+        (with_member("metrics/1/num_old", 0), "failed", "'latency_seconds' has 0 samples"),
+        (with_member("metrics/1/metric", "gpu"), "failed", "did not measure 'latency_seconds'"),
     ],
 )
 def test_a_canary_that_did_not_pass_is_refused(edit: Edit, code: str, said: str) -> None:
