@@ -38,7 +38,7 @@ from pratique.release.policy.selection import Case, undecided
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Subject
 
-__all__ = ["evaluate", "evaluate_trust"]
+__all__ = ["evaluate", "evaluate_admission", "evaluate_trust"]
 
 _STANDING: Final[tuple[RuleName, ...]] = ("scope", "revocation", "record", "signature")
 _CONFIGURED: Final[tuple[RuleName, ...]] = (
@@ -78,6 +78,13 @@ def evaluate(policy: Policy, subject: Subject, evidence: Dossier | Unknown, fact
         case, results = _judge(Case(policy.document, evidence, facts, authors=authors), subject)
         use, results = _break_glass(case, results)
     return _decision(policy, subject, facts, results, use)
+
+
+def evaluate_admission(policy: Policy, subject: Subject, evidence: Dossier | Unknown, facts: Facts) -> Decision:
+    """Decide whether a canary may begin: by all of the policy but what its result is judged by. Arguments as above."""
+    rules = msgspec.structs.replace(policy.document.rules, canary=None)
+    before = replace(policy, document=msgspec.structs.replace(policy.document, rules=rules))
+    return evaluate(before, subject, evidence, facts)
 
 
 def evaluate_trust(policy: Policy, subject: Subject, evidence: Dossier | Unknown, facts: Facts) -> Decision:

@@ -26,7 +26,7 @@ from pratique.release.ledger.interface import Ledger
 from pratique.release.ledger.recording import RecordedStatement
 from pratique.release.policy.decision import Decision, Facts, Unknown
 from pratique.release.policy.document import Policy
-from pratique.release.policy.evaluate import evaluate, evaluate_trust
+from pratique.release.policy.evaluate import evaluate, evaluate_admission, evaluate_trust
 from pratique.release.policy.parse import MAX_POLICY_BYTES, PolicyError, parse_policy
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Digest, Subject
@@ -107,6 +107,16 @@ class Gate:
         """
         evidence, facts = self._gather(question)
         return Seen(question.subject, self._decide(question, evidence, facts), evidence, facts)
+
+    def look_at_admission(self, question: Question) -> Seen:
+        """Decide whether a canary may begin, which has no result yet; record nothing.
+
+        Raises:
+            RefusedError: as `look`.
+        """
+        evidence, facts = self._gather(question)
+        decision = evaluate_admission(self.policy, question.subject, evidence, facts)
+        return Seen(question.subject, decision, evidence, facts)
 
     def look_at_trust(self, question: Question) -> Seen:
         """Decide whether an artifact that was promoted before is still ours, for going back to it; record nothing.

@@ -8,7 +8,7 @@ from pratique.core.errors import CallerError, RefusedError
 from pratique.release.errors import UnavailableError
 from pratique.release.ledger.recording import record_statement
 from pratique.release.policy.acts import Desk as SigningDesk
-from pratique.release.policy.decision import Decision, RuleName
+from pratique.release.policy.decision import Decision, Outcome
 from pratique.release.policy.gate import Gate, Question
 from pratique.release.predicates import CANARY, Canary
 from pratique.release.statements import make_statement
@@ -37,7 +37,7 @@ class PolicyGatekeeper:
 
     def admit(self, subject: Subject) -> None:
         """Let a canary begin where every rule but the canary's passes; that one cannot yet."""
-        _require_allowed(self.gate.look(self._question(subject)).decision, but="canary")
+        _require_allowed(self.gate.look_at_admission(self._question(subject)).decision)
 
     def attest(self, subject: Subject, canary: Canary) -> None:
         """Sign the result, lay it beside the artifact, and record that it is there."""
@@ -61,17 +61,14 @@ class PolicyGatekeeper:
         return Question(subject, self.environment, self.authors)
 
 
-def _require_allowed(decision: Decision, *, but: RuleName | None = None) -> None:
-    """Raise what a decision says, leaving out one rule that failed for want of what is only now to be found out."""
-    undecided = [one for one in decision.rules if one.outcome == "undecided"]
-    failed = [one for one in decision.rules if one.outcome == "fail" and one.rule != but]
-    if decision.verdict == "allow" or (but and not failed and not undecided):
+def _require_allowed(decision: Decision) -> None:
+    if decision.verdict == "allow":
         return
     whom = f"{decision.repository}@{decision.digest} in '{decision.environment}'"
-    if failed or not undecided:
-        said = [(one.rule, why) for one in failed for why in one.reasons]
-        words = "; ".join(f"{rule}: {why.message}" for rule, why in said) or "no rule says why"
-        hint = said[0][1].mend if said else "See the whole decision: pratique gate."
-        raise GateRefusedError(f"the gate blocks {whom}: {words}", hint=hint)
-    words = "; ".join(f"{one.rule}: {why.message}" for one in undecided for why in one.reasons)
-    raise UnavailableError(f"the gate cannot decide about {whom}: {words}")
+    outcome: Outcome = "fail" if decision.verdict == "block" else "undecided"
+    said = [(one.rule, why) for one in decision.rules if one.outcome == outcome for why in one.reasons]
+    words = "; ".join(f"{rule}: {why.message}" for rule, why in said) or "no rule says why"
+    if decision.verdict == "undecided":
+        raise UnavailableError(f"the gate cannot decide about {whom}: {words}")
+    hint = said[0][1].mend if said else "See the whole decision: pratique gate."
+    raise GateRefusedError(f"the gate blocks {whom}: {words}", hint=hint)

@@ -31,7 +31,7 @@ from tests.unit.release.policy.evidence_set import (
 
 from pratique.release.policy.decision import NEVER_WAIVED, Decision, Unknown
 from pratique.release.policy.document import Policy
-from pratique.release.policy.evaluate import _verdict, evaluate, evaluate_trust
+from pratique.release.policy.evaluate import _verdict, evaluate, evaluate_admission, evaluate_trust
 from pratique.release.predicates import APPROVAL
 from pratique.release.signing.interface import Dossier
 from pratique.release.values import Subject, digest_of
@@ -162,6 +162,29 @@ def test_what_is_gone_back_to_is_still_signed_and_not_revoked(
     found = evaluate_trust(policy(), SUBJECT, evidence, replace(FACTS, **facts))
     assert found.verdict == verdict
     assert {one.rule for one in found.rules} == {"scope", "revocation", "signature"}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "facts", "verdict"),
+    [
+        (dossier(), {}, "allow"),
+        (dossier(without=("canary",)), {}, "allow"),
+        (dossier({"canary": with_member("verdict", "fail")}), {}, "allow"),  # of an earlier try
+        (dossier(without=("canary", "approval-ben")), {}, "block"),
+        (dossier(without=("canary", "scan")), {}, "block"),
+        (dossier(without=("canary",)), {"revoked": frozenset({IMAGE})}, "block"),
+        (dossier(without=("canary",)), {"in_production": Unknown("away")}, "undecided"),
+        (Unknown("away"), {}, "undecided"),
+    ],
+)
+def test_a_canary_begins_by_all_rules_but_that_of_its_result(
+    evidence: Dossier | Unknown, facts: dict[str, Any], verdict: str
+) -> None:
+    found = evaluate_admission(policy(), SUBJECT, evidence, replace(FACTS, **facts))
+    assert found.verdict == verdict
+    whole = evaluate(policy(), SUBJECT, evidence, replace(FACTS, **facts))
+    assert {one.rule for one in found.rules} == {one.rule for one in whole.rules} - {"canary"}
+    assert found.policy == whole.policy == policy().digest
 
 
 def glass(party: str, **members: Any) -> Piece:
