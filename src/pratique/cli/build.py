@@ -42,6 +42,7 @@ def build(
     artifact: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER to copy from; may be repeated.")] = None,
     secret: Annotated[list[str] | None, typer.Option(help="ID=FILE to be mounted; may be repeated.")] = None,
     source: Annotated[str, typer.Option(help="The repository's address. [git's remote origin]")] = "",
+    since: Annotated[str, typer.Option(help="An earlier commit: authors after it are authors of this, too.")] = "",
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Build what is not committed.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice from nothing, and compare.")] = False,
     push: Annotated[str | None, typer.Option(help="Repository to push to, tagged with the commit.")] = None,
@@ -68,6 +69,7 @@ def build(
         secrets=_folders(secret, "--secret"),
         locks=tuple(lock or ()),
         repository=source,
+        since=since,
         allow_dirty=allow_dirty,
         verify=verify,
     )

@@ -70,6 +70,8 @@ class BuildRequest:
     """Paths in the context."""
     repository: str = ""
     """The source's address, where git's remote does not say it."""
+    since: str = ""
+    """An earlier commit, that of the release in production: who wrote something after it is an author too."""
     allow_dirty: bool = False
     verify: bool = False
 
@@ -115,7 +117,9 @@ def plan_image(request: BuildRequest, settings: BuildSettings, context: Path) ->
         DockerfileRefusedError: the Dockerfile breaks a rule.
         BuildRequestError: a file that is named is not in the commit.
     """
-    source = read_source(request.context, allow_dirty=request.allow_dirty, repository=request.repository)
+    source = read_source(
+        request.context, allow_dirty=request.allow_dirty, repository=request.repository, since=request.since
+    )
     export_tree(source, context)
     for name in (request.dockerfile, *request.locks):
         if not _is_file_in(context, name):
@@ -277,6 +281,7 @@ class _Build:
                 commit=source.commit,
                 committed_at=_moment(source.committed_at),
                 is_dirty=bool(source.changes),
+                authors=source.authors,
             ),
             builder=BuilderRecord(
                 id=settings.builder_id,

@@ -44,6 +44,8 @@ class SourceRecord(_Struct, frozen=True, kw_only=True):
     committed_at: datetime
     is_dirty: bool
     """What was built differs from the commit."""
+    authors: tuple[str, ...] = ()
+    """The e-mail addresses of who wrote, co-wrote or committed what is new in the commit: they do not approve it."""
 
 
 class BuilderRecord(_Struct, frozen=True, kw_only=True):

@@ -20,11 +20,12 @@ from pratique.release.build.errors import BuildRequestError, DirtyTreeError
 from pratique.release.build.programs import Program, run
 from pratique.release.errors import ToolFailedError
 
-__all__ = ["GIT", "Source", "copy_plain", "export_tree", "read_source", "without_credentials"]
+__all__ = ["GIT", "Source", "authors_of", "copy_plain", "export_tree", "read_source", "without_credentials"]
 
 GIT: Final = Program("git", "git")
 _SECONDS: Final = 120.0
 _SHOWN: Final = 10
+_ADDRESS: Final = re.compile(r"<([^<>]*)>\s*\Z")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -42,6 +43,8 @@ class Source:
     """For people: `git describe`."""
     changes: tuple[str, ...] = ()
     """What differs from the commit; not empty where that was allowed."""
+    authors: tuple[str, ...] = ()
+    """The e-mail addresses of who wrote what is new in the commit, see `authors_of`."""
 
     @property
     def revision(self) -> str:
@@ -49,8 +52,14 @@ class Source:
         return f"{self.commit}-dirty" if self.changes else self.commit
 
 
-def read_source(folder: Path, *, allow_dirty: bool, repository: str = "") -> Source:
+def read_source(folder: Path, *, allow_dirty: bool, repository: str = "", since: str = "") -> Source:
     """Ask git about a folder of a checkout.
+
+    Args:
+        folder: of the checkout, or in it.
+        allow_dirty: whether it may differ from its commit.
+        repository: its address; empty: as git's remote says.
+        since: an earlier commit; who wrote something after it counts as an author too.
 
     Raises:
         DirtyTreeError: something is not committed, and that was not allowed.
@@ -72,7 +81,44 @@ def read_source(folder: Path, *, allow_dirty: bool, repository: str = "") -> Sou
             f"the work tree of {folder} differs from {commit[:12]}:\n{listed}{more}",
             hint="Commit first; --allow-dirty builds it all the same, and the image says so.",
         )
-    return Source(folder, without_credentials(remote), commit, int(committed_at), version, changes)
+    authors = authors_of(folder, commit, since=since)
+    return Source(folder, without_credentials(remote), commit, int(committed_at), version, changes, authors)
+
+
+def authors_of(folder: Path, commit: str, *, since: str = "") -> tuple[str, ...]:
+    """Return the e-mail addresses of who wrote what a commit brings: authors, co-authors and committers.
+
+    Of a commit, that is the commit; of a merge, all that it merges into its first parent; and everything after `since`.
+    The addresses are those in the commits: a `.mailmap` is part of what is to be judged, and is not asked.
+
+    Raises:
+        BuildRequestError: git lacks what would have to be looked at, as a shallow clone does.
+    """
+    try:
+        header = _git(folder, "cat-file", "commit", commit).partition("\n\n")[0]
+        parents = re.findall(r"^parent ([0-9a-f]+)$", header, flags=re.MULTILINE)
+        is_shallow = _git(folder, "rev-parse", "--is-shallow-repository") == "true"
+        if is_shallow and (len(parents) > 1 or since):
+            raise BuildRequestError(
+                f"who wrote what {commit[:12]} brings cannot be told: {folder} is a shallow clone",
+                hint="Fetch the history: git fetch --unshallow; or fetch-depth: 0 in GitHub's checkout.",
+            )
+        found = _emails(folder, "-1", commit)
+        if len(parents) > 1:
+            found |= _emails(folder, commit, f"^{parents[0]}")
+        if since:
+            found |= _emails(folder, commit, "^" + _git(folder, "rev-parse", "--verify", f"{since}^{{commit}}"))
+    except ToolFailedError as error:
+        raise BuildRequestError(f"who wrote what {commit[:12]} brings cannot be told: {error}") from error
+    return tuple(sorted(found))
+
+
+def _emails(folder: Path, *revisions: str) -> set[str]:
+    trailers = "%(trailers:key=Co-authored-by,valueonly=true,separator=%x00)"
+    said = _git(folder, "log", "--no-show-signature", f"--format=%ae%x00%ce%x00{trailers}", *revisions, "--")
+    names = (one.strip() for one in re.split(r"[\0\n]", said))
+    addresses = ((_ADDRESS.search(name) or [name, name])[1].strip() for name in names)
+    return {one for one in addresses if one}
 
 
 def export_tree(source: Source, into: Path) -> None:

@@ -63,7 +63,7 @@ def provenance_of(record: BuildRecord, authors: tuple[str, ...], *, sbom: Digest
 
     Args:
         record: of the build.
-        authors: the e-mail addresses of who wrote what is new in the commit: they do not approve it.
+        authors: the e-mail addresses of more who wrote the source, beside those that the record has from the commit.
         sbom: the statement of the image's bill of materials, named as a by-product.
 
     Raises:
@@ -120,11 +120,12 @@ def _external(record: BuildRecord) -> dict[str, object]:
 
 def _dependencies(record: BuildRecord, authors: tuple[str, ...]) -> Iterator[Resource]:
     source = record.source
+    named = list(dict.fromkeys((*source.authors, *authors)))
     yield Resource(
         name="source",
         uri=f"git+{source.repository}@{source.commit}",
         digest={"gitCommit": source.commit},
-        annotations={AUTHORS_ANNOTATION: list(authors)} if authors else {},
+        annotations={AUTHORS_ANNOTATION: named} if named else {},
     )
     yield _resource(record.dockerfile, "dockerfile")
     for kind, materials in (

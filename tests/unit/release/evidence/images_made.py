@@ -99,6 +99,7 @@ def build_record(image: Digest, **more: Any) -> BuildRecord:
         commit=COMMIT,
         committed_at=WHEN,
         is_dirty=more.pop("dirty", False),
+        authors=more.pop("authors", ()),
     )
     facts: dict[str, Any] = {
         "image": image,

@@ -50,6 +50,12 @@ def test_everything_that_went_in_is_there_by_digest() -> None:
     assert made.run_details.builder.id == "urn:pratique:builder:ci"
 
 
+def test_who_wrote_the_commit_and_who_is_named_beside_are_its_authors() -> None:
+    record = build_record(IMAGE, authors=("bob@example.org", "eve@example.org"))
+    source = provenance_of(record, ("alice@example.org", "bob@example.org")).build_definition.resolved_dependencies[0]
+    assert source.annotations == {"authors": ["bob@example.org", "eve@example.org", "alice@example.org"]}
+
+
 def test_what_was_asked_for_from_outside_is_apart_from_what_follows() -> None:
     record = build_record(IMAGE, secret_names=("token",))
     definition = provenance_of(record, ()).build_definition
