@@ -10,7 +10,7 @@ import pytest
 from tests.unit.release.evidence.images_made import bom, deb, layer, make_image, metadata, pypi
 
 from pratique.release.errors import EvidenceError, ToolMissingError
-from pratique.release.evidence.cyclonedx import normalise_sbom, require_valid
+from pratique.release.evidence.cyclonedx import LEFT_OUT, normalise_sbom, require_valid
 from pratique.release.evidence.sbom import SbomCollector, find_syft
 from pratique.release.evidence.settings import EvidenceSettings
 from pratique.release.values import Digest, Subject
@@ -53,6 +53,53 @@ def test_an_image_without_a_time_has_a_bill_without_one() -> None:
 def test_a_bill_that_names_no_package_is_refused(components: tuple[dict[str, Any], ...]) -> None:
     with pytest.raises(EvidenceError, match="names no component"):
         normalise_sbom(raw(*components), SUBJECT, "")
+
+
+def npm(name: str, *paths: str, version: str = "", **more: Any) -> dict[str, Any]:
+    """As syft writes it."""
+    places = [{"name": f"syft:location:{number}:path", "value": path} for number, path in enumerate(paths)]
+    found = {"name": "syft:package:type", "value": "npm"}
+    purl = f"pkg:npm/{name}@{version}" if version else f"pkg:npm/{name}"
+    return {"type": "library", "name": name, "version": version or "UNKNOWN", "purl": purl} | {
+        "bom-ref": f"{purl}?package-id=1",
+        "properties": [found, *places],
+        **more,
+    }
+
+
+PROJECT = "/opt/site-packages/tools/package.json"
+
+
+def test_the_manifest_of_a_folder_is_no_package_and_is_named() -> None:
+    tools = npm("tools", PROJECT, "/srv/tools/package.json")
+    edges = [{"ref": tools["bom-ref"], "dependsOn": ["b"]}, {"ref": "a", "dependsOn": ["b", tools["bom-ref"]]}]
+    document = normalise_sbom(raw(tools, pypi("a", "1"), dependencies=edges), SUBJECT, "")
+    assert [one["name"] for one in document["components"]] == ["a"]
+    assert document["dependencies"] == [{"ref": "a", "dependsOn": ["b"]}]
+    assert document["metadata"]["properties"] == [
+        {"name": LEFT_OUT, "value": PROJECT},
+        {"name": LEFT_OUT, "value": "/srv/tools/package.json"},
+    ]
+    require_valid(json.dumps(document).encode())
+    with pytest.raises(EvidenceError, match="names no component"):
+        normalise_sbom(raw(tools), SUBJECT, "")
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        npm("tools", PROJECT, version="1.0.0"),
+        npm("tools", "/srv/node_modules/tools/package.json"),
+        npm("tools", PROJECT, "/srv/node_modules/tools/package.json"),
+        npm("tools", "/srv/package-lock.json"),
+        npm("tools"),
+        npm("tools", PROJECT, purl="pkg:pypi/tools"),
+    ],
+)
+def test_what_may_be_a_package_stays_in_the_bill(component: dict[str, Any]) -> None:
+    document = normalise_sbom(raw(component, pypi("a", "1")), SUBJECT, "")
+    assert component in document["components"]
+    assert "properties" not in document["metadata"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ _SOFTWARE: Final = frozenset({"application", "framework", "library"})
 _NAMED: Final = 5
 """So many components stand in a message."""
 _MAX_DEPTH: Final = 32
+_LOCATION: Final = re.compile(r"syft:location:[0-9]+:path")
 _PURL: Final = re.compile(r"pkg:[a-z][a-z0-9.+-]*/[^@?#\s]+@[^@?#\s]+(\?[^#\s]*)?(#\S*)?")
 """With a version. Source: the package-url specification, "Syntax": what else has an `@` or a space is encoded."""
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -46,13 +47,25 @@ _Type = Literal[
 """What is of another type would not be looked at."""
 
 
+class _Property(msgspec.Struct, frozen=True):
+    name: str = ""
+    value: str | None = None
+
+
 class _Component(msgspec.Struct, frozen=True):
     type: _Type
     name: _Text
     version: str = ""
     purl: str = ""
     bom_ref: str = msgspec.field(name="bom-ref", default="")
+    properties: tuple[_Property, ...] = ()
     components: tuple[_Component, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Its name, with the file that it was found in, where the tool says that."""
+        files = [one.value for one in self.properties if one.value and _LOCATION.fullmatch(one.name)]
+        return f"{self.name} ({files[0]})" if files else self.name
 
 
 class _Composition(msgspec.Struct, frozen=True):
@@ -103,7 +116,7 @@ def _problems(rule: SbomRule, read: Read[_Bom], components: list[_Component]) ->
     for wanted in rule.required_types:
         if not any(one.purl.startswith(f"pkg:{wanted}/") for one in packages):
             yield _incomplete(f"the SBOM names no package of the type '{wanted}'", digest)
-    vague = [one.name for one in components if one.type in _SOFTWARE and not (one.version and _is_package(one))]
+    vague = [one.where for one in components if one.type in _SOFTWARE and not (one.version and _is_package(one))]
     if vague:
         what = f"{len(vague)} components have no version or no purl: {', '.join(vague[:_NAMED])}"
         yield _incomplete(what, digest)
