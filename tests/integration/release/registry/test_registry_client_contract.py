@@ -37,9 +37,17 @@ _MODULE = _contract()
 globals().update({name: value for name, value in vars(_MODULE).items() if name.startswith("Test")})
 
 
+def _client() -> HttpRegistry:
+    return HttpRegistry(RegistrySettings(chunk_bytes=65_536), AuthFiles(()))
+
+
+@pytest.fixture
+def able(repository: str) -> Any:
+    return _MODULE.Case(_client(), repository, True, True, True)
+
+
 @pytest.fixture(params=["plain", "front"])
 def case(request: pytest.FixtureRequest, registry: RegistryNamespace) -> Any:
-    client = HttpRegistry(RegistrySettings(chunk_bytes=65_536), AuthFiles(()))
     if request.param == "front":
-        return _MODULE.Case(client, request.getfixturevalue("repository"), True, True, True)
-    return _MODULE.Case(client, f"{registry.endpoint.address}/{registry.repository('app')}", False, False, False)
+        return request.getfixturevalue("able")
+    return _MODULE.Case(_client(), f"{registry.endpoint.address}/{registry.repository('app')}", False, False, False)
