@@ -1,4 +1,4 @@
-"""OCI image layouts on disk, with one image each: written once, read with every digest checked.
+"""The one image of an OCI layout (`registry.layout`): written once, read with every digest checked.
 
 The same configuration, layers and annotations give the same manifest, byte for byte: JSON has sorted keys, gzip no
 time and no name. Source: OCI image specification 1.1, "Image Layout" and "Image Manifest".
@@ -16,10 +16,13 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from pratique.core.errors import CallerError, RefusedError
 from pratique.release.build.layertar import ByteSource, LayerLimits, open_plain
 from pratique.release.decoding import MalformedError, decode_json
-from pratique.release.errors import EvidenceError
+from pratique.release.errors import DigestError, EvidenceError
 from pratique.release.registry.interface import IMAGE_MANIFEST
+from pratique.release.registry.layout import ImageLayout, LayoutError, blob_path
+from pratique.release.registry.manifests import MAX_MANIFEST_BYTES, read_manifest
 from pratique.release.values import Digest, digest_of, parse_digest
 
 __all__ = [
@@ -37,26 +40,8 @@ __all__ = [
 
 IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
-MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 _LEVEL: Final = 6
 _CHUNK: Final = 1024 * 1024
-
-
-class _Descriptor(msgspec.Struct, frozen=True, rename="camel"):
-    media_type: str
-    digest: str
-    size: int
-
-
-class _Manifest(msgspec.Struct, frozen=True, rename="camel"):
-    config: _Descriptor
-    layers: tuple[_Descriptor, ...]
-    media_type: str = ""
-    annotations: dict[str, str] = {}
-
-
-class _Index(msgspec.Struct, frozen=True):
-    manifests: tuple[_Descriptor, ...]
 
 
 class _RootFs(msgspec.Struct, frozen=True):
@@ -105,11 +90,6 @@ def digest_of_file(path: Path) -> Digest:
         return Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def blob_path(folder: Path, digest: Digest) -> Path:
-    """Return where a layout has a blob."""
-    return folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
-
-
 def add_layer(folder: Path, stream: ByteSource) -> Layer:
     """Write a layer, compressed whatever it was, and say how it is called.
 
@@ -150,32 +130,30 @@ def _chunks(stream: ByteSource) -> Iterator[bytes]:
 def write_image(
     folder: Path, config: bytes, layers: Sequence[Layer], *, annotations: Mapping[str, str] | None = None
 ) -> LayoutImage:
-    """Write configuration, manifest and index over layers that are there."""
-    config_digest = _put(folder, config)
+    """Write configuration, manifest and index over layers that are there; the folder lists this image alone."""
+    layout = ImageLayout(folder)
+    folder.joinpath("index.json").unlink(missing_ok=True)
+    blob = layout.put_blob(config)
     manifest = canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": IMAGE_MANIFEST,
-            "config": {"mediaType": IMAGE_CONFIG, "digest": config_digest, "size": len(config)},
+            "config": {"mediaType": IMAGE_CONFIG, "digest": blob.digest, "size": blob.size_bytes},
             "layers": [
                 {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size_bytes} for layer in layers
             ],
             **({"annotations": dict(annotations)} if annotations else {}),
         }
     )
-    digest = _put(folder, manifest)
-    entry = {"mediaType": IMAGE_MANIFEST, "digest": digest, "size": len(manifest)}
-    folder.joinpath("index.json").write_bytes(canonical_json({"schemaVersion": 2, "manifests": [entry]}))
-    folder.joinpath("oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
+    digest = layout.put_manifest(digest_of(manifest), manifest, IMAGE_MANIFEST)
     return LayoutImage(folder, digest, manifest, IMAGE_MANIFEST, config, tuple(layers))
 
 
-def _put(folder: Path, content: bytes) -> Digest:
-    digest = digest_of(content)
-    path = blob_path(folder, digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return digest
+def _diff_ids(config: bytes, image: Digest) -> list[Digest]:
+    try:
+        return [parse_digest(one) for one in decode_json(config, _Config).rootfs.diff_ids]
+    except (MalformedError, DigestError) as error:
+        raise EvidenceError(f"the configuration of {image} is of no image: {error}") from error
 
 
 def read_layout(folder: Path) -> LayoutImage:
@@ -185,47 +163,21 @@ def read_layout(folder: Path) -> LayoutImage:
         EvidenceError: there is none, there are several, or something is not what its digest says.
     """
     try:
-        index = decode_json(_bounded(folder / "index.json"), _Index)
-    except (OSError, MalformedError) as error:
-        raise EvidenceError(f"{folder} is no OCI layout: {error}") from error
-    if len(index.manifests) != 1:
-        raise EvidenceError(f"{folder} must hold one image, got {len(index.manifests)}")
-    descriptor = index.manifests[0]
-    content = _checked(folder, descriptor)
-    try:
-        manifest = decode_json(content, _Manifest)
-        config = _checked(folder, manifest.config)
-        diff_ids = decode_json(config, _Config).rootfs.diff_ids
-    except MalformedError as error:
-        raise EvidenceError(f"the manifest {descriptor.digest} in {folder} is of no image: {error}") from error
-    if len(diff_ids) != len(manifest.layers):
-        raise EvidenceError(f"{descriptor.digest}: {len(manifest.layers)} layers, and diff_ids of {len(diff_ids)}")
-    layers = []
-    for one, diff_id in zip(manifest.layers, diff_ids, strict=True):
-        digest = _require_file(folder, one)
-        layers.append(Layer(digest, one.size, one.media_type, parse_digest(diff_id)))
-    media_type = manifest.media_type or descriptor.media_type
-    return LayoutImage(folder, parse_digest(descriptor.digest), content, media_type, config, tuple(layers))
-
-
-def _bounded(path: Path) -> bytes:
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise EvidenceError(f"{path} has more than {MAX_MANIFEST_BYTES} bytes")
-    return path.read_bytes()
-
-
-def _checked(folder: Path, descriptor: _Descriptor) -> bytes:
-    _require_file(folder, descriptor)
-    return _bounded(blob_path(folder, parse_digest(descriptor.digest)))
-
-
-def _require_file(folder: Path, descriptor: _Descriptor) -> Digest:
-    digest = parse_digest(descriptor.digest)
-    path = blob_path(folder, digest)
-    try:
-        is_right = path.stat().st_size == descriptor.size and digest_of_file(path) == digest
-    except OSError as error:
-        raise EvidenceError(f"{folder} lacks {digest}: {error.strerror}") from error
-    if not is_right:
-        raise EvidenceError(f"{path} is not what its digest and size say")
-    return digest
+        layout = ImageLayout.existing(folder)
+        found = layout.only()
+        parts = read_manifest(found.content, found.media_type)
+        if parts.config is None:
+            raise EvidenceError(f"the manifest {found.digest} is of no image")
+        for one in parts.blobs:
+            layout.require_blob(Digest(one.digest), one.size)
+        config = layout.blob(Digest(parts.config.digest), max_bytes=MAX_MANIFEST_BYTES)
+        diff_ids = _diff_ids(config, found.digest)
+    except (LayoutError, CallerError, RefusedError) as error:
+        raise EvidenceError(f"{folder} holds no image that can be used: {error.message}") from error
+    if len(diff_ids) != len(parts.layers):
+        raise EvidenceError(f"{found.digest}: {len(parts.layers)} layers, and diff_ids of {len(diff_ids)}")
+    layers = tuple(
+        Layer(Digest(one.digest), one.size, one.media_type, diff_id)
+        for one, diff_id in zip(parts.layers, diff_ids, strict=True)
+    )
+    return LayoutImage(folder, found.digest, found.content, found.media_type, config, layers)

@@ -36,12 +36,8 @@ def blob_of(content: bytes | Path) -> Blob:
     """Return the digest and the size of some bytes or of a file."""
     if isinstance(content, bytes):
         return Blob(digest_of(content), len(content))
-    hasher, size = hashlib.sha256(), 0
     with content.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            hasher.update(piece)
-            size += len(piece)
-    return Blob(Digest(f"sha256:{hasher.hexdigest()}"), size)
+        return Blob(Digest("sha256:" + hashlib.file_digest(file, "sha256").hexdigest()), file.tell())
 
 
 class CheckedReader(io.RawIOBase):

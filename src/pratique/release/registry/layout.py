@@ -27,7 +27,7 @@ from pratique.release.registry.manifests import INDEX_TYPES, MAX_MANIFEST_BYTES,
 from pratique.release.registry.names import parse_reference
 from pratique.release.values import Digest, digest_of, parse_digest
 
-__all__ = ["ImageLayout", "LayoutError", "copy_image", "pull_image", "push_image", "read_own_type"]
+__all__ = ["ImageLayout", "LayoutError", "blob_path", "copy_image", "pull_image", "push_image", "read_own_type"]
 
 _TAG: Final = "org.opencontainers.image.ref.name"
 _MARK: Final = b'{"imageLayoutVersion":"1.0.0"}'
@@ -89,6 +89,57 @@ class ImageLayout:
                 _write(mark, _MARK)
             self._require_version(_read(mark, 1024))
 
+    @classmethod
+    def existing(cls, folder: Path) -> ImageLayout:
+        """Open one that is there, to read it.
+
+        Raises:
+            LayoutError: it is not.
+        """
+        if not (folder / "oci-layout").is_file():
+            raise LayoutError(f"{folder} is no image layout: it has no file oci-layout")
+        return cls(folder)
+
+    def only(self) -> Manifest:
+        """Return the one image, or index, of a layout that holds no other.
+
+        Raises:
+            VerificationError: it holds none or several, or one of another size than it lists.
+        """
+        listed = self._entries()
+        if len(listed) != 1:
+            raise VerificationError(f"{self._folder} must hold one image, got {len(listed)}")
+        found = self.manifest(listed[0].digest)
+        if len(found.content) != listed[0].size:
+            raise VerificationError(f"{found.digest} is not what its digest and size say: {len(found.content)} bytes")
+        return found
+
+    def require_blob(self, digest: Digest, size_bytes: int) -> None:
+        """Check that a blob is there, whole and unchanged.
+
+        Raises:
+            NotFoundError: it is not there.
+            VerificationError: it is not what its digest and size say.
+        """
+        path = self._path(digest)
+        with _translated(self._folder):
+            is_right = path.stat().st_size == size_bytes and blob_of(path).digest == digest
+        if not is_right:
+            raise VerificationError(f"{path} is not what its digest and size say")
+
+    def blob(self, digest: Digest, *, max_bytes: int) -> bytes:
+        """Return a small blob whole.
+
+        Raises:
+            NotFoundError: there is none.
+            VerificationError: its bytes are others, or more than allowed.
+        """
+        path = self._path(digest)
+        with _translated(self._folder):
+            content = _read(path, max_bytes)
+        check_digest(content, digest, str(path))
+        return content
+
     def manifest(self, reference: str) -> Manifest:
         """Return what a tag or a digest names.
 
@@ -101,9 +152,7 @@ class ImageLayout:
         if not found and ":" not in reference:
             raise NotFoundError(f"there is no '{reference}' in {self._folder}")
         digest = parse_digest(found[0].digest if found else reference)
-        with _translated(self._folder):
-            content = _read(self._path(digest), MAX_MANIFEST_BYTES)
-        check_digest(content, digest, str(self._path(digest)))
+        content = self.blob(digest, max_bytes=MAX_MANIFEST_BYTES)
         media_type = found[0].media_type if found else read_own_type(content)
         read_manifest(content, media_type)
         return Manifest(content, media_type, digest)
@@ -153,7 +202,7 @@ class ImageLayout:
         return blob
 
     def _path(self, digest: Digest) -> Path:
-        return self._blobs / parse_digest(digest).removeprefix("sha256:")
+        return blob_path(self._folder, digest)
 
     def _entries(self) -> list[_Entry]:
         with _translated(self._folder):
@@ -188,6 +237,15 @@ class ImageLayout:
             raise LayoutError(f"{self._folder} is no image layout: its file oci-layout is malformed") from error
         if version != "1.0.0":
             raise LayoutError(f"{self._folder} is an image layout of version '{version[:50]}', 1.0.0 is known")
+
+
+def blob_path(folder: Path, digest: Digest) -> Path:
+    """Return where a layout has a blob.
+
+    Raises:
+        DigestError: the digest is none, and would name another file.
+    """
+    return folder / "blobs" / "sha256" / parse_digest(digest).removeprefix("sha256:")
 
 
 def push_image(layout: ImageLayout, reference: str, registry: Registry, repository: str, tag: str = "") -> Digest:

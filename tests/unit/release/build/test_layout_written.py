@@ -15,6 +15,8 @@ from pratique.release.build.differences import Difference, differences_of
 from pratique.release.build.layout import Layer, LayoutImage, add_layer, blob_path, copy_layer, read_layout, write_image
 from pratique.release.build.normalise import normalise_config, rfc3339
 from pratique.release.errors import EvidenceError
+from pratique.release.registry.interface import IMAGE_INDEX
+from pratique.release.registry.layout import ImageLayout
 from pratique.release.values import digest_of
 
 pytestmark = pytest.mark.unit
@@ -111,21 +113,22 @@ def test_what_was_changed_afterwards_is_found(tmp_path: Path) -> None:
         with pytest.raises(EvidenceError, match="not what its digest and size say"):
             read_layout(image.folder)
     layer.unlink()
-    with pytest.raises(EvidenceError, match="lacks sha256"):
+    with pytest.raises(EvidenceError, match=rf"there is no .*{layer.name}"):
         read_layout(image.folder)
 
 
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        (b"{}", "no OCI layout"),
+        (b"[]", "expected an image index"),
         (b'{"manifests":[]}', "one image, got 0"),
-        (b'{"manifests":[{"mediaType":"a","digest":"sha256:1","size":1}]}', "expected a digest"),
+        (b'{"manifests":[{"mediaType":"a","digest":"sha256:1","size":1}]}', "a digest"),
     ],
 )
 def test_a_folder_without_one_image_is_refused(tmp_path: Path, index: bytes, said: str) -> None:
+    ImageLayout(tmp_path)
     (tmp_path / "index.json").write_bytes(index)
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(EvidenceError, match=said):
         read_layout(tmp_path)
 
 
@@ -144,8 +147,9 @@ def test_a_manifest_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_index_without_end_is_not_read(tmp_path: Path) -> None:
+    ImageLayout(tmp_path)
     (tmp_path / "index.json").write_bytes(bytes(5 * 1024 * 1024))
-    with pytest.raises(EvidenceError, match="more than"):
+    with pytest.raises(EvidenceError, match="at most"):
         read_layout(tmp_path)
 
 
@@ -243,3 +247,26 @@ def test_differences_without_end_stop(tmp_path: Path) -> None:
     found = differences_of(first, image_in(tmp_path / "b", layer_of(a=b"1")))
     assert len(found) == 1000
     assert all(isinstance(one, Difference) for one in found)
+
+
+def test_what_lists_no_configuration_is_no_image(tmp_path: Path) -> None:
+    layout = ImageLayout(tmp_path)
+    index = b'{"schemaVersion":2,"manifests":[]}'
+    layout.put_manifest(digest_of(index), index, IMAGE_INDEX)
+    with pytest.raises(EvidenceError, match="is of no image"):
+        read_layout(tmp_path)
+
+
+def test_a_manifest_of_another_size_than_it_is_listed_with_is_refused(tmp_path: Path) -> None:
+    image_in(tmp_path, layer_of(a=b"1"))
+    listed = json.loads((tmp_path / "index.json").read_bytes())
+    listed["manifests"][0]["size"] += 1
+    (tmp_path / "index.json").write_text(json.dumps(listed))
+    with pytest.raises(EvidenceError, match="not what its digest and size say"):
+        read_layout(tmp_path)
+
+
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(EvidenceError, match="is no image layout"):
+        read_layout(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []

@@ -69,7 +69,10 @@ def findings_in_config(image: ImageConfig) -> Iterator[Finding]:
     yield from _user(image.config.user)
     test = (image.config.health_check or {}).get("Test")
     if not test or test == ["NONE"]:
-        message = "nothing says whether it works: HEALTHCHECK, asked of what it serves"
+        message = (
+            "nothing says whether it works: HEALTHCHECK, asked of what it serves"
+            " (podman and buildah keep it in images of Docker's form only)"
+        )
         yield Finding(rule="health-check", level="warning", where="Healthcheck", message=message)
     for where, text in _texts(image):
         yield from _secrets(where, text)
