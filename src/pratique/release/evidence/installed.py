@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pratique.release.advisories.records import package_name
 from pratique.release.build.layertar import Entry, LayerLimits, read_entries
 from pratique.release.build.layout import LayoutImage
 from pratique.release.components import Component
@@ -175,4 +176,4 @@ def _fields(paragraph: str) -> dict[str, str]:
 
 
 def _plain(kind: str, name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower() if kind == "pypi" else name
+    return package_name("PyPI", name) if kind == "pypi" else name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +10,7 @@ import msgspec
 from pratique.core.errors import CallerError
 from pratique.release.decoding import MalformedError, convert_value, decode_json
 from pratique.release.errors import UnavailableError
+from pratique.release.files import replacing
 from pratique.release.ledger.chain import HeadMark
 from pratique.release.ledger.errors import LedgerBrokenError
 
@@ -49,12 +48,8 @@ class WitnessFile:
             UnavailableError: it cannot be written.
         """
         try:
-            handle, name = tempfile.mkstemp(dir=self._file.parent, prefix=f".{self._file.name}-")
-            with os.fdopen(handle, "wb") as file:
+            with replacing(self._file, mode=0o600) as file:
                 file.write(msgspec.json.encode(_Kept(mark.ledger, mark.size, mark.hash)) + b"\n")
-                file.flush()
-                os.fsync(handle)
-            Path(name).replace(self._file)
         except OSError as error:
             raise UnavailableError(f"the ledger's witness {self._file} cannot be written: {error}") from error
 

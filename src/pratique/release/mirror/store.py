@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -20,6 +19,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from pratique.release.decoding import MalformedError, decode_json
+from pratique.release.files import replacing
 from pratique.release.mirror.errors import HashDiffersError, MirrorStoreError
 from pratique.release.values import Digest
 
@@ -83,33 +83,8 @@ class MirrorStore:
         path = self.path_of(digest)
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            size = self._write(descriptor, digest, pieces, max_bytes)
-            with self._translated():
-                os.replace(name, path)  # noqa: PTH105 - both on one file system: whole or not at all
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return size
-
-    def _write(self, descriptor: int, digest: Digest, pieces: Iterable[bytes], max_bytes: int) -> int:
-        size, content = 0, hashlib.sha256()
-        with os.fdopen(descriptor, "wb") as out:
-            for piece in pieces:
-                size += len(piece)
-                if size > max_bytes:
-                    raise HashDiffersError(f"expected {digest}, got more than {max_bytes} bytes")
-                content.update(piece)
-                with self._translated():
-                    out.write(piece)
-            with self._translated():
-                out.flush()
-                os.fchmod(out.fileno(), 0o644)
-                os.fsync(out.fileno())
-        if content.hexdigest() != digest.removeprefix("sha256:"):
-            raise HashDiffersError(f"expected {digest}, got sha256:{content.hexdigest()}")
-        return size
+            with replacing(path) as out:
+                return _copy(digest, pieces, out, max_bytes=max_bytes)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a file that is what its name says.
@@ -159,9 +134,8 @@ class MirrorStore:
         """Replace what is known, whole or not at all."""
         with self._translated():
             self._folder.mkdir(parents=True, exist_ok=True)
-            fresh = self.state_file.with_suffix(".new")
-            fresh.write_bytes(msgspec.json.encode(state))
-            fresh.replace(self.state_file)
+            with replacing(self.state_file) as file:
+                file.write(msgspec.json.encode(state))
 
     def _require(self, digest: Digest, opened: BinaryIO) -> None:
         before = _print_of(opened)
@@ -183,6 +157,19 @@ class MirrorStore:
             yield
         except OSError as error:
             raise MirrorStoreError(f"the store {self._folder}: {error}") from error
+
+
+def _copy(digest: Digest, pieces: Iterable[bytes], out: BinaryIO, *, max_bytes: int) -> int:
+    size, content = 0, hashlib.sha256()
+    for piece in pieces:
+        size += len(piece)
+        if size > max_bytes:
+            raise HashDiffersError(f"expected {digest}, got more than {max_bytes} bytes")
+        content.update(piece)
+        out.write(piece)
+    if content.hexdigest() != digest.removeprefix("sha256:"):
+        raise HashDiffersError(f"expected {digest}, got sha256:{content.hexdigest()}")
+    return size
 
 
 def _print_of(opened: BinaryIO) -> _Print:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from pratique.release.plain import plain
 from pratique.release.policy.decision import Decision, Outcome, RuleResult, Verdict
 from pratique.release.policy.document import Document, Policy
 
@@ -22,7 +23,7 @@ _MARKS: Final[dict[Outcome, str]] = {"pass": "pass", "fail": "FAIL", "undecided"
 
 def explain(decision: Decision) -> str:
     """Write a decision in lines for a terminal."""
-    return "\n".join(map(_printable, _lines(decision)))
+    return "\n".join(map(plain, _lines(decision)))
 
 
 def _lines(decision: Decision) -> Iterator[str]:
@@ -44,10 +45,6 @@ def _rule_lines(result: RuleResult) -> Iterator[str]:
         yield f"         → {why.mend}"
 
 
-def _printable(line: str) -> str:
-    return "".join(character if character.isprintable() else "\ufffd" for character in line)
-
-
 def decision_schema() -> bytes:
     """Return the JSON schema of a decision, as it is kept in docs/release/decision.schema.json."""
     schema = {
@@ -60,7 +57,7 @@ def decision_schema() -> bytes:
 
 def explain_policy(policy: Policy) -> str:
     """Write what a policy requires, defaults included."""
-    return "\n".join(map(_printable, _policy_lines(policy.document, policy.digest)))
+    return "\n".join(map(plain, _policy_lines(policy.document, policy.digest)))
 
 
 def _policy_lines(document: Document, digest: str) -> Iterator[str]:

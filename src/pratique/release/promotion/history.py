@@ -38,6 +38,7 @@ __all__ = [
     "Rollout",
     "Step",
     "next_act",
+    "read_body",
     "read_history",
 ]
 
@@ -153,11 +154,11 @@ def read_history(entries: Iterable[Entry]) -> History:
     for entry in entries:
         last = entry.index
         if entry.kind in {"promotion", "rollback"}:
-            released = _read(entry, Released)
+            released = read_body(entry, Released)
             _release(releases, entry, released)
             current = _ended(current, released.rollout)
         elif entry.kind == "canary":
-            result = _read(entry, CanaryResult)
+            result = read_body(entry, CanaryResult)
             if current is not None and current.id == result.rollout and result.canary.verdict == "pass":
                 current = replace(current, phase=Phase.JUDGED, canary=result.canary)
         else:
@@ -177,7 +178,7 @@ def _release(releases: list[Past], entry: Entry, released: Released) -> None:
 
 
 def _step(current: Rollout | None, entry: Entry) -> Rollout | None:
-    step = _read(entry, Step)
+    step = read_body(entry, Step)
     if step.step == "started":
         return Rollout(entry.hash, step.action, entry.subject, step.repository, step.target, step.baseline)
     if step.step in {"aborted", "failed"}:
@@ -191,7 +192,12 @@ def _ended(current: Rollout | None, rollout: Digest | None) -> Rollout | None:
     return None if current is not None and current.id == rollout else current
 
 
-def _read(entry: Entry, kind: type[T]) -> T:
+def read_body(entry: Entry, kind: type[T]) -> T:
+    """Read what an entry says.
+
+    Raises:
+        HistoryUnreadableError: it is none that this version writes.
+    """
     try:
         return decode_json(entry.body, kind)
     except MalformedError as error:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ import msgspec
 from pratique.core.errors import EnvironmentFaultError
 from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import NotFoundError, VerificationError
+from pratique.release.files import replacing
 from pratique.release.registry._reading import CheckedReader, blob_of, check_digest
 from pratique.release.registry.errors import ManifestError
 from pratique.release.registry.interface import IMAGE_INDEX, Blob, Manifest, Registry
@@ -354,23 +356,12 @@ def _pieces(file: IO[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _write(target: Path, content: bytes | Path) -> None:
-    """Write a file under another name first: nobody sees it half written, not after a crash either."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o644)
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                with content.open("rb") as given:
-                    while piece := given.read(_PIECE_BYTES):
-                        file.write(piece)
-            file.flush()
-            os.fsync(handle)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(target) as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.open("rb") as given:
+                shutil.copyfileobj(given, file, _PIECE_BYTES)
 
 
 @contextlib.contextmanager

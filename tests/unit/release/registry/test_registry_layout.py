@@ -125,7 +125,7 @@ def test_a_write_that_fails_leaves_nothing(layout: ImageLayout, tmp_path: Path) 
     (tmp_path / "layout" / "index.json").mkdir()
     with pytest.raises(LayoutError):
         layout.put_manifest("v1", image_of(layout), IMAGE_MANIFEST)
-    assert not list((tmp_path / "layout").rglob(".part-*"))
+    assert not list((tmp_path / "layout").rglob(".*"))
 
 
 def test_writers_at_once_lose_no_tag(layout: ImageLayout) -> None:
