@@ -79,12 +79,13 @@ def test_components_inside_components_count() -> None:
     assert refused("sbom", "sbom", edit) == ("incomplete", "1 components have no version or no purl: inner")
 
 
-def test_components_are_not_followed_for_ever() -> None:
+@pytest.mark.parametrize(("depth", "codes"), [(30, ["incomplete"]), (31, ["malformed"]), (40, ["malformed"])])
+def test_components_that_are_nested_too_deep_to_be_looked_at_block(depth: int, codes: list[str]) -> None:
     deep: dict[str, Any] = {"type": "library", "name": "deepest"}
-    for _ in range(40):
+    for _ in range(depth):
         deep = {**component("pkg:pypi/a@1"), "bom-ref": "", "components": [deep]}
     found = decide(dossier({"sbom": with_member("components/1/components", [deep])}))
-    assert rule(found, "sbom").outcome == "pass"
+    assert [one.code for one in reasons(found, "sbom")] == codes
 
 
 @pytest.mark.parametrize(

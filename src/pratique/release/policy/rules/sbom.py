@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from pratique.release.components import MAX_DEPTH
 from pratique.release.policy.decision import Reason, RuleResult
 from pratique.release.policy.document import SbomRule
 from pratique.release.policy.selection import Case, Query, Read, latest, measurements, reason, result
@@ -24,7 +25,6 @@ __all__ = ["judge_sbom"]
 _SOFTWARE: Final = frozenset({"application", "framework", "library"})
 _NAMED: Final = 5
 """So many components stand in a message."""
-_MAX_DEPTH: Final = 32
 _LOCATION: Final = re.compile(r"syft:location:[0-9]+:path")
 _PURL: Final = re.compile(r"pkg:[a-z][a-z0-9.+-]*/[^@?#\s]+@[^@?#\s]+(\?[^#\s]*)?(#\S*)?")
 """With a version. Source: the package-url specification, "Syntax": what else has an `@` or a space is encoded."""
@@ -97,10 +97,14 @@ def judge_sbom(case: Case, rule: SbomRule) -> tuple[RuleResult, dict[Digest, int
 
 
 def _all(components: tuple[_Component, ...], depth: int = 0) -> Iterator[_Component]:
-    for component in components:
+    """Go through components and those in them, as deep as `components` reads them."""
+    for component in components if depth < MAX_DEPTH else ():
         yield component
-        if depth < _MAX_DEPTH:
-            yield from _all(component.components, depth + 1)
+        yield from _all(component.components, depth + 1)
+
+
+def _is_deeper(components: tuple[_Component, ...], depth: int = 0) -> bool:
+    return bool(components) and (depth >= MAX_DEPTH or any(_is_deeper(one.components, depth + 1) for one in components))
 
 
 def _is_package(component: _Component) -> bool:
@@ -120,16 +124,18 @@ def _problems(rule: SbomRule, read: Read[_Bom], components: list[_Component]) ->
     if vague:
         what = f"{len(vague)} components have no version or no purl: {', '.join(vague[:_NAMED])}"
         yield _incomplete(what, digest)
+    if _is_deeper(read.content.components):
+        yield _malformed(f"components are nested more than {MAX_DEPTH} deep: those below are not looked at", digest)
     if any(one.aggregate.startswith("incomplete") for one in read.content.compositions):
         yield _incomplete("the SBOM says of itself that it is incomplete", digest)
     twice = [ref for ref, number in Counter(one.bom_ref for one in components if one.bom_ref).items() if number > 1]
     if twice:
-        yield reason(
-            "malformed",
-            f"the bom-ref '{twice[0]}' names several components",
-            mend="Make the SBOM anew with a tool that keeps the standard.",
-            statement=digest,
-        )
+        yield _malformed(f"the bom-ref '{twice[0]}' names several components", digest)
+
+
+def _malformed(what: str, digest: Digest) -> Reason:
+    mend = "Make the SBOM anew with a tool that keeps the standard."
+    return reason("malformed", what, mend=mend, statement=digest)
 
 
 def _incomplete(what: str, digest: Digest) -> Reason:
