@@ -2,29 +2,21 @@
 
 A layer is a tar, plain or in gzip (OCI image specification, "Image Layer Filesystem Changeset"). Refused with the
 reason: more bytes, entries or longer names than allowed (a bomb), paths that leave the root, headers of megabytes,
-sparse files, and what is no tar.
+sparse files, what is no tar, and whatever two readers may read differently (`tarheaders`).
 """
 
 from __future__ import annotations
 
 import gzip
-import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Final, Literal, Protocol, cast
+from typing import IO, Final, Literal, cast
 
+from pratique.release.build.tarheaders import ByteSource, Header, TarReader
 from pratique.release.errors import EvidenceError
 
 __all__ = ["ByteSource", "Entry", "LayerLimits", "open_plain", "plain_path", "read_entries"]
-
-
-class ByteSource(Protocol):
-    """What can be read once, from its beginning on."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """Return so many bytes, fewer at the end, all with -1."""
-        ...
 
 
 Kind = Literal["file", "directory", "symlink", "hardlink", "device", "fifo"]
@@ -34,21 +26,16 @@ OPAQUE: Final = ".wh..wh..opq"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _CHUNK: Final = 1024 * 1024
-_BROKEN: Final = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
-_MAX_HEADER_BYTES: Final = 1024 * 1024
-_LONG_HEADERS: Final = frozenset(
-    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-)
-_KINDS: Final[dict[bytes, Kind]] = {
-    tarfile.REGTYPE: "file",
-    tarfile.AREGTYPE: "file",
-    tarfile.CONTTYPE: "file",
-    tarfile.DIRTYPE: "directory",
-    tarfile.SYMTYPE: "symlink",
-    tarfile.LNKTYPE: "hardlink",
-    tarfile.CHRTYPE: "device",
-    tarfile.BLKTYPE: "device",
-    tarfile.FIFOTYPE: "fifo",
+_BROKEN: Final = (EOFError, OSError, zlib.error)
+_KINDS: Final[dict[str, Kind]] = {
+    "0": "file",
+    "7": "file",
+    "5": "directory",
+    "2": "symlink",
+    "1": "hardlink",
+    "3": "device",
+    "4": "device",
+    "6": "fifo",
 }
 
 
@@ -131,18 +118,12 @@ def read_entries(stream: ByteSource, limits: LayerLimits) -> Iterator[Entry]:
         EvidenceError: it breaks a limit, or is no layer.
     """
     plain = open_plain(stream, limits)
-    try:
-        with tarfile.open(
-            fileobj=cast("IO[bytes]", plain), mode="r|", tarinfo=_BoundedInfo, bufsize=_CHUNK, errorlevel=2
-        ) as tar:
-            while (info := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # it keeps all it has seen, which of an image is much
-                limits.take_entry()
-                yield _entry(tar, info, limits)
-        while plain.read(_CHUNK):  # what stands behind the end counts too, and is part of the layer's digest
-            pass
-    except _BROKEN as error:
-        raise EvidenceError(f"a layer cannot be read: {error}") from error
+    tar = TarReader(plain)
+    for header in tar:
+        limits.take_entry()
+        yield _entry(header, tar, limits)
+    while plain.read(_CHUNK):  # what stands behind the end counts too, and is part of the layer's digest
+        pass
 
 
 def plain_path(path: str, *, max_path: int = 4096) -> str:
@@ -192,62 +173,34 @@ class _Counted:
         self._limits = limits
 
     def read(self, size: int = -1, /) -> bytes:
-        content = self._stream.read(size)
+        try:
+            content = self._stream.read(size)
+        except _BROKEN as error:
+            raise EvidenceError(f"a layer cannot be read: {error}") from error
         self._limits.take_bytes(len(content))
         return content
 
 
-class _Content:
-    """A file's bytes; what breaks while they are read is told like what breaks between files."""
-
-    def __init__(self, stream: ByteSource) -> None:
-        self._stream = stream
-
-    def read(self, size: int = -1, /) -> bytes:
-        try:
-            return self._stream.read(size)
-        except _BROKEN as error:
-            raise EvidenceError(f"a layer cannot be read: {error}") from error
-
-
-class _BoundedInfo(tarfile.TarInfo):
-    """Refuses headers that tarfile would read whole, before it does."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _BoundedInfo:
-        try:
-            info = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            # tarfile takes a broken header for the end, and would hide what comes behind it.
-            if len(buf) and any(buf):
-                raise EvidenceError(f"a layer has a header that is none: {error}") from error
-            raise
-        if info.size < 0:
-            raise EvidenceError("a layer has an entry of negative size")
-        if info.type in _LONG_HEADERS and info.size > _MAX_HEADER_BYTES:
-            raise EvidenceError(f"a layer has a header of {info.size} bytes; at most {_MAX_HEADER_BYTES} are read")
-        if info.type == tarfile.GNUTYPE_SPARSE:
-            raise EvidenceError("a layer has a sparse file, whose size says nothing; it is not read")
-        return info
-
-
-def _entry(tar: tarfile.TarFile, info: tarfile.TarInfo, limits: LayerLimits) -> Entry:
-    if info.issparse():
-        raise EvidenceError("a layer has a sparse file, whose size says nothing; it is not read")
-    kind = _KINDS.get(info.type)
+def _entry(header: Header, tar: TarReader, limits: LayerLimits) -> Entry:
+    kind = _KINDS.get(header.type)
     if kind is None:
-        raise EvidenceError(f"a layer has an entry of an unknown type: {info.type!r}")
-    is_file = kind == "file"
-    attributes = tuple(sorted((name, value) for name, value in info.pax_headers.items() if name.startswith("SCHILY.")))
-    numbers = (("device", f"{info.devmajor}:{info.devminor}"),) if kind == "device" else ()
-    return Entry(
-        path=plain_path(info.name, max_path=limits.max_path),
+        raise EvidenceError(f"a layer has an entry of an unknown type: {header.type!r}")
+    path = plain_path(header.name, max_path=limits.max_path)
+    if not path and kind != "directory":
+        raise EvidenceError(f"a layer has a {kind} in the place of its root")
+    attributes = tuple(sorted((name, value) for name, value in header.records.items() if name.startswith("SCHILY.")))
+    numbers = (("device", f"{header.device[0]}:{header.device[1]}"),) if kind == "device" else ()
+    entry = Entry(
+        path=path,
         kind=kind,
-        mode=info.mode & 0o7777,
-        owner=(info.uid, info.gid),
-        size=info.size if is_file else 0,
-        mtime=info.mtime,
-        link=plain_path(info.linkname, max_path=limits.max_path) if kind == "hardlink" else info.linkname,
+        mode=header.mode & 0o7777,
+        owner=header.owner,
+        size=header.size,
+        mtime=header.mtime,
+        link=plain_path(header.link, max_path=limits.max_path) if kind == "hardlink" else header.link,
         extra=attributes + numbers,
-        content=_Content(cast("ByteSource", tar.extractfile(info))) if is_file else None,
+        content=tar if kind == "file" else None,
     )
+    if entry.removes is not None and entry.name.removeprefix(WHITEOUT) in {"", ".", ".."}:
+        raise EvidenceError(f"a layer has a whiteout of a folder by '{entry.name}', which engines read differently")
+    return entry
