@@ -70,6 +70,9 @@ def _by_mode(path: str, inode: Inode) -> Iterator[Finding]:
     if inode.kind == "file" and inode.mode & _SET_ID:
         message = f"mode {inode.mode:04o}: runs with its owner's rights, whoever starts it; chmod ug-s"
         yield Finding(rule="set-id", level="error", where=where, message=message)
+    if inode.kind == "file" and inode.has_capabilities:
+        message = "has capabilities of its own: runs with them, whoever starts it; setcap -r"
+        yield Finding(rule="set-id", level="error", where=where, message=message)
     if inode.kind == "device":
         yield Finding(rule="device-file", level="error", where=where, message="engines make devices, images have none")
     is_open = inode.kind in {"file", "directory"} and inode.mode & _OTHERS_WRITE

@@ -16,6 +16,7 @@ from pratique.release.errors import EvidenceError
 
 __all__ = ["FileTree", "Inode", "Wasted"]
 
+_CAPABILITIES: Final = "SCHILY.xattr.security.capability"
 _MAX_LINKS: Final = 40
 """As many as Linux follows on the way to a file."""
 
@@ -31,6 +32,8 @@ class Inode:
     link: str
     layer: int
     """Where it was written; layers count from 1."""
+    has_capabilities: bool = False
+    """Of its own, whoever starts it: capabilities(7), "File capabilities"."""
     num_names: int = 1
 
 
@@ -61,13 +64,14 @@ class FileTree:
         """Take an entry of the layer.
 
         Raises:
-            EvidenceError: it goes through a circle of links, or is a hard link to nothing.
+            EvidenceError: it goes through a circle of links, is a hard link to nothing, or hides what this layer has
+                written.
         """
         path = self._place_of(entry.path)
         if entry.is_opaque:
             self._hide_lower(path.rpartition("/")[0])
         elif (hidden := entry.removes) is not None:
-            self._remove(self._place_of(hidden))
+            self._remove(self._place_of(hidden), is_whiteout=True)
         elif entry.kind == "hardlink":
             self._add_name(path, self._place_of(entry.link))
         elif path:
@@ -115,7 +119,8 @@ class FileTree:
         before = self._nodes.get(path)
         if before is not None and not (before.kind == "directory" and entry.kind == "directory"):
             self._remove(path)
-        inode = Inode(entry.kind, entry.mode, entry.owner, entry.size, entry.link, self._layer)
+        has_capabilities = any(name == _CAPABILITIES for name, _ in entry.extra)
+        inode = Inode(entry.kind, entry.mode, entry.owner, entry.size, entry.link, self._layer, has_capabilities)
         self._name(path, inode)
 
     def _add_name(self, path: str, target: str) -> None:
@@ -140,13 +145,16 @@ class FileTree:
             known.add(path)
             path = parent
 
-    def _remove(self, path: str) -> None:
+    def _remove(self, path: str, *, is_whiteout: bool = False) -> None:
         todo = [path]
         while todo:
             one = todo.pop()
             todo += self._children.pop(one, ())
             inode = self._nodes.pop(one, None)
             if inode is not None:
+                if is_whiteout and inode.layer == self._layer:
+                    # By the specification it stays; some engines remove it, others refuse the layer.
+                    raise EvidenceError(f"a layer has a whiteout of what it has written itself: '{one[:200]}'")
                 inode.num_names -= 1
                 if not inode.num_names and inode.size:
                     self.wasted.append(Wasted(one, inode.size, inode.layer, self._layer))
@@ -162,4 +170,4 @@ class FileTree:
             if inode is not None and inode.layer == self._layer:
                 todo += self._children.get(path, ())
             else:
-                self._remove(path)
+                self._remove(path, is_whiteout=True)

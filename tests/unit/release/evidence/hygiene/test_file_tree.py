@@ -114,3 +114,21 @@ def test_a_link_that_leads_out_ends_at_the_root() -> None:
 def test_what_no_engine_could_unpack_is_refused(layer: list[Entry], said: str) -> None:
     with pytest.raises(EvidenceError, match=said):
         tree_of(layer)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        [entry("bin/su", mode=0o4755), entry("bin/.wh.su")],
+        [entry("bin/su", mode=0o4755), entry(".wh.bin")],
+        [entry("bin/su", mode=0o4755), entry(".wh..wh..opq")],
+    ],
+)
+def test_a_whiteout_of_what_the_same_layer_wrote_is_refused(layer: list[Entry]) -> None:
+    with pytest.raises(EvidenceError, match="written itself: 'bin/su'"):
+        tree_of([entry("bin", "directory")], layer)
+
+
+def test_a_whiteout_before_what_takes_its_place_is_read() -> None:
+    tree = tree_of([entry("a", "directory"), entry("a/b", size=5)], [entry(".wh.a"), entry("a", mode=0o4755)])
+    assert [(path, inode.mode) for path, inode in tree.live()] == [("a", 0o4755)]

@@ -183,6 +183,14 @@ def test_modes_that_give_rights_away_and_devices_are_told(tmp_path: Path) -> Non
     ]
 
 
+def test_a_program_with_capabilities_of_its_own_is_told_like_one_with_set_uid(tmp_path: Path) -> None:
+    program = tarfile.TarInfo("ping")
+    program.mode, program.pax_headers = 0o755, {"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x00\x20"}
+    found = inspect(tmp_path, layer_of(program))
+    assert [(one.rule, one.level, one.where) for one in found.findings] == [("set-id", "error", "/ping")]
+    assert inspect(tmp_path, layer_of(program), layer_of(special("ping", 0o755))).findings == ()
+
+
 def test_a_later_layer_that_takes_the_rights_away_settles_it(tmp_path: Path) -> None:
     assert inspect(tmp_path, layer_of(special("su", 0o4755)), layer_of(special("su", 0o755))).findings == ()
 
