@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from pratique.core.errors import CallerError, RefusedError
+from pratique.release.ambiguity import ambiguity_in
 from pratique.release.build.layertar import ByteSource, LayerLimits, open_plain
 from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError, EvidenceError
@@ -171,6 +172,8 @@ def read_layout(folder: Path) -> LayoutImage:
         for one in parts.blobs:
             layout.require_blob(Digest(one.digest), one.size)
         config = layout.blob(Digest(parts.config.digest), max_bytes=MAX_MANIFEST_BYTES)
+        if ambiguity := ambiguity_in(config):  # an engine could read another image than it is here
+            raise EvidenceError(f"the configuration of {found.digest} may be read as two: {ambiguity}")
         diff_ids = _diff_ids(config, found.digest)
     except (LayoutError, CallerError, RefusedError) as error:
         raise EvidenceError(f"{folder} holds no image that can be used: {error.message}") from error

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from pratique.release.ambiguity import ambiguity_in
 from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError
 from pratique.release.registry.errors import ListShrinksError, ManifestError
@@ -97,7 +98,17 @@ def read_manifest(content: bytes, media_type: str) -> Parts:
             f"a manifest that came as '{media_type[:100]}' calls itself '{parts.media_type[:100]}'",
             hint="The Content-Type and the member mediaType must agree.",
         )
+    _require_one_meaning(content, media_type, parts)
     return parts
+
+
+def _require_one_meaning(content: bytes, media_type: str, parts: Parts) -> None:
+    """Refuse what could be taken for an image and an index, or for two images (OCI's GHSA-mc8v-mgrf-8f4m)."""
+    is_index = media_type in INDEX_TYPES
+    if (is_index and parts.blobs) or (parts.manifests and (not is_index or parts.blobs)):
+        raise ManifestError(f"a manifest of type '{media_type[:100]}' has parts of an image and of an index")
+    if ambiguity := ambiguity_in(content):
+        raise ManifestError(f"a manifest may be read as two: {ambiguity}")
 
 
 def referrer_descriptor(content: bytes, media_type: str) -> Descriptor:

@@ -14,8 +14,8 @@ from pratique.core.errors import CallerError
 from pratique.release import predicates
 from pratique.release.decoding import decode_json
 from pratique.release.errors import EvidenceError
-from pratique.release.policy.decision import Decision
 from pratique.release.openvex import Document, require_sound
+from pratique.release.policy.decision import Decision
 from pratique.release.slsa import Provenance
 from pratique.release.statements import MAX_STATEMENT_BYTES
 

@@ -270,3 +270,22 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(EvidenceError, match="is no image layout"):
         read_layout(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configuration_that_names_two_users_by_case_is_refused(tmp_path: Path) -> None:
+    layer = add_layer(tmp_path, io.BytesIO(layer_of(a=b"1")))
+    config = {"config": {"User": "1000", "user": "root"}, "rootfs": {"diff_ids": [layer.diff_id]}}
+    write_image(tmp_path, json.dumps(config).encode(), [layer])
+    with pytest.raises(EvidenceError, match="'user' stands twice"):
+        read_layout(tmp_path)
+
+
+def test_a_manifest_that_is_an_index_too_is_refused(tmp_path: Path) -> None:
+    image = image_in(tmp_path, layer_of(a=b"1"))
+    manifest = json.loads(image.manifest)
+    content = json.dumps(manifest | {"manifests": [manifest["config"]]}).encode()
+    blob_path(tmp_path, digest_of(content)).write_bytes(content)
+    entry = {"mediaType": image.media_type, "digest": digest_of(content), "size": len(content)}
+    (tmp_path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    with pytest.raises(EvidenceError, match="parts of an image and of an index"):
+        read_layout(tmp_path)

@@ -15,7 +15,7 @@ from pratique.release.registry._authorizing import Challenge, parse_challenge
 from pratique.release.registry._http import Answer, origin_of
 from pratique.release.registry.credentials import AuthFileError, AuthFiles, Login, default_auth_files
 from pratique.release.registry.errors import ManifestError, RepositoryNameError
-from pratique.release.registry.interface import IMAGE_MANIFEST
+from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST
 from pratique.release.registry.manifests import (
     Descriptor,
     add_referrer,
@@ -102,6 +102,27 @@ def test_loopback_is_told_by_the_name_alone(address: str, *, expected: bool) -> 
 def test_what_is_no_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(ManifestError):
         read_manifest(content, IMAGE_MANIFEST)
+
+
+@pytest.mark.parametrize("media_type", [IMAGE_MANIFEST, IMAGE_INDEX, "application/vnd.other+json"])
+def test_what_is_an_image_and_an_index_at_once_is_refused(media_type: str) -> None:
+    part = {"mediaType": "a", "digest": ONE, "size": 1}
+    content = json.dumps({"config": part, "layers": [part], "manifests": [part]}).encode()
+    with pytest.raises(ManifestError, match="parts of an image and of an index"):
+        read_manifest(content, media_type)
+
+
+def test_an_index_that_came_as_an_image_and_an_image_that_came_as_an_index_are_refused() -> None:
+    part = {"mediaType": "a", "digest": ONE, "size": 1}
+    with pytest.raises(ManifestError, match="parts of an image and of an index"):
+        read_manifest(json.dumps({"manifests": [part]}).encode(), IMAGE_MANIFEST)
+    with pytest.raises(ManifestError, match="parts of an image and of an index"):
+        read_manifest(json.dumps({"layers": [part]}).encode(), IMAGE_INDEX)
+
+
+def test_a_manifest_with_other_layers_for_other_readers_is_refused() -> None:
+    with pytest.raises(ManifestError, match="may be read as two"):
+        read_manifest(b'{"layers": [], "Layers": []}', IMAGE_MANIFEST)
 
 
 def test_a_referrer_is_described_by_what_its_manifest_says() -> None:
