@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
+from pratique.release.impatience import ImpatientPools, pieces_of
 from pratique.release.mirror.approved import version_of_file
 from pratique.release.mirror.errors import UpstreamError
 from pratique.release.mirror.index import JSON_TYPE, parse_project
@@ -41,7 +42,7 @@ class HttpIndex:
     def __init__(self, settings: MirrorSettings) -> None:
         self.name = settings.upstream
         self._settings = settings
-        self._pool = urllib3.PoolManager(
+        self._pool = ImpatientPools(
             retries=False,
             ca_certs=str(settings.ca_file) if settings.ca_file is not None else None,
             timeout=urllib3.Timeout(connect=settings.connect_seconds, read=settings.read_seconds),
@@ -120,10 +121,7 @@ class HttpIndex:
 
 def _pieces(response: BaseHTTPResponse, url: str, deadline: float) -> Iterator[bytes]:
     with _translated(url):
-        while piece := response.read(_CHUNK, decode_content=False):
-            if time.monotonic() > deadline:
-                raise UpstreamError(f"{url}: not whole in time")
-            yield piece
+        yield from pieces_of(response, deadline)
 
 
 @contextlib.contextmanager

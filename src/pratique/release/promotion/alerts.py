@@ -68,10 +68,12 @@ class WebhookAlerts:
         """
         import urllib3
 
+        from pratique.release.impatience import ImpatientPools
+
         timeout = urllib3.Timeout(total=self.deadline_seconds)
         headers = {"content-type": "application/json"}
         try:
-            with urllib3.PoolManager(retries=False, timeout=timeout) as http:
+            with ImpatientPools(retries=False, timeout=timeout) as http:
                 answer = http.request(
                     "POST", self.url, body=msgspec.json.encode(alert), headers=headers, preload_content=False
                 )

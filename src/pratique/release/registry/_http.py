@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 from pratique.release.errors import UnavailableError
+from pratique.release.impatience import ImpatientPools, pieces_of
 from pratique.release.registry._authorizing import Authorizer, Scope, TokenRequest
 from pratique.release.registry.credentials import Credentials
 from pratique.release.registry.names import is_loopback
@@ -25,12 +26,11 @@ from pratique.release.registry.settings import RegistrySettings
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
-__all__ = ["Answer", "Ask", "Http", "origin_of", "read_pieces"]
+__all__ = ["Answer", "Ask", "Http", "origin_of", "read_beginning", "read_pieces"]
 
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
-_PIECE_BYTES: Final = 256 * 1024
 _DISCARDED_BYTES: Final = 64 * 1024
 _MAX_TOKEN_BYTES: Final = 256 * 1024
 _PAUSE_SECONDS: Final = 0.1
@@ -75,7 +75,7 @@ class Http:
 
     def __init__(self, settings: RegistrySettings, credentials: Credentials) -> None:
         self._settings = settings
-        self._pool = urllib3.PoolManager(
+        self._pool = ImpatientPools(
             num_pools=16,
             maxsize=16,
             retries=False,
@@ -141,7 +141,7 @@ class Http:
                 url = urljoin(url, response.headers.get("Location", ""))
             else:
                 return response
-            _discard(response)
+            _discard(response, deadline)
         raise UnavailableError(f"{ask}: the registry redirects more than {_MAX_REDIRECTS} times")
 
     def _send(self, ask: Ask, url: str, granted: str | None, deadline: float) -> BaseHTTPResponse:
@@ -185,10 +185,7 @@ class Http:
             redirect=False,
             preload_content=False,
         )
-        try:
-            body = response.read(_MAX_TOKEN_BYTES, decode_content=False)
-        finally:
-            response.close()
+        body = _beginning(response, time.monotonic() + self._settings.deadline_seconds, _MAX_TOKEN_BYTES)
         if response.status != _OK:
             raise UnavailableError(
                 f"the token server {parts.netloc} answered {response.status}: {_excerpt(body)}",
@@ -204,10 +201,17 @@ def read_pieces(ask: Ask, response: BaseHTTPResponse, deadline: float) -> Iterat
         UnavailableError: it breaks off, or is not whole in time.
     """
     with _translated(ask):
-        while piece := response.read(_PIECE_BYTES, decode_content=False):
-            if time.monotonic() > deadline:
-                raise UnavailableError(f"{ask}: the answer is not whole in time")
-            yield piece
+        yield from pieces_of(response, deadline)
+
+
+def read_beginning(ask: Ask, response: BaseHTTPResponse, deadline: float) -> bytes:
+    """Read what an error's answer says, at most so much as was asked for.
+
+    Raises:
+        UnavailableError: it breaks off, or does not come in time.
+    """
+    with _translated(ask):
+        return _beginning(response, deadline, ask.max_bytes)
 
 
 def origin_of(url: str) -> tuple[str, str]:
@@ -217,10 +221,21 @@ def origin_of(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.rpartition("@")[2].lower().removesuffix(default)
 
 
-def _discard(response: BaseHTTPResponse) -> None:
+def _discard(response: BaseHTTPResponse, deadline: float) -> None:
     """Read what little there may be, so that the connection can be used again; never all that somebody may send."""
-    response.read(_DISCARDED_BYTES, decode_content=False)
-    response.close()
+    _beginning(response, deadline, _DISCARDED_BYTES)
+
+
+def _beginning(response: BaseHTTPResponse, deadline: float, max_bytes: int) -> bytes:
+    content = bytearray()
+    try:
+        for piece in pieces_of(response, deadline):
+            content += piece
+            if len(content) >= max_bytes:
+                break
+    finally:
+        response.close()
+    return bytes(content[:max_bytes])
 
 
 def _whole(ask: Ask, response: BaseHTTPResponse, deadline: float) -> Answer:

@@ -24,7 +24,7 @@ from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import UnavailableError, VerificationError
 from pratique.release.registry._answers import expect, next_page
 from pratique.release.registry._authorizing import Scope
-from pratique.release.registry._http import Answer, Ask, Http, read_pieces
+from pratique.release.registry._http import Answer, Ask, Http, read_beginning, read_pieces
 from pratique.release.registry._reading import CheckedReader, FileSlice, blob_of, check_digest
 from pratique.release.registry.credentials import Credentials
 from pratique.release.registry.errors import RegistryRefusedError
@@ -111,7 +111,7 @@ class HttpRegistry:
         deadline = time.monotonic() + self._settings.transfer_seconds
         with self._http.stream(ask, deadline) as response:
             if response.status != 200:  # noqa: PLR2004 - HTTP's
-                body = response.read(ask.max_bytes, decode_content=False)
+                body = read_beginning(ask, response, deadline)
                 expect(Answer(str(ask), response.status, response.headers, body))
             reader = CheckedReader(read_pieces(ask, response, deadline), digest, str(ask))
             yield io.BufferedReader(reader)

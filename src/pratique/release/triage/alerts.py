@@ -101,10 +101,12 @@ class WebhookSink:
         """
         import urllib3
 
+        from pratique.release.impatience import ImpatientPools
+
         headers = {"content-type": "application/json", "idempotency-key": alert.id}
         timeout = urllib3.Timeout(total=self.try_seconds)
         body, why = msgspec.json.encode(alert), ""
-        with urllib3.PoolManager(retries=False, timeout=timeout) as http:
+        with ImpatientPools(retries=False, timeout=timeout) as http:
             for number in range(self.max_tries):
                 if number:
                     self.wait(_FIRST_PAUSE_SECONDS * 2**number * random.uniform(0.5, 1.0))  # noqa: S311 - a pause

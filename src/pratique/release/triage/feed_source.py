@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FeedUnavailableError", "Fetched", "fetch"]
 
-_CHUNK: Final = 1024 * 1024
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
 
@@ -44,7 +44,7 @@ def fetch(source: str, *, etag: str, seconds: float, max_bytes: int) -> Iterator
     Args:
         source: a folder, an archive, or an http(s) address of one.
         etag: what its state was called when it was read last.
-        seconds: for each read from the network, and for the connection.
+        seconds: until all of it is here; for the connection as long again.
         max_bytes: of what is fetched.
 
     Raises:
@@ -76,26 +76,30 @@ def _local(path: Path, etag: str) -> Iterator[Fetched | None]:
 def _download(source: str, etag: str, file: IO[bytes], *, seconds: float, max_bytes: int) -> str | None:
     import urllib3
 
+    from pratique.release.impatience import ImpatientPools
+
     headers = {"if-none-match": etag} if etag else {}
     timeout = urllib3.Timeout(connect=seconds, read=seconds)
     try:
-        with urllib3.PoolManager(retries=urllib3.Retry(0, redirect=3), timeout=timeout) as http:
+        with ImpatientPools(retries=urllib3.Retry(0, redirect=3), timeout=timeout) as http:
             answer = http.request("GET", source, headers=headers, preload_content=False)
             try:
-                return _save(answer, file, max_bytes)
+                return _save(answer, file, max_bytes, deadline=time.monotonic() + seconds)
             finally:
                 answer.close()
     except urllib3.exceptions.HTTPError as error:
         raise FeedUnavailableError(f"the feed could not be fetched: {type(error).__name__}") from error
 
 
-def _save(answer: urllib3.BaseHTTPResponse, file: IO[bytes], max_bytes: int) -> str | None:
+def _save(answer: urllib3.BaseHTTPResponse, file: IO[bytes], max_bytes: int, *, deadline: float) -> str | None:
+    from pratique.release.impatience import pieces_of
+
     if answer.status == _NOT_MODIFIED:
         return None
     if answer.status != _OK:
         raise FeedUnavailableError(f"the feed answered with status {answer.status}")
     num_bytes = 0
-    for chunk in answer.stream(_CHUNK):
+    for chunk in pieces_of(answer, deadline):
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise FeedUnavailableError(f"the feed has more than {max_bytes} bytes")
