@@ -297,10 +297,14 @@ def copy_image(source: _Place, reference: str, target: _Place, tag: str = "") ->
 
 
 def _copy_blobs(source: _Place, parts: Parts, target: _Place) -> None:
-    for digest in dict.fromkeys(Digest(one.digest) for one in parts.blobs):
+    for digest, size in {Digest(one.digest): one.size for one in parts.blobs}.items():
         with tempfile.NamedTemporaryFile(prefix="pratique-blob-") as file:
             with source.open_blob(digest) as stream:
+                left = size
                 while piece := stream.read(_PIECE_BYTES):
+                    left -= len(piece)
+                    if left < 0:  # whoever sends without end fills the disk before the digest can be wrong
+                        raise VerificationError(f"expected {size} bytes of {digest}, as its manifest says, got more")
                     file.write(piece)
             file.flush()
             target.put_blob(Path(file.name))

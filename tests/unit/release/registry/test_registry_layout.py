@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -154,6 +157,36 @@ def test_an_index_travels_with_all_that_it_lists_and_back(layout: ImageLayout, t
     layout.put_manifest("other", image_of(layout, "c"), IMAGE_MANIFEST)
     with pytest.raises(ConflictError):
         push_image(layout, "other", registry, REPOSITORY, "v1")
+
+
+class Endless(MemoryRegistry):
+    """Sends zeros where a blob is asked for, until somebody stops reading."""
+
+    num_sent = 0
+
+    @contextlib.contextmanager
+    def open_blob(self, repository: str, digest: Digest) -> Iterator[BinaryIO]:
+        del repository, digest
+        registry = self
+
+        class Zeros(io.RawIOBase):
+            def readable(self) -> bool:
+                return True
+
+            def readinto(self, buffer: Any) -> int:
+                registry.num_sent += len(buffer)
+                assert registry.num_sent < 32 * 1024 * 1024, "nobody stops reading"
+                return len(buffer)
+
+        yield io.BufferedReader(Zeros())
+
+
+def test_a_blob_that_does_not_end_fills_no_disk(layout: ImageLayout, tmp_path: Path) -> None:
+    registry = Endless()
+    content = image_of(layout)
+    push_image(layout, layout.put_manifest("v0", content, IMAGE_MANIFEST), registry, REPOSITORY)
+    with pytest.raises(VerificationError, match="as its manifest says, got more"):
+        pull_image(registry, REPOSITORY, digest_of(content), ImageLayout(tmp_path / "back"))
 
 
 def test_an_index_deeper_or_wider_than_anybody_builds_is_not_copied(
