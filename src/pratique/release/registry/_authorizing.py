@@ -53,6 +53,8 @@ class TokenRequest:
     """What is asked of a token server: a GET, or a POST where there is a form."""
 
     url: str
+    address: str
+    """The registry's that names the token server: it may lead to plain HTTP only where itself it is asked so."""
     authorization: str = ""
     form: bytes = b""
 
@@ -115,9 +117,9 @@ def _request(challenge: Challenge, scope: Scope, login: Login | None) -> TokenRe
     asked = [*([("service", challenge.service)] if challenge.service else []), *(("scope", one) for one in scopes)]
     if login is not None and login.refresh_token:
         grant = [("grant_type", "refresh_token"), ("refresh_token", login.refresh_token), ("client_id", _CLIENT)]
-        return TokenRequest(challenge.realm, form=urlencode([*grant, *asked]).encode())
+        return TokenRequest(challenge.realm, scope.repository.address, form=urlencode([*grant, *asked]).encode())
     url = f"{challenge.realm}{'&' if '?' in challenge.realm else '?'}{urlencode(asked)}"
-    return TokenRequest(url, authorization=login.basic if login is not None else "")
+    return TokenRequest(url, scope.repository.address, authorization=login.basic if login is not None else "")
 
 
 def _token(answer: bytes, realm: str) -> str:

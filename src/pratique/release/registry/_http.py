@@ -175,7 +175,8 @@ class Http:
         if request.form:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         parts = urlsplit(request.url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and self.base_of(parts.netloc).startswith("http:")):
+        plain = all(self.base_of(one).startswith("http:") for one in (request.address, parts.netloc))
+        if parts.scheme != "https" and not (parts.scheme == "http" and plain):
             raise UnavailableError(f"the registry names '{request.url[:200]}' for tokens: a login goes only over TLS")
         response = self._pool.request(
             "POST" if request.form else "GET",

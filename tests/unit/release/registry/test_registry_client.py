@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from pratique.release.errors import ConflictError, NotFoundError, UnavailableError, VerificationError
+from pratique.release.registry._authorizing import TokenRequest
+from pratique.release.registry._http import Http
 from pratique.release.registry.client import HttpRegistry
 from pratique.release.registry.credentials import AuthFiles
 from pratique.release.registry.errors import ManifestError, RegistryRefusedError
@@ -274,6 +276,13 @@ def test_a_login_goes_to_no_token_server_without_tls(client: HttpRegistry, regis
     registry.always(Said(401, headers={"WWW-Authenticate": 'Bearer realm="http://registry.test/token"'}))
     with pytest.raises(UnavailableError, match="only over TLS"):
         client.manifest(registry.repository, "v1")
+
+
+def test_a_registry_elsewhere_sends_nobody_to_a_program_on_this_machine(registry: Scripted) -> None:
+    http = Http(RegistrySettings(), AuthFiles(()))
+    with pytest.raises(UnavailableError, match="only over TLS"):
+        http._fetch_token(TokenRequest(f"http://{registry.address}/token", "registry.test"))
+    assert registry.asked == []
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"token":"a b"}', b'{"token":"a\\r\\nX: y"}'])
