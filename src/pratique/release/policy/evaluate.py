@@ -24,6 +24,7 @@ from pratique.release.policy.decision import (
     Verdict,
 )
 from pratique.release.policy.document import Document, Policy
+from pratique.release.policy.people import person
 from pratique.release.policy.rules.approvals import judge_approvals, judge_break_glass
 from pratique.release.policy.rules.canary import judge_canary
 from pratique.release.policy.rules.dependencies import judge_dependencies
@@ -74,7 +75,7 @@ def evaluate(policy: Policy, subject: Subject, evidence: Dossier | Unknown, fact
     if isinstance(evidence, Unknown):
         results = tuple(undecided(name, evidence) for name in _names(policy.document, facts.environment))
     else:
-        authors = frozenset(author.strip().casefold() for author in facts.authors if author.strip())
+        authors = frozenset(filter(None, map(person, facts.authors)))
         case, results = _judge(Case(policy.document, evidence, facts, authors=authors), subject)
         use, results = _break_glass(case, results)
     return _decision(policy, subject, facts, results, use)
@@ -139,7 +140,7 @@ def _judge(case: Case, subject: Subject) -> tuple[Case, tuple[RuleResult, ...]]:
         found.append(sbom)
     if rules.provenance is not None:
         provenance, authors = judge_provenance(case, rules.provenance)
-        case = replace(case, authors=case.authors | authors)
+        case = replace(case, authors=case.authors.union(filter(None, map(person, authors))))
         found.append(provenance)
     for name, judge in _JUDGES.items():
         if (rule := getattr(rules, name)) is not None:

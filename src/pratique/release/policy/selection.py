@@ -28,6 +28,7 @@ from typing import Any, Final, Generic, TypeVar
 from pratique.release.errors import EvidenceError
 from pratique.release.policy.decision import Code, Evidence, Facts, Outcome, Reason, RuleName, RuleResult, Unknown
 from pratique.release.policy.document import Document
+from pratique.release.policy.people import is_person, person
 from pratique.release.signing.interface import Attestation, Dossier
 from pratique.release.values import CertificateIdentity, Digest, KeyIdentity
 
@@ -64,13 +65,21 @@ class Case:
     sboms: dict[Digest, int] = field(default_factory=dict)
     """The SBOM statements that count, and how many of their components have a purl."""
     authors: frozenset[str] = frozenset()
-    """Lower-case e-mail addresses of who wrote the source."""
+    """E-mail addresses of who wrote the source, as `person` writes them."""
 
     def is_author(self, party: str) -> bool:
         """Whether a party of the policy wrote the source."""
         entry = self.document.signers[party]
         names = {*entry.emails, *(identity.subject for identity in entry.identities if identity.subject)}
-        return not self.authors.isdisjoint(name.casefold() for name in names)
+        return not self.authors.isdisjoint(map(person, names))
+
+    @property
+    def unknown_author(self) -> str:
+        """Say why it is not known who wrote the source; empty where it is."""
+        if not self.authors:
+            return "it is not known who wrote the source: provenance names no authors, and none were given"
+        strange = sorted(author for author in self.authors if not is_person(author))
+        return f"an author of the source is '{strange[0][:100]}', which is no e-mail address" if strange else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,18 @@ def test_two_approvals_of_one_person_are_one(party: str) -> None:
     assert reasons(found, "approvals")[0].mend == "Ask one of ben, chi: pratique approve."
 
 
-@pytest.mark.parametrize("author", ["ben@team.example", "BEN@home.example", " chi@team.example"])
+@pytest.mark.parametrize(
+    "author",
+    [
+        "ben@team.example",
+        "BEN@home.example",
+        " chi@team.example",
+        "Ben B. <ben@team.example>",
+        "chi@team.example <ben@team.example> ",
+        "\uff42\uff45\uff4e@team.example",
+        "b\u200ben@team.example",
+    ],
+)
 def test_the_author_s_approval_does_not_count(author: str) -> None:
     by_ana = policy(('reviewers = ["ana", "ben", "chi"]', 'reviewers = ["ben", "ana"]'))
     found = decide(by=by_ana, authors=frozenset({author}))
@@ -140,6 +151,22 @@ def test_where_nobody_knows_the_author_nobody_approves(annotations: dict[str, An
     assert decide(dossier({"provenance": edit}), authors=frozenset({" "})).verdict == "block"
 
 
+def test_where_nobody_knows_the_author_nobody_has_reviewed() -> None:
+    edit = with_member("buildDefinition/resolvedDependencies/0/annotations", {})
+    found = decide(dossier({"provenance": edit}))
+    assert [one.code for one in reasons(found, "dependencies")] == ["unreviewed", "author_unknown"]
+
+
+@pytest.mark.parametrize("author", ["Ben B.", "ben", "ben at team.example", "ben @team.example", "<>"])
+def test_an_author_who_is_no_address_is_unknown(author: str) -> None:
+    found = decide(authors=frozenset({author, "dev@team.example"}) if author != "<>" else frozenset({author}))
+    if author == "<>":
+        assert found.verdict == "allow"  # nobody: those that provenance names are known
+        return
+    assert [one.code for one in reasons(found, "approvals")] == ["author_unknown"]
+    assert "is no e-mail address" in reasons(found, "approvals")[0].message
+
+
 def test_the_author_of_another_source_is_not_believed() -> None:
     edit = with_member("buildDefinition/resolvedDependencies/1/annotations", {"authors": ["chi@team.example"]})
     assert decide(dossier({"provenance": edit})).verdict == "allow"
@@ -148,7 +175,7 @@ def test_the_author_of_another_source_is_not_believed() -> None:
 def test_the_author_is_known_from_provenance_also_where_its_rule_does_not_hold() -> None:
     elsewhere = policy(("[rules.provenance]\n", '[rules.provenance]\nenvironments = ["staging"]\n'))
     assert decide(by=elsewhere).verdict == "allow"
-    assert failed(decide(dossier(without=("provenance",)), by=elsewhere)) == {"approvals"}
+    assert failed(decide(dossier(without=("provenance",)), by=elsewhere)) == {"approvals", "dependencies"}
 
 
 def test_an_approval_of_what_was_known_before_a_newer_scan_is_outdated() -> None:

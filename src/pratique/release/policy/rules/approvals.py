@@ -46,11 +46,11 @@ def judge_approvals(case: Case, rule: ApprovalsRule, earlier: Sequence[RuleResul
     counted, notes = _sort(case, rule.signers, kind)
     people = {one.accepted.party for one in counted}
     found: list[Reason] = []
-    if not case.authors:
+    if unknown := case.unknown_author:
         found.append(
             reason(
                 "author_unknown",
-                "it is not known who wrote the source: provenance names no authors, and none were given",
+                unknown,
                 mend="Build with a builder that records the authors of the commit, or name them: --author.",
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pratique.release.policy.decision import Reason, RuleResult, Unknown
+from pratique.release.policy.decision import Code, Reason, RuleResult, Unknown
 from pratique.release.policy.document import DependenciesRule
 from pratique.release.policy.selection import (
     Accepted,
@@ -67,6 +67,8 @@ def _reviews(
         if one.content.diff != diff.accepted.digest:
             what = f"'{one.accepted.party}' reviewed another diff, {one.content.diff}"
             notes.append(_note("outdated", what, one))
+        elif unknown := case.unknown_author:
+            notes.append(_note("author_unknown", f"'{one.accepted.party}' may be the author: {unknown}", one))
         elif case.is_author(one.accepted.party):
             notes.append(_note("own_work", f"'{one.accepted.party}' wrote the source, and reviewed it", one))
         else:
@@ -105,9 +107,9 @@ def kind_of_change(rule: DependenciesRule, change: Change) -> str:
     return "changed" if "changed" in rule.review and change.before != change.after else ""
 
 
-def _note(code: str, what: str, read: Read[DependencyReview]) -> Reason:
+def _note(code: Code, what: str, read: Read[DependencyReview]) -> Reason:
     return reason(
-        "own_work" if code == "own_work" else "outdated",
+        code,
         what,
         mend="Have somebody else review the current diff.",
         statement=read.accepted.digest,
