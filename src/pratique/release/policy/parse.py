@@ -20,6 +20,7 @@ from pratique.core.errors import CallerError
 from pratique.release.decoding import MalformedError, convert_value, decode_toml
 from pratique.release.policy.document import Document, Identity, Policy, ProvenanceRule, Rules, SignerEntry
 from pratique.release.policy.patterns import is_exact, pattern_problem
+from pratique.release.policy.people import person
 from pratique.release.values import digest_of
 
 __all__ = ["MAX_POLICY_BYTES", "PolicyError", "parse_policy"]
@@ -95,6 +96,7 @@ def _unknown_key(path: str, key: str, known: tuple[str, ...], where: str) -> Pol
 def _problems(document: Document) -> Iterator[str]:
     yield from _signer_problems(document.signers)
     yield from _name_problems(document)
+    yield from _shared_addresses(document)
     yield from _environment_problems(document)
     yield from _rule_problems(document.rules)
     if (glass := document.break_glass) is not None and len(set(glass.signers)) < glass.count:
@@ -166,6 +168,19 @@ def _person_problem(entry: SignerEntry) -> str:
     if not entry.emails and not any("@" in (identity.subject or "") for identity in entry.identities):
         return "has no emails: it could not be told whether they wrote what they approve"
     return ""
+
+
+def _shared_addresses(document: Document) -> Iterator[str]:
+    """Two parties who count as people and share an address may be one, who would then be counted twice."""
+    owners: dict[str, set[str]] = {}
+    for name in {name for _, names in _people(document) for name in names if name in document.signers}:
+        entry = document.signers[name]
+        subjects = [identity.subject for identity in entry.identities if identity.subject]
+        for address in {person(one) for one in (*entry.emails, *subjects)}:
+            owners.setdefault(address, set()).add(name)
+    for address, names in sorted(owners.items()):
+        if len(names) > 1:
+            yield f"signers: '{address}' is of {' and of '.join(sorted(names))}: they would count as two people"
 
 
 def _environment_problems(document: Document) -> Iterator[str]:

@@ -63,6 +63,8 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(edit: tuple[str, str
         ((CHI, 'subject = ""'), "an issuer without a subject"),
         ((", " + CHI, ""), "an issuer without a subject"),
         ((CHI, 'subject = "ana@team.example"'), "stands 2 times in signers"),
+        ((CHI, 'subject = "BEN@team.example"'), "'ben@team.example' is of ben and of chi"),
+        ((BEN, 'emails = ["b@x.example", " Chi@team.example "]'), "'chi@team.example' is of ben and of chi"),
         (('issuer = "https://accounts.team.example", ' + CHI, ""), "either a key, or an issuer and a subject"),
         ((CHI, f'{CHI}, key = "sha256:{"7" * 64}"'), "either a key, or an issuer and a subject"),
         (('"https://accounts.team.example"', '"https://*.team.example"'), "must be exact"),
