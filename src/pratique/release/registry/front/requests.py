@@ -132,8 +132,11 @@ def parse_condition(headers: Mapping[str, str]) -> Condition:
 def passed_on(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers of a request that the registry gets; repeated ones are joined, as some registries need."""
     found: dict[str, str] = {}
-    for name, value in headers:
-        if name.lower() in _PASSED_ON:
+    given = list(headers)
+    # RFC 9112, 6.3: beside a transfer encoding a length says nothing, and who believes it finds a second request.
+    skipped = {"content-length"} if any(name.lower() == "transfer-encoding" for name, _ in given) else set()
+    for name, value in given:
+        if name.lower() in _PASSED_ON - skipped:
             found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
     return {**found, "accept-encoding": "identity"}
 
