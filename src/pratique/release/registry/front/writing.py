@@ -121,6 +121,9 @@ class Writer:
 
     async def _put_tag(self, put: ManifestPut) -> Said:
         tag = put.place.reference
+        if is_fallback_tag(tag) and put.media_type != IMAGE_INDEX:
+            # An image under it would keep all evidence about another one from being listed.
+            raise Refusal(409, "DENIED", f"the tag '{tag}' is for the index of what refers to an image")
         async with self._locks.hold(put.place.repository, tag) as hold:
             found = await self._upstream.manifest(put.place.repository, tag, put.headers)
             current = found.digest if found is not None else None

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pratique.release.registry.front.app import Front
+from pratique.release.registry.front.requests import passed_on
 from pratique.release.registry.front.serve import running
 from pratique.release.registry.interface import IMAGE_INDEX, IMAGE_MANIFEST
 from pratique.release.registry.names import fallback_tag
@@ -197,7 +198,7 @@ async def test_a_tag_names_for_ever_what_it_named_first(it: Running) -> None:
 
 
 async def test_conditions_that_do_not_hold_write_nothing(it: Running) -> None:
-    tag = fallback_tag(DIGEST)
+    tag = f"{fallback_tag(DIGEST)}.att"
     assert (await it.put(tag, If_Match=f'"{DIGEST}"')).status == 412
     assert (await it.put(tag, If_None_Match="*")).status == 201
     assert (await it.put(tag, OTHER, If_None_Match="*")).status == 412
@@ -383,6 +384,18 @@ async def test_a_list_of_referrers_that_a_client_writes_only_grows(it: Running) 
     ] * 4
     assert it.plain.manifests[tag] == index(0, 1)
     assert await put(index(2, 1, 0)) == 201
+
+
+async def test_an_image_does_not_take_the_tag_of_anothers_referrers(it: Running) -> None:
+    headers = {"Content-Type": IMAGE_MANIFEST}
+    refused = await it.ask("PUT", f"/v2/a/b/manifests/{fallback_tag(DIGEST)}", body=MANIFEST, headers=headers)
+    assert (refused.status, it.plain.manifests) == (409, {})
+
+
+def test_a_length_beside_a_transfer_encoding_is_not_passed_on() -> None:
+    headers = [("Transfer-Encoding", "chunked"), ("Content-Length", "3"), ("Range", "0-1")]
+    assert passed_on(headers) == {"range": "0-1", "accept-encoding": "identity"}
+    assert passed_on(headers[1:])["content-length"] == "3"
 
 
 async def test_a_list_that_could_not_be_written_is_not_confirmed(it: Running) -> None:
