@@ -71,7 +71,10 @@ class _Pages:
         return _page(request, projects_page(names, form), form) if form is not None else _not_acceptable()
 
     def slash(self, request: Request) -> Response:
-        return RedirectResponse(f"{normal(request.path_params['name'])}/", 301)
+        name = request.path_params["name"]
+        if not is_name(name):  # "https:host" would lead to another one
+            return _refusal(explain(self._shelf.catalogue(), name))
+        return RedirectResponse(f"{normal(name)}/", 301)
 
     def project(self, request: Request) -> Response:
         name = request.path_params["name"]

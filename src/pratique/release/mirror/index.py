@@ -56,7 +56,10 @@ def parse_project(body: bytes, url: str, name: str) -> IndexProject:
         raise UpstreamError(f"{url}: expected a page of a project in JSON (PEP 691): {error}") from error
     if normal(found.name) != name:
         raise UpstreamError(f"{url}: expected the project {name}, got '{found.name[:100]}'")
-    return IndexProject(name=name, files=tuple(_file(one, url) for one in found.files))
+    try:
+        return IndexProject(name=name, files=tuple(_file(one, url) for one in found.files))
+    except ValueError as error:
+        raise UpstreamError(f"{url}: the page has a file at what is no address: {error}") from error
 
 
 def _file(one: _File, url: str) -> IndexFile:

@@ -6,12 +6,25 @@ Sources: the wheel format (PEP 427), core metadata, PEP 639 (licence expressions
 from __future__ import annotations
 
 import email.parser
+import lzma
 import zipfile
+import zlib
 from typing import BinaryIO, Final
 
 __all__ = ["field_of", "licence_of", "metadata_of_wheel"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+)
+"""All that `zipfile` raises for archives that it cannot read."""
 
 
 def metadata_of_wheel(opened: BinaryIO) -> bytes | None:
@@ -23,7 +36,7 @@ def metadata_of_wheel(opened: BinaryIO) -> bytes | None:
                 return None
             with archive.open(found[0]) as member:
                 content = member.read(_MAX_BYTES + 1)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError, EOFError):
+    except _BROKEN:
         return None
     return content if len(content) <= _MAX_BYTES else None
 

@@ -89,8 +89,8 @@ class HttpIndex:
     def _answer(self, url: str, headers: dict[str, str]) -> Iterator[tuple[BaseHTTPResponse, str]]:
         """Send a request, go where redirects lead, give the answer and its address."""
         for _ in range(_MAX_REDIRECTS + 1):
-            self._require_allowed(url)
             with _translated(url):
+                self._require_allowed(url)
                 response = self._pool.request(
                     "GET",
                     url,
@@ -104,8 +104,9 @@ class HttpIndex:
                 finally:
                     response.close()
                 return
-            url = urljoin(url, response.headers.get("Location", ""))
             response.close()
+            with _translated(url):
+                url = urljoin(url, response.headers.get("Location", ""))
         raise UpstreamError(f"{url}: the upstream redirects more than {_MAX_REDIRECTS} times")
 
     def _require_allowed(self, url: str) -> None:

@@ -217,6 +217,8 @@ def test_what_an_index_leaves_open_is_not_guessed(changes: dict[str, Any], field
         page_of().replace(b'"1.3"', b'"2.0"'),
         page_of().replace(b"Alpha", b"Beta"),
         page_of().replace(b"Alpha", b"\xff"),
+        page_of(url="https://[files"),
+        page_of(url="https://\u2100.example/x.whl"),
     ],
 )
 def test_what_is_no_page_of_the_project_is_refused(body: bytes) -> None:

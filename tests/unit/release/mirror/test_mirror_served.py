@@ -203,7 +203,28 @@ def test_a_folder_offers_what_is_in_it(tmp_path: Path) -> None:
         FolderSource(tmp_path / "gone").project("alpha")
 
 
-@pytest.mark.parametrize("content", [b"no archive", wheel(metadata=None), wheel(twice=True), CONTENT[:-30]])
+def damaged(method: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("a-1.dist-info/METADATA", "Name: a\n" * 100)
+    content = bytearray(out.getvalue())
+    start = content.index(b"METADATA") + len(b"METADATA")
+    content[start : start + 12] = b"\xff" * 12
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no archive",
+        wheel(metadata=None),
+        wheel(twice=True),
+        CONTENT[:-30],
+        damaged(zipfile.ZIP_DEFLATED),
+        damaged(zipfile.ZIP_BZIP2),
+        damaged(zipfile.ZIP_LZMA),
+    ],
+)
 def test_a_wheel_without_one_readable_metadata_has_none(content: bytes) -> None:
     assert metadata_of_wheel(io.BytesIO(content)) is None
 
@@ -286,6 +307,12 @@ def test_pages_are_in_the_form_that_is_asked_for(client: Client) -> None:
 def test_other_spellings_of_a_name_lead_to_the_page(client: Client) -> None:
     assert client.get("/simple/alpha").headers["location"] == "alpha/"
     assert client.get("/simple/Alpha/").headers["location"] == "../alpha/"
+
+
+@pytest.mark.parametrize("name", ["https:intranet", "javascript:x", "a%0d%0aX:1", "%5cintranet"])
+def test_what_is_no_name_leads_nowhere(client: Client, name: str) -> None:
+    answer = client.get(f"/simple/{name}")
+    assert (answer.status, "location" in answer.headers) == (404, False)
 
 
 def test_a_page_that_did_not_change_is_not_sent_again(client: Client) -> None:
