@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from pratique.release import predicates as kinds
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.statements import Statement
@@ -18,14 +19,14 @@ _ORDER: Final = ("critical", "unknown", "high", "medium", "low", "none")
 
 
 def lines_of(statement: Statement) -> Iterator[str]:
-    """Say in a few lines what a statement says; nothing of kinds that are not known here.
+    """Say in a few lines what a statement says, every character seen; nothing of kinds that are not known here.
 
     Raises:
         EvidenceError: it is of a known kind, and malformed.
     """
     view = _VIEWS.get(statement.predicate_type)
     if view is not None:
-        yield from view(statement)
+        yield from map(plain, view(statement))
 
 
 def _sbom(statement: Statement) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pratique.cli._release import time_of
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.advisories.database import AdvisoryDatabase, DatabaseInfo
@@ -120,9 +121,8 @@ def _show_package(database: AdvisoryDatabase, text: str, *, as_json: bool) -> No
         return
     for one in found:
         fixed = f"; fixed in {', '.join(one.judgement.fixed_in)}" if one.judgement.fixed_in else ""
-        print(
-            f"{one.advisory.id}  {one.advisory.severity}  {one.judgement.verdict}{fixed}  {one.advisory.summary[:80]}"
-        )
+        verdict = f"{one.judgement.verdict}{fixed}"
+        print(plain(f"{one.advisory.id}  {one.advisory.severity}  {verdict}  {one.advisory.summary[:80]}"))
     if not found:
         _say(f"no known vulnerability concerns {text}")
 
@@ -136,9 +136,9 @@ def _show_advisories(found: tuple[Advisory, ...], name: str, *, as_json: bool) -
         names = "/".join((one.id, *one.aliases, *one.upstream))
         withdrawn = f", withdrawn {one.withdrawn.date()}" if one.withdrawn else ""
         source = f" (from {one.severity_from})" if one.severity_from not in {"", one.id} else ""
-        print(f"{names}: severity {one.severity}{source}{withdrawn}\n  {one.summary}")
+        print(f"{plain(f'{names}: severity {one.severity}{source}{withdrawn}')}\n  {plain(one.summary)}")
         for affected in one.affected:
-            print(f"  {affected.ecosystem} {affected.name}: {_ranges(affected)}")
+            print(plain(f"  {affected.ecosystem} {affected.name}: {_ranges(affected)}"))
     if not found:
         _say(f"no advisory has the name '{name}'")
         raise typer.Exit(1)

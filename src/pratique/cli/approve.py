@@ -18,6 +18,7 @@ from pratique.cli._signing import (
     signer_by,
 )
 from pratique.core.errors import CallerError
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.policy.acts import ToReview
@@ -139,7 +140,7 @@ def _print_changes(listed: tuple[ToReview, ...], *, as_json: bool) -> None:
     for one in listed:
         print(f"diff {one.diff}: {len(one.changes)} to review")
         for change, why in one.changes:
-            print(f"  {change.package} {change.before or '-'} → {change.after or '-'}: {why}")
+            print(plain(f"  {change.package} {change.before or '-'} → {change.after or '-'}: {why}"))
 
 
 def _print(what: str, made: Attestation, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from pratique.core.errors import CallerError
 from pratique.core.ids import RandomIds
 from pratique.core.settings import load_settings
 from pratique.release.build.settings import BuildSettings
+from pratique.release.plain import plain
 from pratique.release.settings import ReleaseSettings
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def compare(
         digests = [image.digest for image in images]
         print(msgspec.json.encode({"schema_version": 1, "images": digests, "differences": found}).decode())
     else:
-        print("\n".join(map(str, found)) or f"the same: {images[0].digest}")
+        print("\n".join(plain(str(one)) for one in found) or f"the same: {images[0].digest}")
     if found:
         raise typer.Exit(1)
 
@@ -145,7 +146,7 @@ def inspect(
         print(msgspec.json.encode({"schema_version": 1, **msgspec.to_builtins(found)}).decode())
     else:
         for one in found.findings:
-            print(f"{one.level:8}{one.rule}  {one.where}  {one.message}")
+            print(plain(f"{one.level:8}{one.rule}  {one.where}  {one.message}"))
         _say(f"{len(found.checked)} rules; {found.size_bytes / 1e6:.1f} MB, {found.wasted_bytes / 1e6:.1f} MB wasted")
     if any(one.level == "error" for one in found.findings):
         raise typer.Exit(1)

@@ -22,6 +22,7 @@ from pratique.cli._release import time_of
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
+from pratique.release.plain import plain
 from pratique.release.predicates import DEPENDENCY_REVIEW, VEX, VULNERABILITIES
 from pratique.release.values import parse_digest
 
@@ -212,7 +213,7 @@ def show(
         print(msgspec.json.encode({"schema_version": 1, "statements": rows}).decode())
         return
     for file, one in statements:
-        print(f"{file}: {one.predicate_type}\n  {one.digest}, about {', '.join(one.subjects)}")
+        print(f"{file}: {plain(one.predicate_type)}\n  {one.digest}, about {', '.join(one.subjects)}")
         for line in lines_of(one):
             print(f"  {line}")
 

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from pratique.cli._signing import Config, DryRun, ImageDigest, Json, Repository, open_registry, release_settings
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.settings import ReleaseSettings
@@ -94,4 +95,4 @@ def _show(added: list[Added], *, as_json: bool) -> None:
         if not as_json:
             print(f"{one.subject.repository}@{one.subject.digest}: {one.num_new} new, {one.num_known} known")
         for problem in one.problems:
-            print(f"  {problem}", file=sys.stderr)
+            print(plain(f"  {problem}"), file=sys.stderr)

@@ -12,6 +12,7 @@ import typer
 
 from pratique.core.settings import load_settings
 from pratique.release.lock.settings import LockSettings
+from pratique.release.plain import plain
 
 __all__ = ["app"]
 
@@ -46,7 +47,7 @@ def verify(
         print(msgspec.json.encode({"schema_version": 1, "allowed": not problems, "locks": found}).decode())
     else:
         for problem in problems:
-            print(problem)
+            print(plain(str(problem)))
     for one in found:
         verdict = f"{len(one.problems)} problems" if one.problems else f"{one.num_packages} packages, all pinned"
         print(f"{one.file}: {verdict}", file=sys.stderr)

@@ -321,9 +321,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _render(message: str, hint: str | None) -> None:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {_seen(message)}", err=True)
     if hint:
-        typer.echo(f"hint: {hint}", err=True)
+        typer.echo(f"hint: {_seen(hint)}", err=True)
+
+
+def _seen(text: str) -> str:
+    """Return text whose every character is seen: messages quote files, registries and evidence of others."""
+    return "".join(one if one.isprintable() or one in "\n\t" else f"\\u{{{ord(one):x}}}" for one in text)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.events import configure_events
 from pratique.core.settings import load_settings
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.mirror.settings import MirrorSettings
@@ -99,7 +100,7 @@ def explain(
     if as_json:
         print(msgspec.json.encode({"schema_version": 1, **msgspec.to_builtins(found)}).decode())
     else:
-        print("\n".join(filter(None, [f"{found.code}: {found.reason}", found.mend])))
+        print("\n".join(map(plain, filter(None, [f"{found.code}: {found.reason}", found.mend]))))
     if not found.is_served:
         raise typer.Exit(_REFUSED)
 
@@ -131,7 +132,7 @@ def check(
         print(msgspec.json.encode(result).decode())
     else:
         for one in result.findings:
-            print(f"{one.level:10}{one.rule:12}{f'{one.package} {one.version}'.strip()}: {one.message}")
+            print(plain(f"{one.level:10}{one.rule:12}{f'{one.package} {one.version}'.strip()}: {one.message}"))
     _say(f"{result.num_new_files} new files: {result.verdict}")
     if result.verdict != "allowed":
         raise typer.Exit(_REFUSED if result.verdict == "refused" else _UNDECIDED)
@@ -154,4 +155,4 @@ def _with(settings: MirrorSettings, approved: Path | None, store: Path | None) -
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(plain(line), file=sys.stderr, flush=True)

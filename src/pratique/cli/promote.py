@@ -28,6 +28,7 @@ from pratique.cli._signing import (
     signer_by,
 )
 from pratique.core.errors import CallerError
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.fleet.targets.interface import Target
@@ -136,7 +137,7 @@ def rollback(
             return
         past, notes = find_previous(desk, desk.book(), running)
         for note in notes:
-            print(note, file=sys.stderr)
+            print(plain(note), file=sys.stderr)
         print(f"would go back from {running.stable} to {past.digest}", file=sys.stderr)
 
 
@@ -223,5 +224,5 @@ def _print(desk: Desk, outcome: Outcome, *, as_json: bool) -> None:
         print(msgspec.json.encode(told).decode())
         return
     for note in outcome.notes:
-        print(note, file=sys.stderr)
+        print(plain(note), file=sys.stderr)
     print(f"{outcome.result}: '{desk.environment}' runs {outcome.subject.digest} ({outcome.seconds:.1f} s)")

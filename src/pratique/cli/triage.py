@@ -63,7 +63,7 @@ def print_answer(answer: Answer) -> None:
     for component in answer.components:
         fixed = f", fixed in {', '.join(component.fixed_in)}" if component.fixed_in else ", no fix is known"
         doubt = " (undetermined: counts as affected)" if component.verdict == "undetermined" else ""
-        print(f"  {component.package}: {component.num_images} images{fixed}{doubt}")
+        print(plain(f"  {component.package}: {component.num_images} images{fixed}{doubt}"))
     for image in answer.running:
         _print_running(image)
     running = {image.digest for image in answer.running}
@@ -84,7 +84,7 @@ def _print_running(image: RunningImage) -> None:
     for one in image.places:
         print(f"  RUNS in {one.environment} as {one.role} on {one.target} since {one.since.isoformat()}")
     for reached in image.reached:
-        print(f"  by {reached.package}: {_how(reached)}")
+        print(f"  by {plain(reached.package)}: {_how(reached)}")
 
 
 def _how(reached: ReachNote) -> str:

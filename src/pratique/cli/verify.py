@@ -11,6 +11,7 @@ import typer
 
 from pratique.cli._signing import Config, ImageDigest, Json, Repository, open_registry, release_settings, signing_of
 from pratique.core.errors import CallerError
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.signing.interface import Attestation, Dossier
@@ -73,9 +74,9 @@ def _print(dossier: Dossier, *, as_json: bool) -> None:
         return
     for one in dossier.attestations:
         at = f" at the latest {one.signed_at.isoformat()}" if one.signed_at else ""
-        print(f"{one.statement.predicate_type} signed by {one.signer}{at} bundle {one.bundle}")
+        print(plain(f"{one.statement.predicate_type} signed by {one.signer}{at} bundle {one.bundle}"))
     for bad in dossier.unverified:
-        print(f"proves nothing: {bad.where}: {bad.reason}", file=sys.stderr)
+        print(plain(f"proves nothing: {bad.where}: {bad.reason}"), file=sys.stderr)
 
 
 def _told(one: Attestation) -> dict[str, Any]:

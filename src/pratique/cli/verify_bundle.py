@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from pratique.core.errors import CallerError
+from pratique.release.plain import plain
 
 if TYPE_CHECKING:
     from pratique.release.signing.verifier import BundleVerifier
@@ -40,7 +41,7 @@ def verify_bundle(
     if as_json:
         print(msgspec.json.encode({"schema_version": 1, "signer": str(verified.signer), "signed_at": at}).decode())
         return
-    print(f"verified: signed by {verified.signer}{f', at the latest {at}' if at else ''}")
+    print(plain(f"verified: signed by {verified.signer}{f', at the latest {at}' if at else ''}"))
 
 
 def _expected(
