@@ -87,6 +87,7 @@ def test_an_accepted_author_s_statement_exempts(edit: Edit) -> None:
             vex(products=product(hashes={"sha-256": NUMBER}, subcomponents=[{"@id": "pkg:deb/debian/curl@8"}])),
             "severity high",
         ),
+        (vex(products=[{"@id": OPENSSL, "subcomponents": [{"@id": "pkg:deb/debian/zlib1g@1.2"}]}]), "severity high"),
         (lambda piece: replace(piece, party="ben"), "severity high"),
         (lambda piece: replace(piece, subject=PRODUCTION), "severity high"),
     ],

@@ -121,10 +121,9 @@ def _malformed(problem: str, read: Read[Document]) -> Reason:
 
 def _is_about(product: Product, package: str, image: Digest) -> bool:
     """Whether a product is this image, in all or in this component; or the component itself, as it is in this image."""
-    if _is_package(product, package):
-        return True
-    if not _is_image(product, image):
+    if not (_is_package(product, package) or _is_image(product, image)):
         return False
+    # With subcomponents it is about those alone, as they are in the product.
     return not product.subcomponents or any(_is_package(one, package) for one in product.subcomponents)
 
 
