@@ -122,11 +122,14 @@ def base_words(request: BaseRequest, target: Path) -> Iterator[str]:
     """Return mmdebstrap's arguments. Pure.
 
     Raises:
-        BuildRequestError: a package or the suite is no name.
+        BuildRequestError: a package or the suite is no name, or a mirror is an option.
     """
     for package in request.packages:
         if not _NAME.fullmatch(package):
             raise BuildRequestError(f"'{package[:100]}' is no Debian package: name, or name=version")
+    for mirror in request.mirrors:
+        if mirror.startswith("-"):  # an option of mmdebstrap, and some of those run programs
+            raise BuildRequestError(f"'{mirror[:100]}' is no mirror: an address, or a line of sources.list")
     if not _SUITE.fullmatch(request.suite):
         raise BuildRequestError(f"'{request.suite[:100]}' is no suite of Debian, as bookworm is")
     yield from ("--mode=root", "--variant=essential", "--format=tar", "--quiet", "--skip=output/dev")

@@ -122,7 +122,11 @@ def _emails(folder: Path, *revisions: str) -> set[str]:
 
 
 def export_tree(source: Source, into: Path) -> None:
-    """Write the files to build into an empty folder."""
+    """Write the files to build into an empty folder.
+
+    Raises:
+        BuildRequestError: the commit holds a link that leads out of it.
+    """
     into.mkdir(parents=True, exist_ok=True)
     if source.changes:
         listed = run(
@@ -139,8 +143,11 @@ def export_tree(source: Source, into: Path) -> None:
     top = _git(source.folder, "rev-parse", "--show-toplevel")
     words = ["-C", top, "-c", "tar.umask=0022", "archive", "--format=tar", "--output", str(archive)]
     run(GIT, [*words, f"{source.commit}:{prefix}" if prefix else source.commit], timeout_seconds=_SECONDS)
-    with tarfile.open(archive) as tar:
-        tar.extractall(into, filter="data")
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(into, filter="data")
+    except tarfile.TarError as error:  # a link to what is not in the commit, for one
+        raise BuildRequestError(f"the commit {source.commit[:12]} holds what cannot be written: {error}") from error
     archive.unlink()
 
 

@@ -136,6 +136,11 @@ def test_a_name_that_is_none_reaches_no_command_line(tmp_path: Path, packages: t
         list(base_words(BaseRequest(tmp_path, packages, suite=suite), tmp_path))
 
 
+def test_a_mirror_that_is_an_option_reaches_no_command_line(tmp_path: Path) -> None:
+    with pytest.raises(BuildRequestError, match="is no mirror"):
+        list(base_words(BaseRequest(tmp_path, (), mirrors=("--customize-hook=touch /tmp/x",)), tmp_path))
+
+
 def test_installed_packages_are_read_and_others_left_out() -> None:
     status = (
         "Package: b\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2-3\nD: x\n Package: no\n\n"
