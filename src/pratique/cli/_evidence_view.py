@@ -110,7 +110,7 @@ def _hygiene(statement: Statement) -> Iterator[str]:
 
 def _more(number: int) -> Iterator[str]:
     if number > _SHOWN:
-        yield f"… and {number - _SHOWN} more: --json shows all"
+        yield f"… and {number - _SHOWN} more: `pratique evidence show FILE --json` shows all"
 
 
 _VIEWS: Final[dict[str, Callable[[Statement], Iterator[str]]]] = {

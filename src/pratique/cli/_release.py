@@ -73,6 +73,11 @@ def opened(config: Path | None, sign: Callable[[ReleaseSettings], StatementSigne
     from pratique.release.signing.build import open_verifier
 
     settings = release_settings(config)
+    if settings.ledger.backend == "sqlite" and settings.ledger.file is None:
+        hint = (
+            f"Add [release.ledger] with file to {config}." if config else "Say --config FILE, or set PRATIQUE_CONFIG."
+        )
+        raise CallerError("no settings say where the ledger is", hint=hint)
     signer = sign(settings) if sign is not None else None
     with open_ledger(settings.ledger, open_verifier(settings.signing), signer=signer) as ledger:
         yield rooms_of(settings, ledger, signer)

@@ -40,9 +40,11 @@ __all__ = [
     "statements_filed",
 ]
 
-Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
+Config = Annotated[Path | None, typer.Option(envvar="PRATIQUE_CONFIG", help="TOML file with the tables \\[release.…].")]
 ImageDigest = Annotated[str, typer.Argument(metavar="DIGEST", help="Of the artifact: sha256:….")]
-Repository = Annotated[str, typer.Option(help="Where the artifact lies: host/path, without a tag.")]
+Repository = Annotated[
+    str, typer.Option(envvar="PRATIQUE_REPOSITORY", help="Where the artifact lies: host/path, without a tag.")
+]
 Key = Annotated[Path | None, typer.Option(help="The private key that signs.")]
 PasswordFile = Annotated[Path | None, typer.Option(help="Holds the key's password.")]
 KmsKey = Annotated[str | None, typer.Option(help="A key in AWS KMS that signs: id, ARN or alias.")]

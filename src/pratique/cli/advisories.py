@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from pratique.cli._release import time_of
+from pratique.cli._signing import Config
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
@@ -25,7 +26,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Known vulnerabilities, offline: import them, look them up.", no_args_is_help=True)
 
-_Config = Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.advisories].")]
 _Database = Annotated[Path | None, typer.Option(help="The database's file. [database of the settings]")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
@@ -40,7 +40,7 @@ def import_(
     ] = None,
     max_unreadable: Annotated[int, typer.Option(min=0, help="Leave out at most so many unreadable records.")] = 0,
     database: _Database = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, and write nothing.")] = False,
 ) -> None:
@@ -69,7 +69,7 @@ def show(
         str | None, typer.Argument(help="An advisory by any name, or PACKAGE-URL@VERSION. [the database]")
     ] = None,
     database: _Database = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
 ) -> None:
     """Show the database, an advisory, or what concerns a package. Exit code 1: there is no such advisory."""

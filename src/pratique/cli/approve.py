@@ -10,10 +10,12 @@ import msgspec
 import typer
 
 from pratique.cli._signing import (
+    Config,
     IdentityTokenFile,
     Key,
     KmsKey,
     PasswordFile,
+    Repository,
     TrustConfig,
     signer_by,
 )
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["approve", "review"]
 
 _Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="Of the artifact: sha256:….")]
-_Repository = Annotated[str, typer.Option(help="Where the artifact lies: host/path, without a tag.")]
 _Environment = Annotated[str, typer.Option(help="Where it is to go, as the policy calls it.")]
 _Author = Annotated[
     list[str] | None,
@@ -35,14 +36,13 @@ _Author = Annotated[
 ]
 _Policy = Annotated[Path | None, typer.Option(help="The reviewed policy. [promotion.toml]")]
 _PolicyDigest = Annotated[str | None, typer.Option(help="The SHA-256 that the policy must have, sha256:….")]
-_Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be signed, and sign nothing.")]
 
 
 def approve(
     digest: _Digest,
-    repository: _Repository,
+    repository: Repository,
     environment: _Environment,
     reason: Annotated[str, typer.Option(help="Why; it is kept for good.")],
     hours: Annotated[float, typer.Option(help="For how long it holds.")] = 24.0,
@@ -57,7 +57,7 @@ def approve(
     trust_config: TrustConfig = None,
     policy: _Policy = None,
     policy_digest: _PolicyDigest = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
@@ -85,7 +85,7 @@ def approve(
 
 def review(
     digest: _Digest,
-    repository: _Repository,
+    repository: Repository,
     environment: _Environment,
     reason: Annotated[str, typer.Option(help="Why; it is kept for good.")] = "",
     accept: Annotated[
@@ -99,7 +99,7 @@ def review(
     trust_config: TrustConfig = None,
     policy: _Policy = None,
     policy_digest: _PolicyDigest = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:

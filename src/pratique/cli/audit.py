@@ -22,7 +22,8 @@ __all__ = ["audit"]
 def audit(
     digest: ImageDigest,
     repository: Annotated[
-        str | None, typer.Option(help="Where it lies: host/path, without a tag. [the ledger tells]")
+        str | None,
+        typer.Option(envvar="PRATIQUE_REPOSITORY", help="Where it lies: host/path, without a tag. [the ledger tells]"),
     ] = None,
     environment: Annotated[str, typer.Option(help="For which the gate is asked what it says now.")] = "production",
     policy: Annotated[Path | None, typer.Option(help="The policy. [file of the settings]")] = None,

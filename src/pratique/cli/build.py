@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from pratique.cli._signing import Config
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.ids import RandomIds
@@ -34,7 +35,7 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, and 
 def build(
     ctx: typer.Context,
     context: Annotated[Path, typer.Option(help="A folder of a checkout: its commit's files are built.")] = Path(),
-    dockerfile: Annotated[str, typer.Option("--file", "-f", help="In that folder.")] = "Dockerfile",
+    dockerfile: Annotated[str, typer.Option("--file", "-f", "--dockerfile", help="In that folder.")] = "Dockerfile",
     output: Annotated[Path, typer.Option(help="Folder for image, record and log.")] = Path("build/image"),
     target: Annotated[str | None, typer.Option(help="The stage to ship. [runtime]")] = None,
     build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be repeated.")] = None,
@@ -47,7 +48,7 @@ def build(
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Build what is not committed.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Build twice from nothing, and compare.")] = False,
     push: Annotated[str | None, typer.Option(help="Repository to push to, tagged with the commit.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.build].")] = None,
+    config: Config = None,
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
@@ -112,8 +113,8 @@ def base_image(
 
 @app.command("compare")
 def compare(
-    first: Annotated[Path, typer.Argument(help="An OCI layout with one image.")],
-    second: Annotated[Path, typer.Argument(help="Another.")],
+    first: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="An OCI layout with one image.")],
+    second: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Another.")],
     as_json: _Json = False,
 ) -> None:
     """Say whether two images are the same bits, and if not which file of which layer differs, and how."""
@@ -133,9 +134,11 @@ def compare(
 
 @app.command("inspect")
 def inspect(
-    layout: Annotated[Path, typer.Argument(help="An OCI layout with one image.")],
-    dockerfile: Annotated[Path | None, typer.Option("--file", "-f", help="What it was built from, to lint.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.hygiene].")] = None,
+    layout: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="An OCI layout with one image.")],
+    dockerfile: Annotated[
+        Path | None, typer.Option("--file", "-f", "--dockerfile", help="What it was built from, to lint.")
+    ] = None,
+    config: Config = None,
     as_json: _Json = False,
 ) -> None:
     """Say what an image carries that it should not. Refused where there is an error among the findings."""

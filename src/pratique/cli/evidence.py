@@ -19,6 +19,7 @@ import typer
 
 from pratique.cli._evidence_attach import attach, read_statement
 from pratique.cli._release import time_of
+from pratique.cli._signing import Config, Repository
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.settings import load_settings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pratique.release.evidence.collecting import Collected, Plan
     from pratique.release.evidence.interface import Image
     from pratique.release.settings import ReleaseSettings
+    from pratique.release.statements import Statement
 
 __all__ = ["app"]
 
@@ -42,9 +44,7 @@ _Layout = Annotated[Path, typer.Argument(help="Folder with the image in OCI layo
 _LayoutOrDigest = Annotated[
     str, typer.Argument(help="Folder with the image in OCI layout; or its digest in the repository.", metavar="IMAGE")
 ]
-_Repository = Annotated[str, typer.Option(help="Where the image lies, or will: host/path, without a tag.")]
 _Output = Annotated[Path, typer.Option(help="A new file for the statement.")]
-_Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
 _Sbom = Annotated[Path, typer.Option(help="The statement of the image's bill of materials.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Check what is given, and write nothing.")]
@@ -53,7 +53,7 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Check what is given, a
 @app.command("collect")
 def collect(
     image: _LayoutOrDigest,
-    repository: _Repository,
+    repository: Repository,
     output: Annotated[Path, typer.Option(help="Folder for the statements, a file each.")],
     sbom: Annotated[Path | None, typer.Option(help="A bill of materials made before. [one is made]")] = None,
     advisories: Annotated[Path | None, typer.Option(help="The advisory database. [of the settings]")] = None,
@@ -65,7 +65,7 @@ def collect(
     baseline: Annotated[str | None, typer.Option(help="Digest in production, for the dependency diff.")] = None,
     baseline_sbom: Annotated[Path | None, typer.Option(help="Its bill of materials, a statement.")] = None,
     first: Annotated[bool, typer.Option("--first", help="Nothing is in production: everything is new.")] = False,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
@@ -104,7 +104,7 @@ def collect(
 def report(
     scanned: Annotated[Path, typer.Argument(help="JSON of Trivy or Grype.", metavar="REPORT")],
     layout: _Layout,
-    repository: _Repository,
+    repository: Repository,
     sbom: _Sbom,
     output: _Output,
     database_updated_at: Annotated[
@@ -113,12 +113,14 @@ def report(
     num_components: Annotated[
         int | None, typer.Option(min=1, help="Looked at, where the report does not say it (Grype).")
     ] = None,
+    as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
     """Take another scanner's report of an image as its scan."""
     from pratique.release.evidence.images import open_layout
     from pratique.release.evidence.reports import ReportOf, read_report
     from pratique.release.evidence.vulnerabilities import require_sbom
+    from pratique.release.statements import make_statement
 
     image, statement = open_layout(layout, repository), read_statement(sbom)
     require_sbom(statement, image)
@@ -129,7 +131,8 @@ def report(
         database_updated_at=time_of(database_updated_at, "--database-updated-at"),
         num_components=num_components,
     )
-    _write(output, image.subject.digest, VULNERABILITIES, read_report(_bytes(scanned), about), dry_run=dry_run)
+    made = make_statement(image.subject.digest, VULNERABILITIES, read_report(_bytes(scanned), about))
+    _write(output, made, as_json=as_json, dry_run=dry_run)
 
 
 @app.command("vex")
@@ -149,10 +152,12 @@ def vex(
     alias: Annotated[list[str] | None, typer.Option(help="Another name of the vulnerability; repeated.")] = None,
     expires: Annotated[str | None, typer.Option(help="Until when it holds, RFC 3339. [as the policy says]")] = None,
     name: Annotated[str, typer.Option(help="The last part of the repository's name.")] = "image",
+    as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
     """State what a vulnerability means for an image (OpenVEX)."""
     from pratique.release import openvex
+    from pratique.release.statements import make_statement
 
     image = parse_digest(digest)
     said = openvex.Assertion(
@@ -165,7 +170,8 @@ def vex(
         expires_at=time_of(expires, "--expires"),
     )
     now = datetime.fromtimestamp(int(SystemClock().epoch()), UTC)
-    _write(output, image, VEX, openvex.make_document(image, name, author, said, now=now), dry_run=dry_run)
+    made = make_statement(image, VEX, openvex.make_document(image, name, author, said, now=now))
+    _write(output, made, as_json=as_json, dry_run=dry_run)
 
 
 @app.command("review")
@@ -175,11 +181,13 @@ def review(
     output: _Output,
     accept: Annotated[list[str] | None, typer.Option(help="A package of the diff; repeated.")] = None,
     accept_all: Annotated[bool, typer.Option("--all", help="Every package of the diff.")] = False,
+    as_json: _Json = False,
     dry_run: _DryRun = False,
 ) -> None:
     """Accept changes of dependencies, for somebody to sign."""
     from pratique.release.evidence.diff import review_of
     from pratique.release.predicates import DependencyDiff
+    from pratique.release.statements import make_statement
 
     statement = read_statement(diff)
     accepted = tuple(accept or ())
@@ -187,8 +195,10 @@ def review(
         raise CallerError("Say which packages are accepted: --accept, or --all.")
     if accept_all:
         accepted = tuple(change.package for change in statement.read(DependencyDiff).changes)
-    content = review_of(statement, accepted, reason)
-    _write(output, statement.subjects[0], DEPENDENCY_REVIEW, content, dry_run=dry_run)
+    made = make_statement(
+        parse_digest(statement.subjects[0]), DEPENDENCY_REVIEW, review_of(statement, accepted, reason)
+    )
+    _write(output, made, as_json=as_json, dry_run=dry_run)
 
 
 @app.command("show")
@@ -232,6 +242,10 @@ def _opened(image: str, repository: str, settings: ReleaseSettings) -> Iterator[
     from pratique.release.values import Subject
 
     if not image.startswith("sha256:"):
+        if not Path(image).is_dir():
+            raise CallerError(
+                f"there is no folder {image}", hint="Name the folder `image` that `pratique build` wrote, or a digest."
+            )
         yield open_layout(Path(image), repository)
         return
     with TemporaryDirectory(prefix="pratique-image-") as folder:
@@ -296,10 +310,7 @@ def _bytes(file: Path) -> bytes:
         raise CallerError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _write(output: Path, subject: str, predicate_type: str, content: object, *, dry_run: bool) -> None:
-    from pratique.release.statements import make_statement
-
-    statement = make_statement(parse_digest(subject), predicate_type, content)
+def _write(output: Path, statement: Statement, *, as_json: bool, dry_run: bool) -> None:
     if dry_run:
         _say(f"would write {statement.digest} to {output}")
         return
@@ -310,6 +321,10 @@ def _write(output: Path, subject: str, predicate_type: str, content: object, *, 
         raise CallerError(f"{output} is there already.", hint="Name a new file.") from error
     except OSError as error:
         raise CallerError(f"{output} cannot be written: {error.strerror}.") from error
+    if as_json:
+        facts = {"predicate_type": statement.predicate_type, "statement": statement.digest, "file": str(output)}
+        print(msgspec.json.encode({"schema_version": 1, **facts}).decode())
+        return
     print(f"{statement.digest}  {output}")
 
 

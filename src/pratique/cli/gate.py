@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
-from pratique.cli._signing import signer_by
+from pratique.cli._signing import Config, Repository, signer_by
 
 __all__ = ["gate", "revoke"]
 
 _Digest = Annotated[str, typer.Argument(metavar="DIGEST", help="Of the artifact: sha256:….")]
-_Repository = Annotated[str, typer.Option(help="Where the artifact lies: host/path, without a tag.")]
 _Environment = Annotated[str, typer.Option(help="Where it is to go, as the policy calls it.")]
 _Author = Annotated[
     list[str] | None,
@@ -22,7 +21,6 @@ _Author = Annotated[
 ]
 _Policy = Annotated[Path | None, typer.Option(help="The reviewed policy. [promotion.toml]")]
 _PolicyDigest = Annotated[str | None, typer.Option(help="The SHA-256 that the policy must have, sha256:….")]
-_Config = Annotated[Path | None, typer.Option(help="TOML file with the tables \\[release.…].")]
 _Actor = Annotated[str | None, typer.Option(help="Who does this, for the ledger. [the user]")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and record nothing.")]
@@ -30,12 +28,12 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done
 
 def gate(
     digest: _Digest,
-    repository: _Repository,
+    repository: Repository,
     environment: _Environment,
     author: _Author = None,
     policy: _Policy = None,
     policy_digest: _PolicyDigest = None,
-    config: _Config = None,
+    config: Config = None,
     actor: _Actor = None,
     as_json: _Json = False,
     dry_run: _DryRun = False,
@@ -63,7 +61,7 @@ def revoke(
     digest: Annotated[str, typer.Argument(metavar="DIGEST", help="Of what is revoked: sha256:….")],
     what: Annotated[Literal["image", "key", "statement"], typer.Option(help="What it is the digest of.")],
     reason: Annotated[str, typer.Option(help="Why; it is kept for good.")],
-    config: _Config = None,
+    config: Config = None,
     actor: _Actor = None,
     as_json: _Json = False,
     dry_run: _DryRun = False,

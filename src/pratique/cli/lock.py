@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from pratique.cli._signing import Config
 from pratique.core.settings import load_settings
 from pratique.release.lock.settings import LockSettings
 from pratique.release.plain import plain
@@ -32,7 +33,7 @@ def verify(
     index: Annotated[
         list[str] | None, typer.Option(help="An index that a lock may name; repeated. [indexes of the settings]")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.lock].")] = None,
+    config: Config = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Say, offline, whether locks pin everything that they install; every place that does not, with its line."""

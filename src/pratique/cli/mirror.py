@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from pratique.cli._signing import Config
 from pratique.core.clock import SystemClock
 from pratique.core.errors import CallerError
 from pratique.core.events import configure_events
@@ -25,7 +26,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="A package index that serves only what is approved.", no_args_is_help=True)
 
-_Config = Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.mirror].")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 _Approved = Annotated[Path | None, typer.Option(help="The approved file. [approved of the settings]")]
 _Store = Annotated[Path | None, typer.Option(help="The store's folder. [store of the settings]")]
@@ -37,7 +37,7 @@ def sync(
     folder: Annotated[Path | None, typer.Option("--from", help="A folder of files. [the upstream index]")] = None,
     approved: _Approved = None,
     store: _Store = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare, and fetch nothing.")] = False,
 ) -> None:
@@ -65,7 +65,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0: any free port. [8083]")] = None,
     approved: _Approved = None,
     store: _Store = None,
-    config: _Config = None,
+    config: Config = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve the index until told to stop."""
@@ -84,7 +84,7 @@ def explain(
     wanted: Annotated[str, typer.Argument(help="NAME or NAME==VERSION.", metavar="NAME[==VERSION]")],
     approved: _Approved = None,
     store: _Store = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
 ) -> None:
     """Say whether something is served, why not, and what to do. Exit code 1: it is not."""
@@ -113,7 +113,7 @@ def check(
     ] = None,
     database: Annotated[Path | None, typer.Option(help="Advisories. [database of their settings]")] = None,
     approved: _Approved = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
 ) -> None:
     """Judge a change of the approved file. Exit codes: 0 nothing is against it; 1 refused; 3 something is not known."""

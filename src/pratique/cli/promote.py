@@ -23,6 +23,7 @@ from pratique.cli._signing import (
     Key,
     KmsKey,
     PasswordFile,
+    Repository,
     TrustConfig,
     release_settings,
     signer_by,
@@ -61,7 +62,7 @@ class _Asked:
 def promote(
     digest: Annotated[str | None, typer.Argument(metavar="[DIGEST]", help="Of the release: sha256:….")] = None,
     environment: _Environment = "production",
-    repository: Annotated[str, typer.Option(help="Where it lies: host/path, without a tag.")] = "",
+    repository: Repository = "",
     emergency: Annotated[
         bool, typer.Option("--emergency", help="A canary of emergency_seconds; the policy may want more.")
     ] = False,
@@ -185,10 +186,9 @@ def _target(settings: PromotionSettings, environment: str) -> Target:
     from pratique.fleet.targets.local import LocalTarget
 
     if environment not in settings.targets:
-        known = ", ".join(sorted(settings.targets)) or "none"
-        raise CallerError(
-            f"there is no target for '{environment}'", hint=f"Tables in [release.promotion.targets]: {known}."
-        )
+        known = ", ".join(sorted(settings.targets))
+        hint = f"Those in [release.promotion.targets]: {known}." if known else "Name a file that has some: --config."
+        raise CallerError(f"there is no target for '{environment}'", hint=hint)
     return LocalTarget(settings.targets[environment])
 
 

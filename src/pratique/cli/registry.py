@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from pratique.cli._signing import Config
+
 __all__ = ["app"]
 
 app = typer.Typer(help="The front before a plain OCI registry.", no_args_is_help=True)
@@ -35,7 +37,7 @@ def serve(
     allow_deletes: Annotated[
         bool, typer.Option("--allow-deletes", help="Let manifests and blobs be deleted, by their digests.")
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table \\[release.registry.front].")] = None,
+    config: Config = None,
 ) -> None:
     """Serve immutable tags, conditional writes and referrers in front of a plain OCI registry."""
     from pratique.core.events import configure_events

@@ -176,6 +176,23 @@ def test_a_statement_with_words_that_openvex_does_not_have_is_wrong_usage(
         run("vex", DIGEST, *VEX, *wrong, "--output", tmp_path / "x")
 
 
+def test_what_was_written_is_told_as_json(tmp_path: Path) -> None:
+    output = tmp_path / "vex.json"
+    told = json.loads(run("vex", DIGEST, *VEX, "--status", "fixed", "--output", output, "--json").stdout)
+    assert told == {
+        "schema_version": 1,
+        "predicate_type": "https://openvex.dev/ns/v0.2.0",
+        "statement": statement(output).digest,
+        "file": str(output),
+    }
+
+
+def test_an_image_that_is_no_folder_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(CallerError, match="there is no folder") as raised:
+        run("collect", tmp_path / "none", *REPOSITORY, "--output", tmp_path / "x", "--no-scan")
+    assert "pratique build" in str(raised.value.hint)
+
+
 def test_a_dry_run_states_nothing(tmp_path: Path) -> None:
     ran = run("vex", DIGEST, *VEX, "--status", "fixed", "--output", tmp_path / "x", "--dry-run")
     assert "would write sha256:" in ran.stderr
@@ -213,7 +230,7 @@ def test_long_lists_are_cut_for_people(image: Image, tmp_path: Path) -> None:
     file.write_bytes(sbom_of(image.subject.digest, *(pypi(f"p{number}", "1") for number in range(40))).payload)
     ran = run("collect", image.layout, *REPOSITORY, "--output", tmp_path / "x", "--sbom", file, "--no-scan", "--first")
     assert "licence not known" in ran.stdout
-    assert "… and 10 more: --json shows all" in ran.stdout
+    assert "… and 10 more: `pratique evidence show FILE --json` shows all" in ran.stdout
 
 
 def test_files_that_cannot_be_read_or_written_are_told(image: Image, tmp_path: Path) -> None:

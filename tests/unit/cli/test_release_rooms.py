@@ -8,7 +8,7 @@ import pytest
 from tests.unit.release.policy.evidence_set import POLICY_TEXT, SUBJECT
 from tests.unit.release.policy.shell_parts import ledger
 
-from pratique.cli._release import rooms_of, user
+from pratique.cli._release import opened, rooms_of, signer_of, user
 from pratique.cli._signing import release_settings
 from pratique.core.errors import CallerError
 from pratique.core.settings import SettingsError
@@ -68,6 +68,15 @@ def test_a_registry_that_does_not_answer_could_not_be_asked(config: Path) -> Non
     rooms = rooms_of(release_settings(config), ledger())
     with pytest.raises(UnavailableError):
         rooms.load_dossier(Subject("127.0.0.1:1/team/chat", SUBJECT.digest))
+
+
+def test_where_no_settings_name_a_ledger_nobody_is_asked_for_a_key(config: Path) -> None:
+    with pytest.raises(CallerError, match="no settings say where the ledger is") as caught, opened(None, signer_of):
+        pass
+    assert "PRATIQUE_CONFIG" in str(caught.value.hint)
+    with pytest.raises(CallerError) as caught, opened(config, signer_of):
+        pass
+    assert str(config) in str(caught.value.hint)
 
 
 def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
