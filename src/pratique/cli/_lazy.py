@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,9 @@ CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 # Imported by what counts tokens or converts weights, and in no part's own extra.
 _ENGINE_EXTRA = "engine-cpu"
 _ENGINE_PACKAGES = frozenset({"gguf", "safetensors", "torch", "transformers", "vllm"})
+_PANELS = {"release": "Governed releases"}
+"""The heading in the root's help, by the extra that a command needs; all others stand under "Commands"."""
+_BRACKET = re.compile(r"(?<!\\)\[")
 
 
 class MissingPartError(EnvironmentFaultError):
@@ -47,7 +51,8 @@ class _Unloaded(TyperCommand):
     """Stands in a group for a command that is not imported yet."""
 
     def __init__(self, name: str, target: Target) -> None:
-        super().__init__(name, help=target.help, add_help_option=False, hidden=target.hidden)
+        panel = _PANELS.get(target.extra)
+        super().__init__(name, help=target.help, add_help_option=False, hidden=target.hidden, rich_help_panel=panel)
         self._target = target
 
     def load(self) -> TyperCommand | TyperGroup:
@@ -55,11 +60,13 @@ class _Unloaded(TyperCommand):
         if isinstance(found, typer.Typer):
             group = typer.main.get_group(found)
             group.name = self.name
+            _take_literally(group)
             return group
         app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS)
         app.command(self.name, help=inspect.getdoc(found))(found)
         command = typer.main.get_command(app)
         assert isinstance(command, TyperCommand)  # noqa: S101 - narrows the type: an app with one command is that command
+        _take_literally(command)
         return command
 
 
@@ -97,6 +104,14 @@ class LazyGroup(TyperGroup):
         if isinstance(command, _Unloaded):
             return command.load()
         return command if isinstance(command, TyperCommand | TyperGroup) else None
+
+
+def _take_literally(command: Any) -> None:  # noqa: ANN401 - typer keeps these types private
+    """Have square brackets in help shown as they stand: rich takes `[the user]` for markup, and leaves it out."""
+    for one in (command, *command.params):
+        one.help = _BRACKET.sub(r"\\[", one.help or "") or None
+    for below in getattr(command, "commands", {}).values():
+        _take_literally(below)
 
 
 def _import(target: Target) -> Any:  # noqa: ANN401 - a function of any signature, or a Typer app

@@ -155,6 +155,20 @@ def test_commands_can_be_loaded_by_name() -> None:
         Group(name="g").load_command("bare")
 
 
+def test_what_stands_in_square_brackets_is_shown() -> None:
+    told = " ".join(runner.invoke(command_line.app, ["gate", "--help"], env={"COLUMNS": "200"}).stdout.split())
+    for said in ("[promotion.toml]", "[the user]", "tables [release.…]", "[env var: PRATIQUE_CONFIG]"):
+        assert said in told
+
+
+def test_the_commands_of_releases_stand_apart() -> None:
+    told = runner.invoke(command_line.app, ["--help"]).stdout
+    chat, releases = told.split("Governed releases")
+    assert " up " in chat
+    assert " gate " in releases
+    assert " gate " not in chat
+
+
 def test_every_listed_command_says_what_it_does() -> None:
     for group_class in (command_line._RootGroup, command_line._ServeGroup):
         assert all(entry.help.endswith(".") for name, entry in group_class.targets.items() if name not in TARGETS)
