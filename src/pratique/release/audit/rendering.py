@@ -6,6 +6,7 @@ the page's own policy (CSP) lets nothing be loaded and no script run. It reads t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from importlib import resources
 from typing import Final
@@ -36,6 +37,9 @@ _TITLES: Final = {
 }
 
 
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 def render_text(report: Report) -> str:
     """Return the report as lines."""
     return "\n".join(_lines(report))
@@ -62,12 +66,24 @@ def _lines(report: Report) -> Iterator[str]:
     yield _WORDS[report.verdict]
 
 
+def _words(text: str) -> str:
+    """Return text as HTML, its digests as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(_DIGEST.sub(r"<code>\g<0></code>", str(escape(plain(text)))))  # noqa: S704 - escaped; a digest is hex
+
+
+def _moment(text: str) -> str:
+    """Return a time of RFC 3339 in UTC to the second, as people read it."""
+    return f"{text[:10]} {text[11:19]} UTC"
+
+
 def render_html(report: Report) -> str:
     """Return the report as a page: no script, nothing loaded, markup in what evidence says is text."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["plain"] = plain
+    environment.filters |= {"plain": plain, "words": _words, "moment": _moment}
     source = resources.files("pratique.release.audit").joinpath("report.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source)
     return page.render(report=msgspec.to_builtins(report), signs=_SIGNS, words=_WORDS, titles=_TITLES)

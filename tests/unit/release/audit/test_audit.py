@@ -267,6 +267,23 @@ def test_markup_in_evidence_is_text_in_the_page(scene: Scene) -> None:
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e]", page)
 
 
+def test_digests_and_times_are_shown_for_people(scene: Scene) -> None:
+    scene.promote()
+    page = render_html(scene.audit())
+    assert f"before: <code>{OTHER}</code>" in page
+    assert re.search(r'<time datetime="(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)[^"]*">\1 \2 UTC</time>', page)
+    markup = f"&<b> {digest_of(b'x')} <i>"
+    assert f"&amp;&lt;b&gt; <code>{digest_of(b'x')}</code> &lt;i&gt;" in render_html(
+        with_summary(scene.audit(), markup)
+    )
+
+
+def with_summary(report: Report, text: str) -> Report:
+    return msgspec.structs.replace(
+        report, events=tuple(msgspec.structs.replace(one, summary=text) for one in report.events)
+    )
+
+
 def test_the_page_loads_nothing(scene: Scene) -> None:
     page = render_html(scene.audit())
     assert "default-src 'none'" in page
