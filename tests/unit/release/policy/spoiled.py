@@ -133,10 +133,10 @@ SPOILED: dict[str, dict[str, Edit]] = {
     },
     "hygiene": {
         "a secret": with_predicate(
-            findings=[{"rule": "secrets", "level": "error", "where": "/app", "message": "a private key"}]
+            findings=[{"rule": "secret-in-file", "level": "error", "where": "/app", "message": "a private key"}]
         ),
         "an unknown level": with_member("findings/0/level", "fatal"),
-        "secrets were not looked for": with_predicate(checked=["root-user", "set-uid"]),
+        "secrets were not looked for": with_predicate(checked=["root-user", "set-id"]),
         "nothing was looked for": with_predicate(checked=[]),
         "too large": with_predicate(size_bytes=400_000_001),
         "of no size": with_predicate(size_bytes=0),

@@ -250,9 +250,9 @@ build_type = "urn:pratique:build:dockerfile:v1"
 @pytest.mark.parametrize(
     ("path", "value", "code", "said"),
     [
-        ("findings/0/level", "error", "unclean", "healthcheck: there is none (config)"),
-        ("checked", ["root-user", "set-uid"], "incomplete", "'secrets' did not run"),
-        ("checked", [], "incomplete", "'secrets' did not run"),
+        ("findings/0/level", "error", "unclean", "health-check: there is none (config)"),
+        ("checked", ["root-user", "set-id"], "incomplete", "'secret-in-file' did not run"),
+        ("checked", [], "incomplete", "'secret-in-file' did not run"),
         ("size_bytes", 400_000_001, "too_large", "is 400000001 bytes, its budget is 400000000"),
         ("wasted_bytes", 20_000_001, "too_large", "wastes 20000001 bytes"),
         ("size_bytes", 0, "malformed", "is 0 bytes"),

@@ -39,7 +39,7 @@ from pratique.release.values import CertificateIdentity, KeyIdentity, digest_of
 pytestmark = pytest.mark.unit
 
 GOOD = make_pieces()["hygiene"]
-BAD = with_predicate(findings=[{"rule": "secrets", "level": "error", "where": "/app", "message": "a key"}])(GOOD)
+BAD = with_predicate(findings=[{"rule": "secret-in-file", "level": "error", "where": "/app", "message": "a key"}])(GOOD)
 BY_KEY = policy(('signers = ["build"]\nrequired', 'signers = ["build", "rollout"]\nrequired'))
 
 
@@ -168,7 +168,7 @@ def test_of_nothing_nothing_is_the_latest() -> None:
 
 
 def test_reasons_are_cut_where_they_are_endless() -> None:
-    findings = [{"rule": "secrets", "level": "error", "where": f"/{i}", "message": "a key"} for i in range(200)]
+    findings = [{"rule": "secret-in-file", "level": "error", "where": f"/{i}", "message": "a key"} for i in range(200)]
     found = decide(dossier({"hygiene": with_predicate(findings=findings)}))
     assert len(reasons(found, "hygiene")) == 51
     assert reasons(found, "hygiene")[-1].message == "… and 150 more"
@@ -206,7 +206,9 @@ def test_a_time_without_an_offset_is_malformed() -> None:
 
 SPOILED_NEWER = {
     "scan": with_predicate(scanStartedOn=ago(minutes=50), scanFinishedOn=ago(minutes=50), result={}),
-    "hygiene": with_predicate(findings=[{"rule": "secrets", "level": "error", "where": "/app", "message": "a key"}]),
+    "hygiene": with_predicate(
+        findings=[{"rule": "secret-in-file", "level": "error", "where": "/app", "message": "a key"}]
+    ),
     "evaluation": with_predicate(checks=[]),
     "canary": with_predicate(verdict="fail", ended_at=ago(minutes=5)),
     "sbom": with_predicate(components=[]),
