@@ -7,6 +7,7 @@ write on somebody's terminal.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -19,6 +20,8 @@ __all__ = ["decision_schema", "explain", "explain_policy"]
 
 _WORDS: Final[dict[Verdict, str]] = {"allow": "ALLOW", "block": "BLOCK", "undecided": "COULD NOT DECIDE"}
 _MARKS: Final[dict[Outcome, str]] = {"pass": "pass", "fail": "FAIL", "undecided": "????", "waived": "WAIVED"}
+_SHOWN: Final = 10
+"""So many reasons in a row with the same mend are written out; the JSON has all."""
 
 
 def explain(decision: Decision) -> str:
@@ -40,9 +43,12 @@ def _lines(decision: Decision) -> Iterator[str]:
 def _rule_lines(result: RuleResult) -> Iterator[str]:
     by = ", ".join(dict.fromkeys(one.party for one in result.evidence))
     yield f"  {_MARKS[result.outcome]:<7}{result.rule}" + (f" (by {by})" if by else "")
-    for why in result.reasons:
-        yield f"         {why.message}"
-        yield f"         → {why.mend}"
+    for mend, reasons in groupby(result.reasons, key=lambda why: why.mend):
+        messages = [why.message for why in reasons]
+        yield from (f"         {message}" for message in messages[:_SHOWN])
+        if len(messages) > _SHOWN:
+            yield f"         … and {len(messages) - _SHOWN} more"
+        yield f"         → {mend}"
 
 
 def decision_schema() -> bytes:

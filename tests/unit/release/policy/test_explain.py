@@ -54,6 +54,17 @@ def test_what_fails_is_said_with_its_mend() -> None:
     assert "  FAIL   hygiene\n         there is no hygiene report by build\n         → Inspect the image" in text
 
 
+def test_many_reasons_with_one_mend_are_cut_and_the_mend_is_said_once() -> None:
+    why = decide(dossier(without=("hygiene",)))
+    (hygiene,) = (one for one in why.rules if one.rule == "hygiene")
+    reasons = tuple(msgspec.structs.replace(hygiene.reasons[0], message=f"number {index}") for index in range(30))
+    rules = (msgspec.structs.replace(hygiene, reasons=reasons),)
+    lines = explain(msgspec.structs.replace(why, rules=rules)).splitlines()
+    assert [line.strip() for line in lines if "number" in line] == [f"number {index}" for index in range(10)]
+    assert "         … and 20 more" in lines
+    assert len([line for line in lines if "→" in line]) == 1
+
+
 def test_break_glass_is_loud() -> None:
     lines = explain(broken()).splitlines()
     assert lines[1].startswith("BREAK-GLASS by ana and ben, until 2026-11-26T14:00:00")
