@@ -62,14 +62,15 @@ def answer(
     components = list(dict.fromkeys(one.component.id for one in concerned))
     places = index.places()
     held = index.holdings(components, list(dict.fromkeys(one.digest for one in places)))
+    images = index.images_with(components, limit=max_images)
     return Answer(
         question=question,
         advisories=tuple(_advisory(one) for one in advisories),
         components=_components(concerned, index),
         running=_reached(_running(places, {one.image for one in held}), concerned, held),
-        num_images=index.num_with(components),
-        images=index.images_with(components, limit=max_images),
-        unknown=tuple(_running(places, {one.digest for one in places if not index.has_sbom(one.digest)}).values()),
+        num_images=index.num_with(components) if len(images) == max_images else len(images),
+        images=images,
+        unknown=tuple(_running(places, index.without_sbom()).values()),
         num_images_known=index.num_images(),
     )
 

@@ -243,6 +243,22 @@ def test_the_whole_set_finds_what_single_questions_find(index: TriageIndex, tmp_
     assert found.components == (purl("requests", "1.0"), purl("requests", "1.5"))
 
 
+@pytest.mark.parametrize("num_versions", [1, 3, 1200])
+def test_an_image_is_listed_once_and_the_first_where_there_are_more(index: TriageIndex, num_versions: int) -> None:
+    """More versions than one statement has variables, too; one image has them all."""
+    versions = [purl("requests", f"1.{number}") for number in range(num_versions)]
+    images = {fill(index, "all", sbom(*versions)), fill(index, "first", sbom(versions[0]))}
+    images |= {fill(index, "last", sbom(versions[-1]))}
+    question = parse_question("requests@<2.0")
+    for limit in (None, 3, 4):
+        found = ask(question, index, None, max_images=limit)
+        assert (sorted(found.images), found.num_images) == (sorted(images), 3)
+    for limit in (0, 1, 2):
+        found = ask(question, index, None, max_images=limit)
+        assert len(set(found.images) & images) == len(found.images) == limit
+        assert found.num_images == 3
+
+
 def test_no_index_an_old_index_and_a_damaged_index_are_said(tmp_path: Path) -> None:
     file = tmp_path / "x.db"
     with pytest.raises(IndexUnavailableError, match="there is no"):
