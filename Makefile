@@ -23,11 +23,11 @@ coverage: ## trace the unit and integration tiers and hold the coverage gate, as
 	@scripts/bootstrap build runtime engine-cpu dev testkit release web tools
 	@.venv/bin/python scripts/tiers.py --coverage
 
-check: ## lint, types, import rules, size gates, documentation
+check: ## lint, types, import rules, size gates, locks, documentation
 	@scripts/bootstrap build runtime engine-cpu dev testkit release web
 	@scripts/check
 
-bench: ## measure: start-up, durable appends, the test kit (ARGS="startup" names one)
+bench: ## measure what is quick to measure (ARGS="startup" names one, ARGS=--all takes the long ones too)
 	@scripts/bootstrap build runtime engine-cpu dev testkit release web tools
 	@$(bin)/python -m benchmarks $(ARGS)
 

@@ -329,7 +329,7 @@ def test_the_scan_runs_without_pytest_and_without_the_test_kit(repository: Repos
 
 
 def test_the_framework_s_hook_calls_the_command() -> None:
-    [hook] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    hook, _ = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     assert hook["entry"] == "pratique secrets scan --staged"
     assert hook["pass_filenames"] is False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from pratique.cli.lock import app
@@ -133,3 +135,26 @@ def test_an_index_and_a_file_with_settings_can_be_given(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["verify", str(file)]).exit_code == 1
     assert CliRunner().invoke(app, ["verify", str(file), "--config", str(config)]).exit_code == 0
     assert CliRunner().invoke(app, ["verify", str(file), "--index", "https://own.example/simple"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "is_a_lock"),
+    [
+        ("requirements.txt", True),
+        ("requirements-dev.txt", True),
+        ("deploy/requirements/runtime.txt", True),
+        ("pylock.toml", True),
+        ("a/pylock.release.toml", True),
+        ("uv.lock", True),
+        ("requirements.in", False),
+        ("requirements/README.md", False),
+        ("notes.txt", False),
+        ("pyproject.toml", False),
+        ("package-lock.json", False),
+    ],
+)
+def test_the_framework_s_hook_verifies_what_is_a_lock_by_its_name(file: str, is_a_lock: bool) -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    hook = next(one for one in hooks if one["id"] == "pratique-lock")
+    assert hook["entry"] == "pratique lock verify"
+    assert bool(re.search(hook["files"], file)) is is_a_lock
