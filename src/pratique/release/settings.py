@@ -5,6 +5,7 @@ from __future__ import annotations
 from pratique.core.settings import Settings
 from pratique.release.advisories.settings import AdvisoriesSettings
 from pratique.release.build.settings import BuildSettings
+from pratique.release.evaluation.settings import EvaluationSettings
 from pratique.release.evidence.hygiene.settings import HygieneSettings
 from pratique.release.evidence.settings import EvidenceSettings
 from pratique.release.ledger.settings import LedgerSettings
@@ -26,6 +27,8 @@ class ReleaseSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields
     """Where known vulnerabilities are looked up."""
     build: BuildSettings = BuildSettings()
     """How images are built."""
+    evaluation: EvaluationSettings = EvaluationSettings()
+    """How a golden set is put to a server."""
     evidence: EvidenceSettings = EvidenceSettings()
     """How evidence is collected."""
     hygiene: HygieneSettings = HygieneSettings()
