@@ -108,6 +108,14 @@ def _hygiene(statement: Statement) -> Iterator[str]:
     yield from _more(len(found.findings))
 
 
+def _evaluation(statement: Statement) -> Iterator[str]:
+    found = statement.read(kinds.Evaluation)
+    yield f"the model '{found.model}', by the golden set {found.golden_set}"
+    for one in found.checks:
+        said = "passed" if one.passed else "failed"
+        yield f"{said}  {one.name}  {one.value:g} of {one.num_samples}, at {one.at} {one.threshold:g}"
+
+
 def _more(number: int) -> Iterator[str]:
     if number > _SHOWN:
         yield f"… and {number - _SHOWN} more: `pratique evidence show FILE --json` shows all"
@@ -121,4 +129,5 @@ _VIEWS: Final[dict[str, Callable[[Statement], Iterator[str]]]] = {
     kinds.VEX: _vex,
     kinds.PROVENANCE: _provenance,
     kinds.HYGIENE: _hygiene,
+    kinds.EVALUATION: _evaluation,
 }

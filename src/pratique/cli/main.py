@@ -120,6 +120,12 @@ class _RootGroup(LazyGroup):
             attribute="app",
             extra="release",
         ),
+        "eval": Target(
+            help="Evaluate a model that is served, with a golden set.",
+            module="pratique.cli.evaluation",
+            attribute="app",
+            extra="release",
+        ),
         "build": Target(
             help="Build images of a commit, the same bits twice.",
             module="pratique.cli.build",
