@@ -8,8 +8,8 @@ import pytest
 from tests.unit.release.policy.evidence_set import POLICY_TEXT, SUBJECT
 from tests.unit.release.policy.shell_parts import ledger
 
-from pratique.cli._release import opened, rooms_of, signer_of, user
-from pratique.cli._signing import release_settings
+from pratique.cli._release import opened, rooms_of, user
+from pratique.cli._signing import release_settings, signer_by
 from pratique.core.errors import CallerError
 from pratique.core.settings import SettingsError
 from pratique.release.errors import UnavailableError
@@ -71,10 +71,10 @@ def test_a_registry_that_does_not_answer_could_not_be_asked(config: Path) -> Non
 
 
 def test_where_no_settings_name_a_ledger_nobody_is_asked_for_a_key(config: Path) -> None:
-    with pytest.raises(CallerError, match="no settings say where the ledger is") as caught, opened(None, signer_of):
+    with pytest.raises(CallerError, match="no settings say where the ledger is") as caught, opened(None, signer_by()):
         pass
     assert "PRATIQUE_CONFIG" in str(caught.value.hint)
-    with pytest.raises(CallerError) as caught, opened(config, signer_of):
+    with pytest.raises(CallerError) as caught, opened(config, signer_by()):
         pass
     assert str(config) in str(caught.value.hint)
 

@@ -25,7 +25,6 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _unconfigured() -> Iterator[None]:
     yield
-    structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
 

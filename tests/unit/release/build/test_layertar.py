@@ -140,8 +140,8 @@ def test_a_broken_header_is_no_end() -> None:
     ("content", "said"),
     [
         (b"\x28\xb5\x2f\xfd" + bytes(100), "zstd"),
-        (gzip.compress(tar_of((member("a"), b"x" * 9999)))[:-30], "cannot be read"),
-        (gzip.compress(b"text")[:5], "cannot be read"),
+        (gzip.compress(tar_of((member("a"), b"x" * 9999)), mtime=0)[:-30], "cannot be read"),
+        (gzip.compress(b"text", mtime=0)[:5], "cannot be read"),
         (tar_of((member("a"), b"x" * 9999))[:2000], "cannot be read"),
         (b"no tar at all" * 100, "header that is none"),
     ],

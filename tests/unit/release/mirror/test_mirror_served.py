@@ -34,14 +34,18 @@ METADATA = (
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
+def add(archive: zipfile.ZipFile, name: str, content: bytes | str) -> None:
+    archive.writestr(zipfile.ZipInfo(name), content)  # without the time of now: the file has one digest
+
+
 def wheel(*, metadata: bytes | None = METADATA, twice: bool = False) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("alpha.py", "")
+        add(archive, "alpha.py", "")
         if metadata is not None:
-            archive.writestr("alpha-1.0.dist-info/METADATA", metadata)
+            add(archive, "alpha-1.0.dist-info/METADATA", metadata)
         if twice:
-            archive.writestr("beta-1.0.dist-info/METADATA", metadata or b"")
+            add(archive, "beta-1.0.dist-info/METADATA", metadata or b"")
     return out.getvalue()
 
 

@@ -229,8 +229,8 @@ def _diff(sbom: Digest) -> dict[str, Any]:
 
 def _hygiene() -> dict[str, Any]:
     return {
-        "findings": [{"rule": "healthcheck", "level": "warning", "where": "config", "message": "there is none"}],
-        "checked": ["secrets", "root-user", "set-uid", "healthcheck"],
+        "findings": [{"rule": "health-check", "level": "warning", "where": "config", "message": "there is none"}],
+        "checked": ["secret-in-file", "root-user", "set-id", "health-check"],
         "size_bytes": 120_000_000,
         "wasted_bytes": 1_000_000,
     }
