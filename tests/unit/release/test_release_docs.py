@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from pratique.cli.main import _RootGroup
+from pratique.release import predicates
+from pratique.release.signing.predicate import type_named
 
 pytestmark = pytest.mark.unit
 
@@ -40,3 +42,17 @@ def test_every_file_of_tests_that_a_page_names_exists() -> None:
     }
     assert named
     assert not [name for name in named if not (ROOT / name).is_file()]
+
+
+def test_the_page_about_cosign_names_each_type_of_statement_as_it_is() -> None:
+    page = (PAGES / "cosign.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|`]+ \| `([a-z-]+)` \| `([^`]+)`", page, flags=re.MULTILINE)
+    cosigns_own = {
+        "cyclonedx": predicates.SBOM,
+        "vuln": predicates.VULNERABILITIES,
+        "slsaprovenance1": predicates.PROVENANCE,
+    }
+    assert {short: cosigns_own.get(theirs, theirs) for short, theirs in rows} == {
+        short: type_named(short) for short, _ in rows
+    }
+    assert len(rows) == 11
