@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -159,6 +160,17 @@ def test_what_stands_in_square_brackets_is_shown() -> None:
     told = " ".join(runner.invoke(command_line.app, ["gate", "--help"], env={"COLUMNS": "200"}).stdout.split())
     for said in ("[promotion.toml]", "[the user]", "tables [release.…]", "[env var: PRATIQUE_CONFIG]"):
         assert said in told
+
+
+def test_repository_and_settings_may_come_from_the_environment(tmp_path: Path) -> None:
+    digest = "sha256:" + "0" * 64
+    signed = runner.invoke(command_line.app, ["sign", digest, "--dry-run"], env={"PRATIQUE_REPOSITORY": "host/path"})
+    assert (signed.exit_code, f"lay it beside host/path@{digest}" in signed.stderr) == (0, True)
+    missing = {"PRATIQUE_CONFIG": str(tmp_path / "none.toml")}
+    for words in (["gate", digest, "--repository", "a/b", "--environment", "x"], ["lock", "verify", "x"], ["rollback"]):
+        reason = ["--reason", "x"] if words == ["rollback"] else []
+        refused = runner.invoke(command_line.app, [*words, *reason], env=missing)
+        assert (refused.exit_code, "none.toml does not exist" in refused.stderr) == (2, True), words
 
 
 def test_the_commands_of_releases_stand_apart() -> None:
