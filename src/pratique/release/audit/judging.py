@@ -164,7 +164,8 @@ def _provenance(said: Provenance) -> Iterator[Fact]:
             yield Fact(name="source", value=one.uri)
             yield Fact(name="commit", value=one.digest["gitCommit"])
         elif kind == "base":
-            yield Fact(name="base", value=f"{one.name} sha256:{one.digest.get('sha256')}")
+            digest = f"sha256:{one.digest.get('sha256')}"
+            yield Fact(name="base", value=one.name if one.name.endswith(f"@{digest}") else f"{one.name} {digest}")
 
 
 def _evidence(dossier: Dossier | Broken | Unknown) -> Link:
