@@ -23,6 +23,19 @@ pytestmark = pytest.mark.unit
 ALICE = CertificateIdentity("https://login.example", "alice@example.com")
 NAMED = ("--certificate-identity", ALICE.subject, "--certificate-oidc-issuer", ALICE.issuer)
 IN = ("--repository", REPOSITORY)
+VEX_STATEMENT = {
+    "vulnerability": {"name": "CVE-2026-7"},
+    "products": [{"@id": "pkg:pypi/a@1"}],
+    "status": "fixed",
+}
+VEX_DOCUMENT = {
+    "@context": "https://openvex.dev/ns/v0.2.0",
+    "@id": "urn:vex:1",
+    "author": "ana",
+    "timestamp": "2026-11-26T12:00:00Z",
+    "version": 1,
+    "statements": [VEX_STATEMENT],
+}
 HERE = ("--trusted-root", "root.json")
 
 
@@ -149,3 +162,22 @@ def test_a_predicate_that_is_too_large_is_not_signed(image: str, monkeypatch: py
     monkeypatch.setattr("pratique.release.signing.predicate.MAX_STATEMENT_BYTES", 1)
     Path("sbom.json").write_text("{}")
     assert run("attest", image, *IN, "--type", "sbom", "--predicate", "sbom.json", "--key", "release.key") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("provenance", {"buildDefinition": {"buildType": "x", "externalParameters": {}}}),
+        ("vulnerabilities", {"scanner": {"uri": "x", "version": "1"}}),
+        ("vex", {"@context": "https://openvex.dev/ns/v0.2.0"}),
+        ("vex", {**VEX_DOCUMENT, "statements": [{**VEX_STATEMENT, "products": []}]}),
+    ],
+)
+def test_what_the_gate_could_not_read_is_not_signed(
+    registry: WatchedRegistry, image: str, kind: str, content: dict[str, object]
+) -> None:
+    Path("said.json").write_bytes(msgspec.json.encode(content))
+    assert run("attest", image, *IN, "--type", kind, "--predicate", "said.json", "--key", "release.key") == 1
+    assert set(registry.tagged) == {"latest"}
+    Path("said.json").write_bytes(msgspec.json.encode(VEX_DOCUMENT))
+    assert run("attest", image, *IN, "--type", "vex", "--predicate", "said.json", "--key", "release.key") == 0
