@@ -52,6 +52,8 @@ _Z: Final = 1.959964
 """Of the normal distribution, for 95 % between both ends."""
 _FLOOR: Final = 1e-6
 """A share of probability that is smaller is rounding: servers and golden sets give a few digits."""
+_WHOLE: Final = 1.01
+"""What all tokens may have together; more than 1 is rounding."""
 _MAX_MEAN_NATS: Final = 700.0
 """exp() of more is no number any more."""
 
@@ -184,8 +186,7 @@ def _compare(case: Case, reference: float, places: tuple[Position, Position], he
     likely = _likely(got)
     # A token that is not named has at most what the least of the others has; it may be just as the reference says.
     now = likely[expected.token] if expected.token in likely else min(reference, _least(got))
-    # A little above 0 is rounding of a token that is certain.
-    is_usable = math.isfinite(now) and MIN_LOGPROB < now <= _FLOOR
+    is_usable = _is_distribution(got)
     deviation = abs(now - reference)
     return Comparison(
         case=case.id,
@@ -198,6 +199,19 @@ def _compare(case: Case, reference: float, places: tuple[Position, Position], he
         divergence=_divergence(_likely(expected), likely, _least(got)) if is_usable else math.nan,
         agrees=_agrees(expected, got, header.margin),
     )
+
+
+def _is_distribution(got: Position) -> bool:
+    """Whether what is said of a place are log-probabilities, and together not more than certain.
+
+    Logits, which some servers can be told to give in their place, are not.
+    """
+    if got.logprob is None or not got.logprob > MIN_LOGPROB:
+        return False
+    likely = _likely(got).values()
+    # A little above 0 is rounding of a token that is certain.
+    are_logprobs = all(math.isfinite(one) and one <= _FLOOR for one in likely)
+    return are_logprobs and math.fsum(map(math.exp, likely)) <= _WHOLE
 
 
 def _likely(place: Position) -> dict[str, float]:

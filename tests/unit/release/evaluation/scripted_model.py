@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +98,10 @@ class ScriptedModel:
 
 
 class SilentModel(ScriptedModel):
-    """Has the model, and answers nothing."""
+    """Has the model, and answers nothing: the first time at once, then after a while."""
 
     def post(self, ask: Ask) -> bytes:
+        self.asked.append((ask.path, {}))
+        if len(self.asked) > 1:
+            time.sleep(0.05)
         raise IncompleteEvaluationError(f"POST {ask.path}: the server does not answer: refused")

@@ -154,6 +154,15 @@ def test_a_server_that_does_not_answer_leaves_it_undecided(recorded: GoldenSet) 
     assert caught.value.exit_code == 3
 
 
+def test_after_the_first_failure_nothing_more_is_asked() -> None:
+    many = [{**CASES[1], "id": f"case-{number}"} for number in range(20)]
+    golden = parse_golden_set(lines({"golden_set": 1, "name": "x", "thresholds": {"answers": 1}}, *many), where="x")
+    server = SilentModel(settings=EvaluationSettings(concurrency=2))
+    with pytest.raises(IncompleteEvaluationError):
+        put(golden, server)
+    assert len(server.asked) < 20
+
+
 def test_another_models_answer_is_refused(recorded: GoldenSet) -> None:
     with pytest.raises(OtherModelError, match="the model 'big' answered, expected 'small'") as caught:
         put(recorded, ScriptedModel(edit=lambda body: body.update(model="big")))

@@ -71,6 +71,22 @@ def test_a_log_probability_that_is_no_number_never_passes(now: float) -> None:
     assert verdict.problems == ("unusable is 1, at most 0 is required",)
 
 
+@pytest.mark.parametrize(
+    "top",
+    [
+        {"yes": -0.2, "no": math.nan},
+        {"yes": -0.2, "no": 14.0},
+        {"yes": -0.2, "no": -math.inf},
+        {"yes": -0.2, "no": -0.5},
+    ],
+)
+def test_alternatives_that_are_no_log_probabilities_never_pass(top: dict[str, float]) -> None:
+    assert not compared(SURE, Position("yes", -0.2, top)).is_usable
+    assert not compared(SURE, Position("yes", None, {"yes": -0.2, "no": -2.0})).is_usable
+    [other] = compare(of_answer(SURE), (Position("what", -9999.0, {"no": -0.1}),), HEADER)
+    assert not other.is_usable
+
+
 def test_one_broken_number_among_good_ones_never_passes() -> None:
     good, broken = compared(SURE, SURE), compared(SURE, Position("yes", math.nan, {"no": -1.0}))
     measures = measure((), (good,) * 99 + (broken,))
