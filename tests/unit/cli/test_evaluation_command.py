@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 from tests.unit.release.evaluation.scripted_model import BARE, MODEL, ScriptedModel, SilentModel, lines
+from tests.unit.release.evidence.images_made import make_image
 from typer.testing import CliRunner, Result
 
 from pratique.cli.main import app
 from pratique.release.evaluation.client import HttpServer
 from pratique.release.evaluation.golden import parse_golden_set
 from pratique.release.predicates import EVALUATION, Evaluation
+from pratique.release.registry.layout import ImageLayout, push_image
+from pratique.release.registry.memory import MemoryRegistry
+from pratique.release.signing.dossier import load_dossier
+from pratique.release.signing.keys import create_key, load_public_key
+from pratique.release.signing.trust import load_trust_root
+from pratique.release.signing.verifier import BundleVerifier
 from pratique.release.statements import parse_statement
+from pratique.release.values import Subject
 
 pytestmark = pytest.mark.unit
 
@@ -56,6 +64,23 @@ def test_a_model_that_passes_has_evidence_of_it(asked: tuple[str | Path, ...], t
     assert "divergence: " in ran.stdout
     shown = CliRunner().invoke(app, ["evidence", "show", str(tmp_path / "evaluation.json")])
     assert "passed  answers  1 of 2, at least 0.9" in shown.stdout
+
+
+def test_the_evidence_is_signed_and_attached_like_other_evidence(
+    asked: tuple[str | Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, repository = MemoryRegistry(), "registry.example/team/chat"
+    monkeypatch.setattr("pratique.cli._evidence_attach.open_registry", lambda _settings: registry)
+    image = make_image(tmp_path / "image")
+    push_image(ImageLayout(image.layout), image.subject.digest, registry, repository)
+    create_key(tmp_path / "evaluator.key", kind="p256", password=None)
+    file = tmp_path / "evaluation.json"
+    assert run("run", *asked, "--subject", image.subject.digest, "--output", file).exit_code == 0
+    flags = ["--repository", repository, "--key", str(tmp_path / "evaluator.key")]
+    assert CliRunner().invoke(app, ["evidence", "attach", str(file), *flags]).exit_code == 0
+    verifier = BundleVerifier((load_public_key(tmp_path / "evaluator.key.pub"),), load_trust_root(None))
+    [found] = load_dossier(registry, Subject(repository, image.subject.digest), verifier).attestations
+    assert found.statement.payload == file.read_bytes()
 
 
 def test_a_model_that_is_off_has_evidence_of_that(asked: tuple[str | Path, ...], tmp_path: Path, serve: Serve) -> None:
