@@ -32,7 +32,6 @@ from pratique.core.errors import CallerError
 from pratique.release.plain import plain
 
 if TYPE_CHECKING:
-    from pratique.fleet.targets.interface import Target
     from pratique.release.ledger.interface import Ledger
     from pratique.release.promotion.desk import Desk, Outcome
     from pratique.release.promotion.interface import AlertSink
@@ -41,7 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["promote", "rollback"]
 
-_Environment = Annotated[str, typer.Option(help="Where to: a table in [release.promotion.targets].")]
+_Environment = Annotated[
+    str, typer.Option(help="Where to: a table in [release.promotion.targets], .ecs or .sagemaker.")
+]
 _Policy = Annotated[Path | None, typer.Option(help="The gate's policy. [promotion.toml]")]
 _PolicyDigest = Annotated[str | None, typer.Option(help="The SHA-256 that the policy must have.")]
 
@@ -163,10 +164,11 @@ def _desk(asked: _Asked) -> Iterator[Desk]:
     from pratique.release.promotion.desk import Desk
     from pratique.release.promotion.gatekeeper import PolicyGatekeeper
     from pratique.release.promotion.interface import SystemPace
+    from pratique.release.promotion.targets import open_target
 
     configure_events(service="release")
     settings = release_settings(asked.config)
-    target = _target(settings.promotion, asked.environment)
+    target = open_target(settings.promotion, asked.environment)
     with opened(asked.config, None if asked.dry_run else signer_by(**asked.flags)) as rooms:
         gate = rooms.gate(asked.policy, asked.policy_digest)
         desk = None if asked.dry_run else rooms.desk(gate.policy)
@@ -180,16 +182,6 @@ def _desk(asked: _Asked) -> Iterator[Desk]:
             pace=SystemPace(),
             settings=settings.promotion,
         )
-
-
-def _target(settings: PromotionSettings, environment: str) -> Target:
-    from pratique.fleet.targets.local import LocalTarget
-
-    if environment not in settings.targets:
-        known = ", ".join(sorted(settings.targets))
-        hint = f"Those in [release.promotion.targets]: {known}." if known else "Name a file that has some: --config."
-        raise CallerError(f"there is no target for '{environment}'", hint=hint)
-    return LocalTarget(settings.targets[environment])
 
 
 def _alerts(settings: PromotionSettings, ledger: Ledger, actor: str) -> tuple[AlertSink, ...]:

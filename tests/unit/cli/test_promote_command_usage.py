@@ -10,8 +10,6 @@ from typer.testing import CliRunner
 
 from pratique.cli import promote as command
 from pratique.cli.main import app
-from pratique.core.errors import CallerError
-from pratique.fleet.targets.local import LocalSettings
 from pratique.release.promotion.alerts import LedgerAlerts, LogAlerts, WebhookAlerts
 from pratique.release.promotion.desk import Outcome
 from pratique.release.promotion.settings import PromotionSettings
@@ -43,16 +41,6 @@ def test_an_environment_without_a_target_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_a_rollback_without_a_reason_is_wrong_usage() -> None:
     assert run("rollback")[0] == 2
-
-
-def test_the_known_targets_are_named() -> None:
-    with pytest.raises(CallerError) as caught:
-        command._target(PromotionSettings(), "production")
-    assert caught.value.hint == "Name a file that has some: --config."
-    local = LocalSettings(folder=Path("x"), command=("true",), port=1, admin_port=2, slot_ports=(3, 4))
-    with pytest.raises(CallerError) as caught:
-        command._target(PromotionSettings(targets={"staging": local}), "production")
-    assert caught.value.hint == "Those in [release.promotion.targets]: staging."
 
 
 def test_an_emergency_has_a_shorter_canary_and_never_none() -> None:

@@ -8,8 +8,10 @@ import msgspec
 
 from pratique.core.errors import CallerError
 from pratique.core.settings import Settings
+from pratique.fleet.targets.ecs import EcsTargetSettings
 from pratique.fleet.targets.interface import BREAKER_OPEN, ERROR, FIRST_TOKEN_SECONDS, GPU_BUSY, LATENCY_SECONDS
 from pratique.fleet.targets.local import LocalSettings
+from pratique.fleet.targets.sagemaker import SageMakerTargetSettings
 
 __all__ = ["CanarySettings", "MetricRule", "PromotionSettings"]
 
@@ -69,7 +71,11 @@ class PromotionSettings(Settings, frozen=True, kw_only=True):
     """How a release gets the traffic."""
 
     targets: dict[str, LocalSettings] = msgspec.field(default_factory=dict)
-    """Where each environment's releases run, by the environment's name."""
+    """Where each environment's releases run on this machine, by the environment's name."""
+    ecs: dict[str, EcsTargetSettings] = msgspec.field(default_factory=dict)
+    """The same for environments on Amazon ECS."""
+    sagemaker: dict[str, SageMakerTargetSettings] = msgspec.field(default_factory=dict)
+    """The same for environments that are a SageMaker endpoint."""
     canary: CanarySettings = CanarySettings()
     """What is measured, and what counts as worse."""
     share: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05
@@ -85,3 +91,9 @@ class PromotionSettings(Settings, frozen=True, kw_only=True):
     """Where alerts are posted as JSON, beside the ledger and the log. None: nowhere."""
     webhook_seconds: _Positive = 5.0
     """How long that may take."""
+
+    def __post_init__(self) -> None:
+        """Refuse an environment in two places."""
+        names = [*self.targets, *self.ecs, *self.sagemaker]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise CallerError(f"an environment has one target, got more for {', '.join(twice)}.")
