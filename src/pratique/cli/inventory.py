@@ -15,7 +15,7 @@ from pratique.release.plain import plain
 if TYPE_CHECKING:
     from pratique.release.settings import ReleaseSettings
     from pratique.release.triage.index import TriageIndex
-    from pratique.release.triage.inventory import Added, Stock
+    from pratique.release.triage.inventory import Added, Stock, Trusts
 
 __all__ = ["app"]
 
@@ -85,7 +85,18 @@ def _stock(settings: ReleaseSettings, index: TriageIndex) -> Stock:
     from pratique.release.triage.inventory import Stock
 
     registry, verifier = open_registry(settings), open_verifier(settings.signing)
-    return Stock(index, lambda subject: load_dossier(registry, subject, verifier), registry)
+    return Stock(index, lambda subject: load_dossier(registry, subject, verifier), registry, _trusts(settings))
+
+
+def _trusts(settings: ReleaseSettings) -> Trusts:
+    """Say whose word counts: whom the policy names; where there is no policy, whose keys are accepted."""
+    from pratique.release.policy.gate import read_policy
+    from pratique.release.triage.inventory import is_by_key, named_by
+
+    file = settings.policy.file or Path("promotion.toml")
+    if settings.policy.file is None and not file.exists():
+        return is_by_key
+    return named_by(read_policy(file, expected=settings.policy.digest).document)
 
 
 def _show(added: list[Added], *, as_json: bool) -> None:

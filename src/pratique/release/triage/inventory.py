@@ -1,7 +1,8 @@
 """Fills the index: bills of materials from the registry, from the ledger which images there are and what runs.
 
-Only what verifies is read. Whether its signer may say so is the policy's to decide, and no matter here: an image is
-affected where anybody whose key is accepted says that it has the component.
+Only what verifies is read, and only of whom the policy names for it; without a policy, of whose keys are accepted. An
+identity alone is no reason: of a public instance anybody has one, and could make an image known by a bill that leaves
+out what matters, or name addresses as bases that are then asked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pratique.core.errors import PratiqueError, RefusedError
 from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import EvidenceError
 from pratique.release.ledger.interface import Entry, Ledger
+from pratique.release.policy.document import Document
 from pratique.release.predicates import PROVENANCE, SBOM
 from pratique.release.registry.interface import Registry
 from pratique.release.signing.interface import Attestation, Dossier
@@ -22,9 +24,9 @@ from pratique.release.slsa import Provenance, Resource
 from pratique.release.triage.index import Inventory, TriageIndex
 from pratique.release.triage.parts import read_parts
 from pratique.release.triage.places import PLACE_KINDS, read_places
-from pratique.release.values import Subject, parse_digest
+from pratique.release.values import KeyIdentity, Subject, parse_digest
 
-__all__ = ["Added", "Stock", "subjects_of"]
+__all__ = ["Added", "Stock", "Trusts", "is_by_key", "named_by", "subjects_of"]
 
 _MAX_CONFIG_BYTES = 16 * 1024 * 1024
 
@@ -51,6 +53,30 @@ class _Manifest(msgspec.Struct, frozen=True):
     config: _Descriptor
 
 
+Trusts = Callable[[Attestation], bool]
+"""Whether the signer of a statement may say so."""
+
+
+def is_by_key(attestation: Attestation) -> bool:
+    """Trust whose keys are accepted, which are named one by one."""
+    return isinstance(attestation.signer, KeyIdentity)
+
+
+def named_by(document: Document) -> Trusts:
+    """Trust whom a policy names for bills of materials and for provenance."""
+    rules = document.rules
+    names = {
+        SBOM: rules.sbom.signers if rules.sbom is not None else (),
+        PROVENANCE: tuple(one.signer for one in rules.provenance.builders) if rules.provenance is not None else (),
+    }
+
+    def trusts(attestation: Attestation) -> bool:
+        wanted = names.get(attestation.statement.predicate_type, ())
+        return any(document.accepts(name, attestation.signer) for name in wanted)
+
+    return trusts
+
+
 @dataclass(frozen=True, slots=True)
 class Added:
     """What came of reading one image's evidence."""
@@ -71,6 +97,7 @@ class Stock:
     load_dossier: Callable[[Subject], Dossier]
     registry: Registry | None = None
     """Where the layers of bases are read; None: which layers are the base's is not told."""
+    trusts: Trusts = is_by_key
 
     def add(self, subject: Subject) -> Added:
         """Keep what an image is made of.
@@ -85,6 +112,9 @@ class Stock:
         problems = [f"{one.where}: {one.reason}" for one in dossier.unverified if one.predicate_type in {"", SBOM}]
         for one in dossier.attestations:
             if one.statement.predicate_type != SBOM:
+                continue
+            if not self.trusts(one):
+                problems.append(f"{one.statement.digest}: signed by {one.signer}, who is not named for this")
                 continue
             try:
                 parts = read_parts(one.statement.predicate, base_layers=base_layers)
@@ -116,7 +146,7 @@ class Stock:
         return frozenset(
             layer
             for one in attestations
-            if one.statement.predicate_type == PROVENANCE
+            if one.statement.predicate_type == PROVENANCE and self.trusts(one)
             for base in _bases(one)
             for layer in self._layers(base)
         )
