@@ -9,6 +9,7 @@ no bundle, is passed over. A registry that does not answer is no reason to belie
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ __all__ = ["load_dossier"]
 
 _MAX_PIECES: Final = 2000
 """Beside one artifact. More is no evidence but an attack on whoever reads it."""
+_MAX_BYTES: Final = 1024**3
+"""Of all that, which is in memory at once: whatever verifies, and of a public instance anybody can make what does."""
 _THREADS: Final = 8
 
 
@@ -43,7 +46,7 @@ def load_dossier(registry: Registry, subject: Subject, verifier: BundleVerifier)
         UnavailableError: the registry did not answer: what there is is not known.
         RefusedError: it said no, or so much lies there that it is not read.
     """
-    reader = _Reader(registry, subject, verifier)
+    reader = _Reader(registry, subject, verifier, _Budget(subject))
     manifests, found = reader.manifests()
     if len(manifests) > _MAX_PIECES:
         raise EvidenceError(f"{len(manifests)} things lie beside {subject.digest}, at most {_MAX_PIECES} are read")
@@ -59,11 +62,32 @@ def load_dossier(registry: Registry, subject: Subject, verifier: BundleVerifier)
     )
 
 
+class _Budget:
+    """Bytes that may still be read. Safe to use from several threads."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._left = _MAX_BYTES
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Count what will be read.
+
+        Raises:
+            EvidenceError: that is more than is read; nothing is known of an artifact of which not all is.
+        """
+        with self._lock:
+            self._left -= size if 0 <= size <= MAX_BUNDLE_BYTES else 0  # what claims to be larger is not read
+            if self._left < 0:
+                raise EvidenceError(f"more than {_MAX_BYTES} bytes lie beside {self._subject.digest} as evidence")
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     registry: Registry
     subject: Subject
     verifier: BundleVerifier
+    budget: _Budget
 
     def manifests(self) -> tuple[list[str], list[_Found]]:
         """Return where the manifests are that refer to the artifact, and what stands in the way of knowing."""
@@ -105,6 +129,7 @@ class _Reader:
         if referrer.subject != self.subject.digest:
             reason = f"its manifest refers to another artifact: {referrer.subject}"
             return Unverified(where, reason, referrer.predicate_type)
+        self.budget.take(referrer.bundle.size_bytes)
         try:
             proved = self.verifier.verify(self._blob(referrer.bundle))
         except RefusedError as error:
@@ -123,6 +148,7 @@ class _Reader:
         return [self._read_layer(tag, layer) for layer in layers]
 
     def _read_layer(self, tag: str, layer: LegacyLayer) -> _Found:
+        self.budget.take(layer.size)
         try:
             proved = verify_legacy(layer, self._blob(layer.blob), self.verifier)
         except RefusedError as error:

@@ -246,6 +246,17 @@ def test_so_much_that_it_must_be_an_attack_is_not_read(
         load_dossier(registry, SUBJECT, checks)
 
 
+def test_more_bytes_than_are_read_leave_nothing_known(
+    registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach(registry, SUBJECT, bundle, at=AT)
+    monkeypatch.setattr(dossiers, "_MAX_BYTES", len(bundle))
+    assert len(load_dossier(registry, SUBJECT, checks).attestations) == 1
+    monkeypatch.setattr(dossiers, "_MAX_BYTES", len(bundle) - 1)
+    with pytest.raises(EvidenceError, match="bytes lie beside"):
+        load_dossier(registry, SUBJECT, checks)
+
+
 def test_a_registry_that_does_not_answer_is_not_an_empty_one(
     registry: WatchedRegistry, checks: BundleVerifier, bundle: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
