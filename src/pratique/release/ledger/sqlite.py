@@ -66,7 +66,9 @@ class SqliteStore:
         self._lock = threading.RLock()
         try:
             # For its owner only, which SQLite's files beside it inherit.
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+            self._opened = _identity_of(os.fstat(handle))
+            os.close(handle)
         except OSError as error:
             raise UnavailableError(f"the ledger {file} cannot be opened: {error}") from error
         with self._translated():
@@ -103,6 +105,7 @@ class SqliteStore:
         Raises:
             LedgerBrokenError: there are fewer rows than that.
         """
+        self._require_there()
         with self._lock, self._translated():
             query = "SELECT coalesce(max(idx) + 1, 0), count(*) FROM entries"
             size, count = self._connection.execute(query).fetchone()
@@ -113,6 +116,7 @@ class SqliteStore:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Begin a transaction that writes; it ends with the body."""
+        self._require_there()
         with self._lock, self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -135,6 +139,22 @@ class SqliteStore:
                 raise TakenError(f"there is an entry {entry.index} in {self._file}") from error
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
+
+    def _require_there(self) -> None:
+        """Make sure that the file has not been exchanged: what is written into one that has no name is lost.
+
+        Raises:
+            LedgerBrokenError: it was.
+        """
+        try:
+            is_same = _identity_of(self._file.stat()) == self._opened
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise LedgerBrokenError(
+                f"the ledger {self._file} was exchanged or removed while it was open",
+                hint="Find out who did so; what was added since then may be in a file that has no name any more.",
+            )
 
     def _select(self, where: str, values: Sequence[int]) -> list[Row]:
         query = f"SELECT {_COLUMNS} FROM entries WHERE {where} ORDER BY idx"  # noqa: S608 - our own words
@@ -170,6 +190,10 @@ class SqliteStore:
             raise UnavailableError(
                 f"the ledger {self._file} cannot be used: {error}", hint="Check the disk, the owner, and who holds it."
             ) from error
+
+
+def _identity_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _statements() -> list[str]:

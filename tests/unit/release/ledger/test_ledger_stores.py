@@ -55,6 +55,20 @@ def test_a_ledger_that_others_hold_for_too_long_is_not_waited_for(tmp_path: Path
             pytest.fail("it is held by another")
 
 
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_a_file_that_is_exchanged_while_it_is_open_takes_and_gives_nothing(tmp_path: Path, *, is_removed: bool) -> None:
+    file = tmp_path / "ledger.db"
+    with contextlib.closing(SqliteStore(file, busy_seconds=1)) as store:
+        assert store.size() == 0
+        file.rename(tmp_path / "moved.db")
+        if not is_removed:
+            SqliteStore(file, busy_seconds=1).close()
+        with pytest.raises(LedgerBrokenError, match="exchanged or removed"):
+            store.size()
+        with pytest.raises(LedgerBrokenError, match="exchanged or removed"), store.exclusive():
+            pytest.fail("nobody writes into a file that has no name")
+
+
 def test_rows_are_never_changed_or_removed_by_mistake(tmp_path: Path) -> None:
     file = tmp_path / "ledger.db"
     with contextlib.closing(SqliteStore(file, busy_seconds=1)) as store:
