@@ -42,6 +42,7 @@ def serve(settings: MirrorSettings, *, announce: Callable[[str], None]) -> None:
         host, port = listener.getsockname()[:2]
         config = uvicorn.Config(
             make_app(shelf),
+            http="h11",  # it bounds a request's head, which httptools does not, and is there in every installation
             log_config=None,
             access_log=False,
             lifespan="off",

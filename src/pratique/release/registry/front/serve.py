@@ -140,7 +140,7 @@ def _config(front: Front) -> uvicorn.Config:
     return uvicorn.Config(
         front,
         loop="none",
-        http="auto",
+        http="h11",  # it bounds a request's head, which httptools does not, and is there in every installation
         ws="none",
         lifespan="off",
         log_config=None,
