@@ -28,16 +28,14 @@ class TooSlowError(urllib3.exceptions.HTTPError):
     """The answer was not whole in time."""
 
 
-class _HttpConnection(HTTPConnection):
+class _Impatient(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own says
         with _ended_after(self):
             return super().getresponse()
 
 
-class _HttpsConnection(HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own says
-        with _ended_after(self):
-            return super().getresponse()
+class _HttpsConnection(_Impatient, HTTPSConnection):
+    """The same over TLS."""
 
 
 @contextlib.contextmanager
@@ -64,7 +62,7 @@ def _end(connection: HTTPConnection) -> None:
 
 
 class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
+    ConnectionCls = _Impatient
 
 
 class _HttpsPool(HTTPSConnectionPool):

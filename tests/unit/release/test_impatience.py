@@ -129,7 +129,8 @@ def test_a_webhook_keeps_no_rollback_waiting(server: Dripping) -> None:
         hook.send(ALERT)
 
 
-def test_what_comes_in_time_is_given_as_it_came() -> None:
+@pytest.mark.parametrize("timeout", [urllib3.Timeout(5), urllib3.Timeout(None)])
+def test_what_comes_in_time_is_given_as_it_came(timeout: urllib3.Timeout) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -141,7 +142,7 @@ def test_what_comes_in_time_is_given_as_it_came() -> None:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with ImpatientPools(retries=False, timeout=urllib3.Timeout(5)) as pools:
+    with ImpatientPools(retries=False, timeout=timeout) as pools:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         answer = pools.request("GET", url, preload_content=False)
         assert b"".join(pieces_of(answer, time.monotonic() + 5)) == b"abcdef"

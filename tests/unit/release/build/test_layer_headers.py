@@ -122,6 +122,7 @@ def test_a_header_that_two_readers_read_differently_is_refused(content: bytes, s
         (header("d", kind=b"5", size=512) + SU, ["d", "usr/bin/su"]),
         # Behind its own size a header holds nothing.
         (header("pax", kind=b"x", size=9) + padded(b"9 a=bcde\n21 path=usr/share/x\n") + SU, ["usr/bin/su"]),
+        (pax(("mtime", "1.5")) + SU, ["usr/bin/su"]),
         (pax(("size", "3")) + header("a") + padded(b"abc") + SU, ["a", "usr/bin/su"]),
     ],
 )
@@ -129,6 +130,33 @@ def test_what_engines_write_and_read_alike_is_read(content: bytes, paths: list[s
     assert read(content + END) == paths
     assert read(content + bytes(512)) == paths
     assert read(content) == paths
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (SU[:100], "ends within a header"),
+        (header("a", size=600) + b"x" * 512, "ends within an entry"),
+        (header("pax", kind=b"x", size=600) + b"x" * 512, "ends within an entry"),
+    ],
+)
+def test_what_ends_too_early_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(EvidenceError, match=said):
+        read(content)
+
+
+def test_a_stream_that_gives_less_than_was_asked_for_is_read_on() -> None:
+    class Slowly(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size, 100) if size is not None and size > 0 else size)
+
+    content = header("a", size=600) + padded(b"x" * 600) + SU + END
+    found = [
+        (entry.path, entry.content.read(-1) if entry.content else b"")
+        for entry in read_entries(Slowly(content), LayerLimits())
+    ]
+    assert found == [("a", b"x" * 600), ("usr/bin/su", b"")]
 
 
 def test_a_signed_sum_as_old_programs_wrote_it_holds() -> None:
