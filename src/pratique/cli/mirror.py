@@ -1,4 +1,4 @@
-"""`pratique mirror sync | serve | explain | check`: parse, call, render."""
+"""`pratique mirror sync | serve | explain | propose | check`: parse, call, render."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from pratique.core.settings import load_settings
 from pratique.release.plain import plain
 
 if TYPE_CHECKING:
+    from pratique.release.mirror.approved import Approved
+    from pratique.release.mirror.proposing import Reviewer
     from pratique.release.mirror.settings import MirrorSettings
+    from pratique.release.mirror.starting import Proposed
     from pratique.release.settings import ReleaseSettings
 
 __all__ = ["app"]
@@ -105,6 +108,41 @@ def explain(
         raise typer.Exit(_REFUSED)
 
 
+@app.command("propose")
+def propose(
+    locks: Annotated[list[Path], typer.Argument(help="Locks with hashes.", metavar="LOCK…")],
+    folder: Annotated[Path | None, typer.Option("--from", help="A folder of files. [the upstream index]")] = None,
+    here: Annotated[bool, typer.Option("--here", help="Of each version only the file that this Python installs.")] = (
+        False
+    ),
+    approved_by: Annotated[str, typer.Option(help="Who answers for it. [empty: to be filled in]")] = "",
+    reason: Annotated[str, typer.Option(help="Why it is needed. [empty: to be filled in]")] = "",
+    write: Annotated[bool, typer.Option("--write", help="Put it into the approved file. [it is printed]")] = False,
+    approved: _Approved = None,
+    config: _Config = None,
+    as_json: _Json = False,
+) -> None:
+    """Propose what locks need and nobody has approved yet, for review. Exit code 1: for something nothing can be."""
+    from packaging.tags import sys_tags
+
+    from pratique.release.mirror.approved import Approved
+    from pratique.release.mirror.proposing import Reviewer
+    from pratique.release.mirror.shelf import load_approved
+    from pratique.release.mirror.sources import FolderSource, HttpIndex
+    from pratique.release.mirror.starting import propose as propose_from
+
+    release = _release(config)
+    settings = _with(release.mirror, approved, None)
+    before = load_approved(settings.approved) if settings.approved.exists() else Approved()
+    source = HttpIndex(settings) if folder is None else FolderSource(folder)
+    tags = tuple(sys_tags()) if here else None
+    found = propose_from(locks, before, source, settings=release.lock, tags=tags, say=_say)
+    today = datetime.fromtimestamp(SystemClock().epoch(), UTC).date()
+    _show_proposed(found, before, Reviewer(approved_by, today, reason), settings.approved if write else None, as_json)
+    if found.problems:
+        raise typer.Exit(_REFUSED)
+
+
 @app.command("check")
 def check(
     base: Annotated[str, typer.Option(help="What is approved now: a file, or a revision of Git. Empty: nothing.")],
@@ -136,6 +174,25 @@ def check(
     _say(f"{result.num_new_files} new files: {result.verdict}")
     if result.verdict != "allowed":
         raise typer.Exit(_REFUSED if result.verdict == "refused" else _UNDECIDED)
+
+
+def _show_proposed(found: Proposed, before: Approved, reviewer: Reviewer, file: Path | None, as_json: bool) -> None:
+    from pratique.release.mirror.proposing import EMPTY, insert, render
+
+    blocks = [(one.name, render(one, reviewer, before)) for one in found.proposals]
+    if file is not None and blocks:
+        text = file.read_text(encoding="utf-8") if file.exists() else EMPTY
+        file.write_text(insert(text, blocks), encoding="utf-8")
+        _say(f"wrote {file}: fill in what is empty, and have it reviewed")
+    if as_json:
+        rows = msgspec.to_builtins(found)
+        print(msgspec.json.encode({"schema_version": 1, **rows}).decode())
+    elif file is None:
+        for name, block in blocks:
+            print(f"# below {name}:\n{block}" if name in before.packages else block)
+    for problem in found.problems:
+        _say(f"not proposed: {problem}")
+    _say(f"{len(found.proposals)} versions proposed, {len(found.problems)} not")
 
 
 def _release(config: Path | None) -> ReleaseSettings:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from license_expression import Licensing
 
-__all__ = ["licence_fault", "same_licence"]
+__all__ = ["is_licence", "licence_fault", "same_licence"]
 
 _MAX_LENGTH: Final = 2000
+
+
+def is_licence(expression: str) -> bool:
+    """Whether this is an SPDX expression."""
+    return len(expression) <= _MAX_LENGTH and _parse(expression) is not None
 
 
 def licence_fault(expression: str, allowed: Collection[str]) -> str | None:

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from typing import BinaryIO, Final
 
-__all__ = ["field_of", "licence_of", "metadata_of_wheel"]
+__all__ = ["field_of", "licence_classifiers", "licence_of", "metadata_of_wheel"]
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _BROKEN: Final = (
@@ -51,6 +51,12 @@ def licence_of(metadata: bytes) -> str:
     """Return the licence as the project states it, an expression first; empty: it states none in one line."""
     text = field_of(metadata, "License-Expression") or field_of(metadata, "License")
     return text if "\n" not in text else ""
+
+
+def licence_classifiers(metadata: bytes) -> tuple[str, ...]:
+    """Return what the project's classifiers say of its licence, in their words, which are no SPDX expressions."""
+    told = email.parser.BytesHeaderParser().parsebytes(metadata).get_all("Classifier") or []
+    return tuple(str(one).rpartition("::")[2].strip() for one in told if str(one).startswith("License ::"))
 
 
 def _is_metadata(name: str) -> bool:
