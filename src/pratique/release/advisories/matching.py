@@ -125,9 +125,14 @@ def _judge(affected: Affected, version: str, ordering: Ordering) -> Judgement:
     return _worst(judgements)
 
 
-def _is_listed(versions: Sequence[str], version: str, key: Key, ordering: Ordering) -> bool:
+def _is_listed(versions: tuple[str, ...], version: str, key: Key, ordering: Ordering) -> bool:
     """Whether a version is listed, in any spelling. What has no key only equals what is spelt the same."""
-    return version in versions or (key is not None and any(ordering.key(one) == key for one in versions))
+    return version in versions or (key is not None and key in _keys(versions, ordering))
+
+
+@functools.lru_cache(maxsize=1024)
+def _keys(versions: tuple[str, ...], ordering: Ordering) -> frozenset[Key]:
+    return frozenset(key for one in versions if (key := ordering.key(one)) is not None)
 
 
 def _worst(judgements: Sequence[Judgement]) -> Judgement:

@@ -83,13 +83,14 @@ def _components(concerned: Iterable[Concerned], index: TriageIndex) -> tuple[Com
     by_component: dict[str, list[Concerned]] = {}
     for one in concerned:
         by_component.setdefault(one.component.purl, []).append(one)
+    counts = index.counts([group[0].component.id for group in by_component.values()])
     return tuple(
         ComponentNote(
             package=purl,
             verdict="affected" if any(one.judgement.verdict == "affected" for one in group) else "undetermined",
             advisories=tuple(dict.fromkeys(one.advisory.id for one in group)),
             fixed_in=tuple(dict.fromkeys(fix for one in group for fix in one.judgement.fixed_in)),
-            num_images=index.num_with([group[0].component.id]),
+            num_images=counts.get(group[0].component.id, 0),
         )
         for purl, group in sorted(by_component.items())
     )

@@ -24,6 +24,8 @@ __all__ = ["FeedState", "FeedStateError", "Seen"]
 
 _SCHEMA_VERSION: Final = 1
 _BUSY_SECONDS: Final = 30.0
+_AT_ONCE: Final = 100
+"""Alerts in memory. One about a package that everything has may be long."""
 _TABLES: Final = """
 CREATE TABLE sources (source TEXT PRIMARY KEY, etag TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE seen (source TEXT, name TEXT, digest TEXT NOT NULL, PRIMARY KEY (source, name)) WITHOUT ROWID;
@@ -126,10 +128,17 @@ class FeedState:
                     sql = "INSERT OR IGNORE INTO outbox (alert, sink, body) VALUES (?, ?, ?)"
                     self._db.execute(sql, (alert.id, sink, body))
 
-    def waiting(self) -> list[tuple[int, str, bytes]]:
-        """Return what is still to be told, oldest first: its number, whom, and what."""
-        with self._translated():
-            return list(self._db.execute("SELECT number, sink, body FROM outbox ORDER BY number"))
+    def waiting(self) -> Iterator[tuple[int, str, bytes]]:
+        """Go through what is still to be told, oldest first: its number, whom, and what. A few are read at a time."""
+        last = 0
+        while True:
+            with self._translated():
+                sql = "SELECT number, sink, body FROM outbox WHERE number > ? ORDER BY number LIMIT ?"
+                rows = self._db.execute(sql, (last, _AT_ONCE)).fetchall()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1][0]
 
     def num_waiting(self) -> int:
         """Return how much that is."""

@@ -13,7 +13,7 @@ from tests.unit.release.triage.triage_parts import NOW, fill, purl, record, rele
 
 from pratique.core.clock import ManualClock
 from pratique.release.errors import UnavailableError
-from pratique.release.triage import feed
+from pratique.release.triage import feed, feed_state
 from pratique.release.triage.alerts import AlertSink, FeedAlert, LedgerSink, LineSink, Noted
 from pratique.release.triage.feed import Watcher
 from pratique.release.triage.feed_source import FeedUnavailableError, fetch
@@ -146,6 +146,14 @@ def test_a_feed_that_is_not_there_keeps_no_other_from_being_read(desk: Desk) -> 
     result = desk.round(str(desk.folder / "nowhere.zip"), str(desk.folder / "feed"))
     assert result.exit_code == 3
     assert desk.news == [("PYSEC-2026-1", "new")]
+
+
+def test_more_alerts_than_are_read_at_once_are_told_in_order(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_state, "_AT_ONCE", 2)
+    for number in range(5):
+        desk.publish(f"PYSEC-2026-{number}")
+    assert desk.round().exit_code == 0
+    assert [name for name, _ in desk.news] == [f"PYSEC-2026-{number}" for number in range(5)]
 
 
 def test_a_full_outbox_reads_no_more_and_forgets_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
