@@ -7,7 +7,7 @@ says which link it was.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -45,6 +45,7 @@ class Auditor:
         size = _found(self.ledger.verify)
         does_hold = isinstance(size, int)
         unknown = Unknown("the ledger was not verified")
+        dossier = _found(lambda: self.load_dossier(subject))
         entries = _found(lambda: self._entries(subject)) if does_hold else ()
         places = _found(lambda: read_places(self.ledger.entries(kinds=PLACE_KINDS))) if does_hold else unknown
         return make_report(
@@ -54,8 +55,8 @@ class Auditor:
                 ledger_size=size if isinstance(entries, tuple) else entries,
                 entries=entries if isinstance(entries, tuple) else (),
                 places=places if isinstance(places, tuple) else Unknown(places.reason),
-                dossier=_found(lambda: self.load_dossier(subject)),
-                decision=self._decide(subject) if does_hold else unknown,
+                dossier=dossier,
+                decision=self._decide(subject, dossier) if does_hold else unknown,
             )
         )
 
@@ -64,10 +65,11 @@ class Auditor:
         about.update((one.index, one) for one in self.ledger.entries(kinds=("revocation",)))
         return tuple(about.values())
 
-    def _decide(self, subject: Subject) -> Decision | Broken | Unknown:
+    def _decide(self, subject: Subject, dossier: Dossier | Broken | Unknown) -> Decision | Broken | Unknown:
+        """Ask the gate about the evidence that the report is about; where that was not read, it says why itself."""
         if isinstance(self.gate, Unknown):
             return self.gate
-        gate = self.gate
+        gate = replace(self.gate, load_dossier=lambda _: dossier) if isinstance(dossier, Dossier) else self.gate
         return _found(lambda: gate.look(Question(subject, self.environment)).decision)
 
 

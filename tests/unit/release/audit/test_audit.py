@@ -48,8 +48,10 @@ class Scene:
     evidence: Dossier = field(default_factory=dossier)
     registry_error: Exception | None = None
     has_policy: bool = True
+    num_loads: int = 0
 
     def load(self, subject: Subject) -> Dossier:
+        self.num_loads += 1
         if self.registry_error is not None:
             raise self.registry_error
         return self.evidence
@@ -104,6 +106,13 @@ def test_a_ledger_that_was_changed_proves_nothing_else(scene: Scene, monkeypatch
     assert (link(report, "ledger").verdict, report.exit_code) == ("broken", 1)
     assert report.events == ()
     assert link(report, "running").verdict == "undecided"
+
+
+def test_the_evidence_that_the_gate_judges_is_the_one_that_is_shown(scene: Scene) -> None:
+    """Read twice, it might be another the second time; and each piece would be verified twice."""
+    scene.num_loads = 0
+    report = scene.audit()
+    assert (scene.num_loads, link(report, "gate").verdict) == (1, "holds")
 
 
 def test_evidence_that_was_taken_away_is_noticed(scene: Scene) -> None:
