@@ -119,7 +119,7 @@ def propose(
     reason: Annotated[str, typer.Option(help="Why it is needed. [empty: to be filled in]")] = "",
     write: Annotated[bool, typer.Option("--write", help="Put it into the approved file. [it is printed]")] = False,
     approved: _Approved = None,
-    config: _Config = None,
+    config: Config = None,
     as_json: _Json = False,
 ) -> None:
     """Propose what locks need and nobody has approved yet, for review. Exit code 1: for something nothing can be."""

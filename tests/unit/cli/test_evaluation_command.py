@@ -70,7 +70,7 @@ def test_the_evidence_is_signed_and_attached_like_other_evidence(
     asked: tuple[str | Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, repository = MemoryRegistry(), "registry.example/team/chat"
-    monkeypatch.setattr("pratique.cli._evidence_attach.open_registry", lambda _settings: registry)
+    monkeypatch.setattr("pratique.cli._signing.open_registry", lambda _settings: registry)
     image = make_image(tmp_path / "image")
     push_image(ImageLayout(image.layout), image.subject.digest, registry, repository)
     create_key(tmp_path / "evaluator.key", kind="p256", password=None)

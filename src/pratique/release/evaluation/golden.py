@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.evaluation.errors import GoldenSetError
 from pratique.release.values import Digest, digest_of
 
@@ -170,10 +171,11 @@ def _read(line: bytes, kind: type[T], where: str) -> T:
     if not line.strip():
         raise GoldenSetError(f"{where}: the line is empty")
     try:
-        value = msgspec.json.decode(line, type=kind)
+        value = decode_json(line, kind)
         json.loads(line, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise GoldenSetError(f"{where}: {error}", hint="The format: docs/release/evaluation.md.") from error
+    except (MalformedError, ValueError, RecursionError) as error:
+        why = error.message if isinstance(error, MalformedError) else error
+        raise GoldenSetError(f"{where}: {why}", hint="The format: docs/release/evaluation.md.") from error
     return value
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.evaluation.errors import IncompleteEvaluationError, OtherModelError
 from pratique.release.evaluation.golden import DEFAULT_MAX_TOKENS, Case, Position
 from pratique.release.plain import plain
@@ -203,8 +204,7 @@ def _positions(case: Case, choice: _ChatChoice | _Choice, where: str) -> tuple[P
 
 def _decode(body: bytes, kind: type[T], where: str) -> T:
     try:
-        decoded: Any = msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return decode_json(body, kind)
+    except MalformedError as error:
         # A server that computes NaN may write it so, and JSON has no such number.
-        raise IncompleteEvaluationError(f"{where}: the server's answer cannot be used: {error}") from error
-    return decoded  # type: ignore[no-any-return]  # of this kind, or msgspec had raised
+        raise IncompleteEvaluationError(f"{where}: the server's answer cannot be used: {error.message}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +16,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from pratique.release.decoding import decode_toml
 from pratique.release.lock.interface import Entry
 from pratique.release.lock.toml import lines_of
 from pratique.release.mirror.approved import Approved, version_of_file
@@ -131,7 +131,7 @@ def insert(text: str, blocks: Iterable[tuple[str, str]]) -> str:
 
 def _end_of(name: str, text: str, lines: list[str]) -> int:
     """Return behind how many lines a package ends, without the comments that belong to the next one."""
-    names = [str(one["name"]) for one in tomllib.loads(text).get("package", [])]
+    names = [str(one["name"]) for one in decode_toml(text).get("package", [])]
     if name not in names[:-1]:
         return len(lines)
     at = lines_of(text, "package", len(names))[names.index(name) + 1] - 1

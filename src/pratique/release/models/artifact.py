@@ -18,6 +18,7 @@ from typing import Final, Literal, cast
 
 import msgspec
 
+from pratique.release.decoding import MalformedError, decode_json
 from pratique.release.errors import DigestError, EvidenceError
 from pratique.release.registry.interface import IMAGE_MANIFEST
 from pratique.release.registry.manifests import MAX_MANIFEST_BYTES
@@ -143,10 +144,6 @@ class _Manifest(msgspec.Struct, frozen=True):
     annotations: dict[str, str] = {}
 
 
-# Made when imported: where two threads have msgspec look at a type for the first time, the process may crash (0.22).
-_MANIFESTS: Final = msgspec.json.Decoder(_Manifest)
-
-
 def read_artifact(content: bytes) -> ModelArtifact:
     """Read a manifest.
 
@@ -157,13 +154,13 @@ def read_artifact(content: bytes) -> ModelArtifact:
     if len(content) > MAX_MANIFEST_BYTES:
         raise ArtifactFormError(f"the manifest has {len(content)} bytes, at most {MAX_MANIFEST_BYTES} are read")
     try:
-        wire = _MANIFESTS.decode(content)
+        wire = decode_json(content, _Manifest)
         if wire.artifact_type != ARTIFACT_TYPE:
             raise ArtifactFormError(
                 f"expected the manifest of a model (artifactType {ARTIFACT_TYPE}), got '{wire.artifact_type[:100]}'"
             )
         artifact = _artifact_of(wire)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except MalformedError as error:
         raise ArtifactFormError(f"expected the manifest of a model: {error}") from error
     except DigestError as error:
         raise ArtifactFormError(f"the manifest of a model has a digest that is none: {error.message}") from error
