@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+from pratique.core.git import SAFE_OPTIONS
 from pratique.release.build.errors import BuildRequestError, DirtyTreeError
 from pratique.release.build.programs import Program, run
 from pratique.release.errors import ToolFailedError
@@ -178,5 +179,5 @@ def without_credentials(url: str) -> str:
 def _git(folder: Path, *words: str) -> str:
     # The system's and the user's settings may change what git prints.
     environment = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    said = run(GIT, ["-C", str(folder), *words], timeout_seconds=_SECONDS, environment=environment)
+    said = run(GIT, [*SAFE_OPTIONS, "-C", str(folder), *words], timeout_seconds=_SECONDS, environment=environment)
     return said.decode("utf-8", "surrogateescape").strip("\n")

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from pratique.core.errors import CallerError
+from pratique.core.git import SAFE_OPTIONS
 from pratique.release.advisories.database import AdvisoryDatabase
 from pratique.release.advisories.errors import AdvisoryDatabaseError
 from pratique.release.advisories.matching import Lookup, Match
@@ -104,7 +105,7 @@ def _base(base: str, approved: Path) -> Approved:
         return load_approved(Path(base))
     if base.startswith("-"):
         raise CallerError(f"'{base}' is no file and no revision")
-    words = ["git", "-C", str(approved.resolve().parent), "show", f"{base}:./{approved.name}"]
+    words = ["git", *SAFE_OPTIONS, "-C", str(approved.resolve().parent), "show", f"{base}:./{approved.name}"]
     try:
         done = subprocess.run(words, capture_output=True, timeout=_GIT_SECONDS, check=False)  # noqa: S603 - no shell
     except FileNotFoundError as error:

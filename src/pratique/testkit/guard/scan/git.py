@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Final
 
+from pratique.core.git import SAFE_OPTIONS
 from pratique.testkit.guard.scan.errors import ScanFailedError, ScanUsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIFF_OPTIONS", "ask_git", "git_root", "is_ignored", "read_blob", "require_repository", "stream_git"]
 
-_SAFE: Final = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=true", "-c", "log.showSignature=false")
+_SAFE: Final = (*SAFE_OPTIONS, "-c", "core.quotePath=true")
 DIFF_OPTIONS: Final = (
     "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--full-index", "--find-renames",
     "--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "--inter-hunk-context=0",
@@ -38,7 +39,7 @@ _BUFFER_BYTES: Final = 256 * 1024
 
 
 def _command(words: Sequence[str]) -> list[str]:
-    return ["git", "--no-pager", *_SAFE, *words]
+    return ["git", *_SAFE, *words]
 
 
 def ask_git(folder: Path, *words: str) -> bytes:
