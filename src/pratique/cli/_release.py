@@ -41,11 +41,21 @@ class Rooms:
     clock: Clock
 
     def gate(self, file: Path | None, digest: str | None) -> Gate:
-        """Read the policy and put a gate before the rest. What is given comes before the settings."""
+        """Read the policy and put a gate before the rest. The file that is given comes before the settings' one.
+
+        Raises:
+            CallerError: the settings pin another digest than is given: a flag loosens no pin.
+        """
         from pratique.release.policy.gate import Gate, read_policy
 
         named = file or self.policy.file or Path("promotion.toml")
-        reviewed = read_policy(named, expected=digest or self.policy.digest)
+        pinned = self.policy.digest
+        if digest and pinned and digest != pinned:
+            raise CallerError(
+                f"the settings pin the policy {pinned}, and {digest} is asked for",
+                hint="Have the change reviewed, and set [release.policy] digest to it.",
+            )
+        reviewed = read_policy(named, expected=digest or pinned)
         return Gate(policy=reviewed, load_dossier=self.load_dossier, ledger=self.ledger, clock=self.clock)
 
     def desk(self, policy: Policy) -> Desk:

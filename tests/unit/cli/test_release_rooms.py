@@ -48,8 +48,16 @@ def config(tmp_path: Path) -> Path:
 def test_the_rooms_are_those_of_the_settings(config: Path) -> None:
     rooms = rooms_of(release_settings(config), ledger())
     assert rooms.gate(None, None).policy.digest == digest_of(POLICY_TEXT.encode())
-    with pytest.raises(PolicyMismatchError):
+    assert rooms.gate(None, digest_of(POLICY_TEXT.encode())).policy.digest == digest_of(POLICY_TEXT.encode())
+    with pytest.raises(CallerError, match="pin the policy"):
         rooms.gate(None, digest_of(b"reviewed"))
+
+
+def test_a_policy_of_another_digest_than_is_asked_for_is_refused(config: Path) -> None:
+    pin = f'digest = "{digest_of(POLICY_TEXT.encode())}"'
+    config.write_text(config.read_text(encoding="utf-8").replace(pin, ""), encoding="utf-8")
+    with pytest.raises(PolicyMismatchError):
+        rooms_of(release_settings(config), ledger()).gate(None, digest_of(b"reviewed"))
 
 
 def test_a_key_that_is_not_there_is_named(config: Path) -> None:
