@@ -72,6 +72,13 @@ class EcsTargetSettings(Settings, frozen=True, kw_only=True):
             bad=("HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount"),
         ),
         MetricSource(
+            name="client_error",
+            namespace="AWS/ApplicationELB",
+            dimensions=_GROUP,
+            total="RequestCount",
+            bad=("HTTPCode_Target_4XX_Count",),
+        ),
+        MetricSource(
             name="first_token_seconds",
             namespace="AWS/ApplicationELB",
             dimensions=_GROUP,

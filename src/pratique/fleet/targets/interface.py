@@ -14,6 +14,7 @@ from pratique.core.errors import EnvironmentFaultError
 
 __all__ = [
     "BREAKER_OPEN",
+    "CLIENT_ERROR",
     "ERROR",
     "FIRST_TOKEN_SECONDS",
     "GPU_BUSY",
@@ -27,7 +28,9 @@ __all__ = [
 
 # The names of what is measured: in windows, in the settings of canaries, in their results, and so in policies.
 ERROR: Final = "error"
-"""0 or 1 for each request."""
+"""0 or 1 for each request: whether it was answered with a 5xx, or not at all."""
+CLIENT_ERROR: Final = "client_error"
+"""0 or 1 for each request: whether it was refused with a 4xx. A release that refuses everybody makes no other error."""
 LATENCY_SECONDS: Final = "latency_seconds"
 FIRST_TOKEN_SECONDS: Final = "first_token_seconds"  # noqa: S105 - a token of text
 GPU_BUSY: Final = "gpu_busy"

@@ -9,7 +9,14 @@ import msgspec
 from pratique.core.errors import CallerError
 from pratique.core.settings import Settings
 from pratique.fleet.targets.ecs import EcsTargetSettings
-from pratique.fleet.targets.interface import BREAKER_OPEN, ERROR, FIRST_TOKEN_SECONDS, GPU_BUSY, LATENCY_SECONDS
+from pratique.fleet.targets.interface import (
+    BREAKER_OPEN,
+    CLIENT_ERROR,
+    ERROR,
+    FIRST_TOKEN_SECONDS,
+    GPU_BUSY,
+    LATENCY_SECONDS,
+)
 from pratique.fleet.targets.local import LocalSettings
 from pratique.fleet.targets.sagemaker import SageMakerTargetSettings
 
@@ -50,6 +57,7 @@ class CanarySettings(Settings, frozen=True, kw_only=True):
     """A canary that is not worse for sure, but with a p-value below this, is inconclusive."""
     metrics: Annotated[tuple[MetricRule, ...], msgspec.Meta(min_length=1)] = (
         MetricRule(name=ERROR, kind="rate", max_increase=0.005),
+        MetricRule(name=CLIENT_ERROR, kind="rate", max_increase=0.02, is_required=False),
         MetricRule(name=LATENCY_SECONDS, kind="level", max_ratio=1.1, max_increase=0.005, limit=0.5),
         MetricRule(
             name=FIRST_TOKEN_SECONDS, kind="level", max_ratio=1.1, max_increase=0.02, limit=10.0, is_required=False

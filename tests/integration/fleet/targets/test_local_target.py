@@ -39,7 +39,11 @@ def test_traffic_is_shared_moved_back_and_nobody_notices(target: LocalTarget, lo
     assert 0.08 < seen[TWO] / sum(seen.values()) < 0.4
     window = target.measure(seconds=3)
     assert 0.05 < len(window.candidate["error"]) / len(window.stable["error"]) < 0.6
-    assert set(window.stable) == set(window.candidate) == {"error", "latency_seconds", "first_token_seconds"}
+    assert (
+        set(window.stable)
+        == set(window.candidate)
+        == {"error", "client_error", "latency_seconds", "first_token_seconds"}
+    )
     assert max(window.candidate["error"]) == 0
 
     target.abort_canary()

@@ -31,6 +31,7 @@ def line(**members: object) -> bytes:
 def test_a_request_is_a_sample_of_every_metric() -> None:
     assert samples_of([line()], "a", since=SINCE) == {
         "error": [0.0],
+        "client_error": [0.0],
         "latency_seconds": [0.12],
         "first_token_seconds": [0.04],
     }
@@ -42,9 +43,15 @@ def test_what_was_not_answered_is_an_error_and_has_no_latency(status: int) -> No
     assert (found["error"], found["latency_seconds"], found["first_token_seconds"]) == ([1.0], [], [])
 
 
-@pytest.mark.parametrize("status", [301, 404, 499])
-def test_what_the_client_did_wrong_is_no_error(status: int) -> None:
-    assert samples_of([line(status=status)], "a", since=SINCE)["error"] == [0.0]
+@pytest.mark.parametrize("status", [400, 404, 499])
+def test_a_refusal_is_the_clients_error_and_makes_nothing_quicker(status: int) -> None:
+    found = samples_of([line(status=status)], "a", since=SINCE)
+    assert (found["error"], found["client_error"], found["latency_seconds"]) == ([0.0], [1.0], [])
+
+
+def test_a_redirect_is_an_answer() -> None:
+    found = samples_of([line(status=301)], "a", since=SINCE)
+    assert (found["error"], found["client_error"], found["latency_seconds"]) == ([0.0], [0.0], [0.12])
 
 
 def test_a_websocket_counts_as_a_request_and_not_by_how_long_it_was_open() -> None:
