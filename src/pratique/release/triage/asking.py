@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pratique.release.advisories.database import AdvisoryDatabase
 from pratique.release.advisories.records import Advisory
@@ -63,12 +63,14 @@ def answer(
     places = index.places()
     held = index.holdings(components, list(dict.fromkeys(one.digest for one in places)))
     images = index.images_with(components, limit=max_images)
+    num_images = index.num_with(components) if len(images) == max_images else len(images)
+    counts = dict.fromkeys(components, num_images) if len(components) == 1 else index.counts(components)
     return Answer(
         question=question,
         advisories=tuple(_advisory(one) for one in advisories),
-        components=_components(concerned, index),
+        components=_components(concerned, counts),
         running=_reached(_running(places, {one.image for one in held}), concerned, held),
-        num_images=index.num_with(components) if len(images) == max_images else len(images),
+        num_images=num_images,
         images=images,
         unknown=tuple(_running(places, index.without_sbom()).values()),
         num_images_known=index.num_images(),
@@ -79,11 +81,10 @@ def _advisory(one: Advisory) -> AdvisoryNote:
     return AdvisoryNote(id=one.id, aliases=(*one.aliases, *one.upstream), severity=one.severity, summary=one.summary)
 
 
-def _components(concerned: Iterable[Concerned], index: TriageIndex) -> tuple[ComponentNote, ...]:
+def _components(concerned: Iterable[Concerned], counts: Mapping[int, int]) -> tuple[ComponentNote, ...]:
     by_component: dict[str, list[Concerned]] = {}
     for one in concerned:
         by_component.setdefault(one.component.purl, []).append(one)
-    counts = index.counts([group[0].component.id for group in by_component.values()])
     return tuple(
         ComponentNote(
             package=purl,
