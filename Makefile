@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 bin := .venv/bin
 
-.PHONY: help up down test coverage check bench bench-gateway drill clean image lock web
+.PHONY: help up down test coverage check bench bench-gateway drill drill-release clean image lock web
 
 help: ## say what the targets do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -38,6 +38,10 @@ bench-gateway: ## measure the service as a gateway, against others (ARGS="--quic
 drill: ## break a whole stack at random under load for 10 minutes, and judge it (ARGS="--minutes 1 --seed 7")
 	@scripts/bootstrap build runtime dev testkit tools
 	@$(bin)/python -m benchmarks drill $(ARGS)
+
+drill-release: ## mend a vulnerable release in production at 2 a.m., timed; as root (ARGS="--canary-seconds 30 --without-broken")
+	@scripts/bootstrap build runtime release dev testkit tools
+	@$(bin)/python -m benchmarks release_drill $(ARGS)
 
 image: ## build the orchestrator's image of this commit (ARGS="--verify" builds it twice and compares)
 	@scripts/bootstrap build runtime release web

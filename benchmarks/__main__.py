@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME [FLAGS…] | --all]`: run one benchmark, the quick ones, or all. Each is a module here.
 
 Without a name those run that need some seconds, at most two minutes, and no engine; the others are named on standard
-error. `--all` takes them too, but for the drill and the histories, which break things and measure nothing unless they
+error. `--all` takes them too, but for the drills and the histories, which break things and measure nothing unless they
 are asked to.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["main"]
 
 _LONG = frozenset({"canary", "containment", "first_request", "gateway", "startup"})
-_NAMED_ONLY = frozenset({"drill", "history"})
+_NAMED_ONLY = frozenset({"drill", "history", "release_drill"})
 
 
 def main() -> int:

@@ -1,0 +1,1 @@
+"""The 2 a.m. drill of governed releases."""
