@@ -23,6 +23,7 @@ __all__ = ["MARK", "MarkedPrograms"]
 MARK: Final = "PRATIQUE_TARGET"
 _PAUSE_SECONDS: Final = 0.02
 _KILL_SECONDS: Final = 5.0
+_MARK_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class MarkedPrograms:
     owner: str
 
     def start(self, role: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        """Start a program in a session of its own; its output is added to a file.
+        """Start a program in a session of its own; its output is added to a file. From then on it is found.
 
         Raises:
             TargetError: it cannot be started.
@@ -45,9 +46,10 @@ class MarkedPrograms:
         ]
         marked = {**environment, MARK: f"{self.owner}\n{role}"}
         try:
-            os.posix_spawnp(command[0], list(command), marked, file_actions=actions, setsid=True)
+            pid = os.posix_spawnp(command[0], list(command), marked, file_actions=actions, setsid=True)
         except OSError as error:
             raise TargetError(f"'{command[0]}' cannot be started: {error.strerror}") from error
+        self._await_mark(pid)
 
     def running(self) -> dict[str, set[int]]:
         """Return the process ids by role."""
@@ -73,6 +75,12 @@ class MarkedPrograms:
         )
         if left:
             raise TargetError(f"the processes {sorted(left)} of '{role}' cannot be ended")
+
+    def _await_mark(self, pid: int) -> None:
+        """Wait until the mark can be read: on a busy machine Linux lets the parent go on a moment before."""
+        deadline = time.monotonic() + _MARK_SECONDS
+        while self._role(pid) is None and procfs.is_alive(pid) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
 
     def _is_running(self, role: str) -> bool:
         self._reap()
